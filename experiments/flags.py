@@ -1,0 +1,131 @@
+"""The flags that all drivers share, their presets, and how a driver starts and ends."""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import tensorflow as tf
+from absl import app, flags, logging
+
+from tf_tickets import runtime
+from tf_tickets.errors import StopRequested, UserError
+
+PRESETS = ("smoke", "quick", "paper")
+
+flags.DEFINE_enum(
+    "preset",
+    "quick",
+    PRESETS,
+    "Values of all flags not given: smoke (seconds, checks that everything runs), quick "
+    "(minutes, real embedded data), paper (the paper's hyper-parameters in full).",
+)
+flags.DEFINE_string(
+    "run_dir",
+    None,
+    "Folder of the run; the same command resumes it. Default: "
+    "tensorboard_logs/<driver>/<preset>-<hash of the configuration>.",
+)
+flags.DEFINE_integer("seed", None, "Seed of the first trial; trial k has seed + k.", 0, 2**31 - 1)
+flags.DEFINE_integer("trials", None, "Number of trials to average over.", 1)
+flags.DEFINE_enum(
+    "data_source",
+    None,
+    ["embedded", "tfds"],
+    "embedded: the samples that come with the package; tfds: TensorFlow Datasets, in full.",
+)
+flags.DEFINE_string(
+    "data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; tfds only."
+)
+flags.DEFINE_enum(
+    "strategy",
+    "one_device",
+    runtime.STRATEGIES,
+    "one_device; mirrored: all GPUs of this machine; multi_worker: the cluster in TF_CONFIG.",
+)
+flags.DEFINE_integer(
+    "logical_cpus", 0, "Divides the CPU into this many devices, to try mirrored without GPUs.", 0
+)
+
+
+def resolve(presets: Mapping[str, Mapping]) -> dict:
+    """The configuration of this run: the preset's values, overridden by the flags given.
+
+    Args:
+      presets: preset → flag → value, the same flags in each.
+
+    Returns:
+      Flag → value, with the preset's name and how the work is distributed.
+    """
+    values = flags.FLAGS.flag_values_dict()
+    preset = presets[values["preset"]]
+    given = {name: values[name] for name in preset if values[name] is not None}
+    return {
+        "preset": values["preset"],
+        **preset,
+        **given,
+        "strategy": values["strategy"],
+        "logical_cpus": values["logical_cpus"],
+    }
+
+
+def run_path(driver: str, config: Mapping) -> Path:
+    """`--run_dir`, or a folder below tensorboard_logs/ that the configuration decides."""
+    if flags.FLAGS.run_dir:
+        return Path(flags.FLAGS.run_dir)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return Path("tensorboard_logs", driver, f"{config['preset']}-{digest[:8]}")
+
+
+def settings_of(kind: type, config: Mapping, **others):
+    """Builds a settings dataclass from the flags named like its fields, and `others`."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name in config]
+    return kind(**{name: config[name] for name in names}, **others)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a driver; what a user can mend ends in one line and a non-zero exit."""
+    app.run(lambda _: sys.exit(_exit_code(main)), flags_parser=_parse)
+
+
+def _parse(arguments):
+    try:
+        rest = flags.FLAGS(arguments)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    if len(rest) > 1:
+        print(f"error: {rest[1]}: expected flags only, as in --name=value", file=sys.stderr)
+        sys.exit(2)
+    return rest
+
+
+def _exit_code(main):
+    logging.set_verbosity(logging.WARNING)
+    try:
+        main()
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StopRequested as stop:
+        name = signal.Signals(stop.signal_number).name
+        print(
+            f"stopped by {name}; everything so far is kept. The same command goes on: "
+            f"python -m experiments.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".rstrip(),
+            file=sys.stderr,
+        )
+        return 128 + stop.signal_number
+    except (OSError, tf.errors.ResourceExhaustedError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"error: no space left on the disk ({getattr(error, 'filename', None) or error}); "
+            "everything recorded is kept. Free some space and run the same command again",
+            file=sys.stderr,
+        )
+        return 3

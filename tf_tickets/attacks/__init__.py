@@ -1,0 +1,1 @@
+"""Attacks, all as functions from examples and labels to adversarial examples."""

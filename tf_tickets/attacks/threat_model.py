@@ -1,0 +1,55 @@
+"""What an attacker may do to an image."""
+
+import dataclasses
+import math
+
+from tf_tickets.errors import require
+
+LABELS = ("true", "predicted")
+
+
+@dataclasses.dataclass(frozen=True)
+class ThreatModel:
+    """An L∞ attacker of `steps` signed-gradient steps, clipped to the image range.
+
+    Attributes:
+      eps: radius of the ball around the image, in image units.
+      step_size: length of one step, in image units.
+      steps: number of steps; 1 with `step_size` = `eps` is FGSM.
+      random_start: whether to begin at a uniformly random point of the ball.
+      clip_min: smallest image value.
+      clip_max: largest image value.
+      labels: whose loss is raised, that of the `true` or of the `predicted` label.
+
+    Raises:
+      UserError: a value out of range.
+    """
+
+    eps: float
+    step_size: float
+    steps: int
+    random_start: bool = False
+    clip_min: float = 0.0
+    clip_max: float = 1.0
+    labels: str = "true"
+
+    def __post_init__(self):
+        require(0 <= self.eps < math.inf, "eps", self.eps, "a number of at least 0")
+        require(
+            0 <= self.step_size <= self.eps, "step_size", self.step_size, f"in [0, {self.eps}]"
+        )
+        require(self.steps >= 1, "steps", self.steps, "at least 1")
+        require(self.clip_min < self.clip_max, "clip_min", self.clip_min, "below clip_max")
+        require(self.labels in LABELS, "attack_labels", self.labels, f"one of {LABELS}")
+
+
+def fgsm(eps: float, labels: str = "true") -> ThreatModel:
+    """The fast gradient sign method (Goodfellow et al., arXiv:1412.6572)."""
+    return ThreatModel(eps=eps, step_size=eps, steps=1, labels=labels)
+
+
+def pgd(
+    eps: float, step_size: float, steps: int, random_start: bool = False, labels: str = "true"
+) -> ThreatModel:
+    """Projected gradient descent (Madry et al., arXiv:1706.06083)."""
+    return ThreatModel(eps, step_size, steps, random_start, labels=labels)

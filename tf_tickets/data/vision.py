@@ -1,0 +1,96 @@
+"""Image classification data, held in memory as uint8 arrays."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """Images and their labels, in a fixed order.
+
+    Attributes:
+        images: uint8 array of shape [n, height, width, channels], values 0 to 255.
+        labels: int64 array of shape [n], class indices.
+
+    Raises:
+        ValueError: if a shape or dtype is another one, or the lengths differ.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self):
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise ValueError(
+                "images must be uint8 of shape [n, height, width, channels], "
+                f"got {self.images.dtype} of shape {list(self.images.shape)}"
+            )
+        if self.labels.ndim != 1 or self.labels.dtype != np.int64:
+            raise ValueError(
+                "labels must be int64 of shape [n], "
+                f"got {self.labels.dtype} of shape {list(self.labels.shape)}"
+            )
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
+
+    def __len__(self):
+        return len(self.labels)
+
+    def subset(self, indices):
+        """Returns the ImageSplit of the examples at `indices` (int array [m]), in that order."""
+        return ImageSplit(self.images[indices], self.labels[indices])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set: training, validation and test examples of the same classes.
+
+    Attributes:
+        name: the data set's name, such as "mnist".
+        source: where it was read from, "embedded" or "tfds".
+        train: examples to train on; disjoint from `validation`.
+        validation: examples for every choice made along the way.
+        test: examples for the numbers that are reported.
+        class_names: one name for each class index.
+
+    Raises:
+        ValueError: if the splits' image shapes differ, or a label has no class name.
+    """
+
+    name: str
+    source: str
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit
+    class_names: tuple[str, ...]
+
+    def __post_init__(self):
+        for split in (self.train, self.validation, self.test):
+            if split.images.shape[1:] != self.image_shape:
+                raise ValueError(f"image shapes {self.image_shape} and {split.images.shape[1:]}")
+            if len(split) and not 0 <= split.labels.min() <= split.labels.max() < self.num_classes:
+                raise ValueError(f"labels outside 0 to {self.num_classes - 1}")
+
+    @property
+    def image_shape(self):
+        """(height, width, channels) of one image."""
+        return self.train.images.shape[1:]
+
+    @property
+    def num_classes(self):
+        """How many classes the labels tell apart."""
+        return len(self.class_names)
+
+
+def to_unit_interval(images):
+    """Scales images to [0, 1], the range in which the attacks' eps are given.
+
+    Args:
+        images: uint8 tensor or array of any shape, values 0 to 255.
+
+    Returns:
+        float32 tensor of the same shape, images / 255.
+    """
+    return tf.cast(images, tf.float32) / 255.0

@@ -1,0 +1,32 @@
+"""The errors a user can cause or mend; drivers print them as one line."""
+
+
+class UserError(Exception):
+    """Wrong input or a condition outside the program.
+
+    The message is one line that names the flag or file, the value found, and
+    what would be right. Drivers print it without a stack trace and exit with 2.
+    """
+
+
+class StopRequested(Exception):
+    """Ctrl-C or SIGTERM arrived; everything up to here is on disk."""
+
+    def __init__(self, signal_number):
+        super().__init__(f"stopped by signal {signal_number}")
+        self.signal_number = signal_number
+
+
+def require(holds: bool, flag: str, value, expected: str) -> None:
+    """Raises a `UserError` about the flag `--flag` unless `holds`."""
+    if not holds:
+        raise UserError(f"--{flag}={value}: expected {expected}")
+
+
+def require_choices(flag: str, values, choices) -> None:
+    """Raises a `UserError` unless `values` are different members of `choices`, at least one."""
+    allowed = f"one or more of {', '.join(choices)}"
+    require(len(values) > 0, flag, "", allowed)
+    for value in values:
+        require(value in choices, flag, value, allowed)
+    require(len(set(values)) == len(values), flag, ",".join(values), "no name twice")

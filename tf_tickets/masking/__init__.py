@@ -1,0 +1,1 @@
+"""Tickets, and the masks that hold a network to one."""

@@ -1,0 +1,205 @@
+"""A ticket: masks over a network's weights, and where they come from."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from tf_tickets.errors import UserError
+from tf_tickets.runs.files import load_arrays, save_arrays
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """How a ticket came to be.
+
+    Attributes:
+      algorithm: how the masks were chosen, for example `original`.
+      model: the model's name in `tf_tickets.models.registry`.
+      model_config: what the model was built with.
+      data_set: what it was trained on.
+      seed: the trial's seed.
+      level: rounds of pruning behind it; 0 is the dense network.
+      initial_weights_sha256: `weights_sha256` of the weights the masks belong to.
+      parent_sha256: `Ticket.sha256` of the ticket it was pruned from; "" for none.
+      versions: package → version.
+    """
+
+    algorithm: str
+    model: str
+    model_config: Mapping
+    data_set: str
+    seed: int
+    level: int
+    initial_weights_sha256: str
+    parent_sha256: str
+    versions: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ticket:
+    """Immutable masks, weight path → boolean array that is True where a weight stays.
+
+    Raises:
+      ValueError: no masks, or one that is not boolean.
+    """
+
+    masks: Mapping[str, np.ndarray]
+    provenance: Provenance
+
+    def __post_init__(self):
+        if not self.masks:
+            raise ValueError("a ticket needs at least one mask")
+        frozen = {}
+        for path, mask in self.masks.items():
+            if mask.dtype != bool:
+                raise ValueError(f"the mask of {path} has type {mask.dtype}, expected bool")
+            frozen[path] = mask.copy()
+            frozen[path].setflags(write=False)
+        object.__setattr__(self, "masks", MappingProxyType(frozen))
+
+    @property
+    def density(self) -> float:
+        """The remaining fraction of the weights, P_m of the papers, in [0, 1]."""
+        remaining = sum(int(np.count_nonzero(mask)) for mask in self.masks.values())
+        return remaining / sum(mask.size for mask in self.masks.values())
+
+    @property
+    def sparsity(self) -> float:
+        """The removed fraction of the weights, in [0, 1]."""
+        return 1.0 - self.density
+
+    @property
+    def layer_densities(self) -> dict[str, float]:
+        """Weight path → remaining fraction."""
+        return {path: float(np.mean(mask)) for path, mask in self.masks.items()}
+
+    @property
+    def sha256(self) -> str:
+        """Of the masks alone: equal masks, equal hash."""
+        return arrays_sha256(self.masks)
+
+    def intersection_over_union(self, other: "Ticket") -> float:
+        """|A ∩ B| / |A ∪ B| over all weights; 1.0 for two empty tickets.
+
+        Raises:
+          ValueError: the tickets are of different networks.
+        """
+        if _shapes(self.masks) != _shapes(other.masks):
+            raise ValueError("the tickets cover different weights")
+        pairs = [(mask, other.masks[path]) for path, mask in self.masks.items()]
+        union = sum(int(np.count_nonzero(a | b)) for a, b in pairs)
+        return sum(int(np.count_nonzero(a & b)) for a, b in pairs) / union if union else 1.0
+
+    def is_within(self, other: "Ticket") -> bool:
+        """Whether every weight of this ticket is in `other`."""
+        return _shapes(self.masks) == _shapes(other.masks) and all(
+            not np.any(mask & ~other.masks[path]) for path, mask in self.masks.items()
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes one `.npz`: bit-packed masks and JSON metadata, no pickle."""
+        metadata = {
+            "format": FORMAT_VERSION,
+            "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
+            "masks_sha256": self.sha256,
+            "provenance": dataclasses.asdict(self.provenance),
+        }
+        packed = {name: np.packbits(mask) for name, mask in self.masks.items()}
+        text = json.dumps(metadata, sort_keys=True).encode()
+        save_arrays(path, {"metadata": np.frombuffer(text, np.uint8), **packed})
+
+    @classmethod
+    def load(cls, path: Path) -> "Ticket":
+        """Reads and validates a ticket.
+
+        Raises:
+          UserError: the file is missing, damaged, of another format version, or
+            its masks do not fit their description.
+        """
+        arrays = load_arrays(path)
+        try:
+            metadata = json.loads(arrays.pop("metadata").tobytes())
+            if metadata["format"] != FORMAT_VERSION:
+                raise UserError(
+                    f"{path}: ticket format {metadata['format']}, this version reads "
+                    f"{FORMAT_VERSION}"
+                )
+            shapes = {name: tuple(shape) for name, shape in metadata["shapes"].items()}
+            if set(shapes) != set(arrays):
+                raise UserError(
+                    f"{path}: holds masks {sorted(arrays)}, its description says {sorted(shapes)}"
+                )
+            ticket = cls(
+                {name: _unpack(arrays[name], shape) for name, shape in shapes.items()},
+                Provenance(**metadata["provenance"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: not a ticket ({error!r})") from None
+        if ticket.sha256 != metadata["masks_sha256"]:
+            raise UserError(f"{path}: damaged (its masks do not have the hash it states)")
+        return ticket
+
+
+def dense_ticket(shapes: Mapping[str, tuple[int, ...]], provenance: Provenance) -> Ticket:
+    """The ticket that keeps every weight."""
+    return Ticket({path: np.ones(shape, bool) for path, shape in shapes.items()}, provenance)
+
+
+def load_for(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], initial_weights_sha256: str | None = None
+) -> Ticket:
+    """Loads a ticket for a network, refusing one that does not belong to it.
+
+    Args:
+      path: the ticket's file.
+      shapes: those of the network's prunable weights, path → shape.
+      initial_weights_sha256: when given, what the ticket's must equal.
+
+    Raises:
+      UserError: as `Ticket.load`, or names, shapes or initial weights differ; it
+        says which.
+    """
+    ticket = Ticket.load(path)
+    found = _shapes(ticket.masks)
+    if found != shapes:
+        details = ", ".join(
+            f"{name}: {found.get(name, 'missing')} instead of {shapes.get(name, 'nothing')}"
+            for name in sorted({*shapes, *found})
+            if shapes.get(name) != found.get(name)
+        )
+        raise UserError(f"{path}: its masks do not fit the network ({details})")
+    stated = ticket.provenance.initial_weights_sha256
+    if initial_weights_sha256 is not None and stated != initial_weights_sha256:
+        raise UserError(
+            f"{path}: belongs to other initial weights (SHA-256 {stated[:12]}…, "
+            f"these have {initial_weights_sha256[:12]}…)"
+        )
+    return ticket
+
+
+def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Hash of names, types, shapes and values, whatever the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _shapes(masks):
+    return {path: tuple(mask.shape) for path, mask in masks.items()}
+
+
+def _unpack(bits, shape):
+    size = int(np.prod(shape))
+    if bits.dtype != np.uint8 or bits.size != (size + 7) // 8:
+        raise ValueError(f"{bits.size} bytes for a mask of shape {shape}")
+    return np.unpackbits(bits, count=size).reshape(shape).astype(bool)

@@ -1,0 +1,1 @@
+"""The papers' networks, as plain Keras models that return logits."""

@@ -1,0 +1,1 @@
+"""Run directories, results and TensorBoard events."""

@@ -1,0 +1,31 @@
+"""Progress bars that show the time left."""
+
+from tqdm import tqdm
+
+
+class ProgressBar:
+    """A bar on standard error over work of known size.
+
+    Args:
+      total: size of the work, in any unit.
+      visible: False hides it.
+    """
+
+    def __init__(self, total: float, visible: bool = True):
+        self._bar = tqdm(
+            total=total,
+            disable=not visible or not total,
+            bar_format="{percentage:3.0f}% {bar:30} {elapsed} passed, {remaining} left  {desc}",
+            mininterval=1.0,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+
+    def advance(self, amount: float, description: str) -> None:
+        """Moves on by `amount` and says what is being worked on."""
+        self._bar.set_description_str(description, refresh=False)
+        self._bar.update(amount)

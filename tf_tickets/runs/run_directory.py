@@ -1,0 +1,151 @@
+"""Where a run lives: its configuration, finished levels and everything made from them."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tf_tickets.errors import UserError
+from tf_tickets.runs import results
+from tf_tickets.runs.files import atomic_write_json, atomic_write_text, load_json
+
+
+class Cell(NamedTuple):
+    """One search of a study: a data set, a training regime, a pruning strategy, a seed."""
+
+    data_set: str
+    regime: str
+    method: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """The cell's folder below `tickets/`, `checkpoints/`, `records/` and `tensorboard/`."""
+        return Path(self.data_set, self.regime, self.method, f"seed_{self.seed}")
+
+
+class RunDirectory:
+    """A run's folder, created on first use and resumed afterwards.
+
+    A level counts as finished once its file in `records/` exists; that file is
+    written last. `results.csv` is all records in the order of their paths.
+
+    Args:
+      path: the folder.
+      config: everything that decides the numbers; JSON values only.
+      environment: versions and hardware, kept for the reader.
+      writable: False on every worker but the chief of a multi-worker run, which
+        then reads the chief's folder and writes nothing.
+
+    Raises:
+      UserError: the folder holds a run with another configuration, or something
+        that is not a run.
+    """
+
+    def __init__(self, path: Path, config: Mapping, environment: Mapping, writable: bool = True):
+        self.path = path
+        self.writable = writable
+        self._refuse_strangers(config)
+        if writable:
+            self._remove_unfinished_files()
+            if not self._config_path.exists():
+                atomic_write_json(path / "environment.json", environment)
+                atomic_write_json(self._config_path, config)
+            self.write_results()
+
+    @property
+    def _config_path(self) -> Path:
+        return self.path / "config.json"
+
+    def initial_weights_path(self, cell: Cell) -> Path:
+        """The weights that the cell's tickets belong to."""
+        return self.path / "tickets" / cell.path / "initial_weights.npz"
+
+    def ticket_path(self, cell: Cell, level: int) -> Path:
+        """The masks that the level trained under."""
+        return self.path / "tickets" / cell.path / f"level_{level:02d}.npz"
+
+    def trained_weights_path(self, cell: Cell, level: int) -> Path:
+        """The weights at the end of the level."""
+        return self.path / "checkpoints" / cell.path / f"level_{level:02d}.npz"
+
+    def rewind_weights_path(self, cell: Cell) -> Path:
+        """The weights of level 0 at the iteration that later levels rewind to."""
+        return self.path / "checkpoints" / cell.path / "rewind.npz"
+
+    def checkpoint_directory(self, cell: Cell, level: int) -> Path:
+        """Where the level keeps its state while it trains."""
+        return self.path / "checkpoints" / cell.path / f"level_{level:02d}_in_progress"
+
+    def events_directory(self, cell: Cell, level: int) -> Path:
+        """The level's TensorBoard events; TensorBoard shows it as a run of its own."""
+        return self.path / "tensorboard" / cell.path / f"level_{level:02d}"
+
+    @property
+    def results_path(self) -> Path:
+        """All results of the run so far."""
+        return self.path / "results.csv"
+
+    def is_finished(self, cell: Cell, level: int) -> bool:
+        """Whether the level's results are on disk."""
+        return self._record_path(cell, level).exists()
+
+    def finish_level(self, cell: Cell, level: int, rows: Iterable[results.Result]) -> None:
+        """Records the level's results, which marks it as finished."""
+        if not self.writable:
+            return
+        rows = list(rows)
+        atomic_write_text(self._record_path(cell, level), results.to_csv(rows))
+        with self.results_path.open("a", encoding="utf-8") as file:
+            file.write(results.to_csv(rows, header=False))
+        shutil.rmtree(self.checkpoint_directory(cell, level), ignore_errors=True)
+
+    def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
+        """The results of a finished level."""
+        path = self._record_path(cell, level)
+        return results.from_csv(path.read_text(encoding="utf-8"), str(path))
+
+    def write_results(self) -> None:
+        """Makes `results.csv` anew from the records."""
+        rows = []
+        for path in sorted((self.path / "records").rglob("level_*.csv")):
+            rows += results.from_csv(path.read_text(encoding="utf-8"), str(path))
+        atomic_write_text(self.results_path, results.to_csv(rows))
+
+    def _record_path(self, cell, level):
+        return self.path / "records" / cell.path / f"level_{level:02d}.csv"
+
+    def _refuse_strangers(self, config):
+        if self._config_path.exists():
+            differences = _differences(load_json(self._config_path), config)
+            if differences:
+                raise UserError(
+                    f"--run_dir={self.path}: holds a run with {'; '.join(differences)}. "
+                    "Give the same flags to resume it, or another --run_dir"
+                )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if not self._is_interrupted_creation():
+                raise UserError(
+                    f"--run_dir={self.path}: exists but holds no run (no config.json). "
+                    "Give an empty or a new folder"
+                )
+
+    def _is_interrupted_creation(self):
+        """Killed between its first files: nothing but what `__init__` writes is there."""
+        return self.path.is_dir() and all(
+            entry.name == "environment.json" or entry.name.startswith(".")
+            for entry in self.path.iterdir()
+        )
+
+    def _remove_unfinished_files(self):
+        """What `atomic_path` left when the process was killed."""
+        for leftover in list(self.path.rglob(".*.*")):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _differences(old, new):
+    keys = list(dict.fromkeys([*old, *new]))
+    return [
+        f"{key}={old.get(key)} (now {new.get(key)})" for key in keys if old.get(key) != new.get(key)
+    ]

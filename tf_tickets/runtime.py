@@ -1,0 +1,163 @@
+"""Devices, threads, seeds and the state of the machine."""
+
+import contextlib
+import os
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from importlib import metadata
+
+import tensorflow as tf
+
+from tf_tickets.errors import StopRequested, UserError
+
+STRATEGIES = ("one_device", "mirrored", "multi_worker")
+
+_RECORDED_PACKAGES = (
+    "tf_tickets",
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "cleverhans",
+    "tensorflow-datasets",
+    "tensorboard",
+    "numpy",
+)
+
+
+def available_cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def make_strategy(name: str, logical_cpus: int = 0) -> tf.distribute.Strategy:
+    """Sets up devices and threads, and builds the distribution strategy.
+
+    Call it once, before anything else touches TensorFlow's devices.
+
+    Independent parts of a step run on the cores side by side, each in one thread
+    (`in_parallel`): for small matrices that beats splitting every product
+    between the cores.
+
+    Args:
+      name: `one_device`; `mirrored` for all GPUs, or all logical CPUs, of this
+        machine; `multi_worker` for the cluster in the variable TF_CONFIG.
+      logical_cpus: how many devices the CPU is divided into; 0 leaves it whole.
+
+    Raises:
+      UserError: an unknown name, or `multi_worker` without TF_CONFIG.
+    """
+    if name not in STRATEGIES:
+        raise UserError(f"--strategy={name}: unknown; choose from {', '.join(STRATEGIES)}")
+    if name == "multi_worker" and not os.environ.get("TF_CONFIG"):
+        raise UserError(
+            "--strategy=multi_worker: the environment variable TF_CONFIG is not set; "
+            "it must name the cluster's workers and this task"
+        )
+    with contextlib.suppress(RuntimeError):  # already running, as in a test session
+        tf.config.threading.set_inter_op_parallelism_threads(available_cores())
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    if logical_cpus:
+        divide_cpu(logical_cpus)
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def divide_cpu(count: int) -> None:
+    """Divides the CPU into `count` logical devices, so that `mirrored` has something to mirror."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run's files."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.task_id
+
+
+def cores_per_replica(strategy: tf.distribute.Strategy) -> int:
+    """Cores that one replica has to itself; 1 where the work is on GPUs."""
+    if tf.config.list_logical_devices("GPU"):
+        return 1
+    local_replicas = len(strategy.extended.worker_devices)
+    return max(1, available_cores() // local_replicas)
+
+
+def in_parallel(function: Callable, chunks: int, *tensors: tf.Tensor) -> tf.Tensor:
+    """Applies `function` to `chunks` slices of the batch, which may run side by side.
+
+    Args:
+      function: maps tensors with a leading batch axis to a tensor with the same
+        leading axis, each example independent of the others.
+      chunks: number of slices.
+      *tensors: `[batch, ...]`, the same batch size in all.
+
+    Returns:
+      What `function(*tensors)` would return, up to rounding.
+    """
+    if chunks == 1:
+        return function(*tensors)
+    size = tf.shape(tensors[0])[0]
+    bounds = [size * part // chunks for part in range(chunks + 1)]
+    parts = [
+        function(*(tensor[start:stop] for tensor in tensors))
+        for start, stop in zip(bounds, bounds[1:])
+    ]
+    return tf.concat(parts, axis=0)
+
+
+def environment_report(strategy: tf.distribute.Strategy) -> dict:
+    """Versions, machine and threads, for a run's `environment.json`."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "cores": available_cores(),
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "replicas": strategy.num_replicas_in_sync,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "packages": package_versions(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that decide the numbers."""
+    versions = {}
+    for package in _RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """Turns Ctrl-C and SIGTERM into a request that the body answers when it is ready.
+
+    Yields a function to call wherever stopping is safe; it raises
+    `StopRequested` once a signal has come. A second signal acts at once.
+    """
+    received = []
+
+    def note(number, _frame):
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop_if_requested():
+        if received:
+            raise StopRequested(received[0])
+
+    try:
+        yield stop_if_requested
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

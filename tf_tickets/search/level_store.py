@@ -1,0 +1,99 @@
+"""The finished levels of one search, in its run directory."""
+
+from collections.abc import Callable, Mapping
+
+from tf_tickets.masking.ticket import Provenance, Ticket, load_for
+from tf_tickets.models.weights import Weights
+from tf_tickets.runs.files import load_arrays, save_arrays
+from tf_tickets.runs.results import Result
+from tf_tickets.runs.run_directory import Cell, RunDirectory
+
+
+class LevelStore:
+    """Reads and writes the tickets, weights and results of a cell's levels.
+
+    Args:
+      run: the run directory.
+      cell: the search.
+      experiment: name of the experiment, for results.
+      model: name of the model, for results.
+    """
+
+    def __init__(self, run: RunDirectory, cell: Cell, experiment: str, model: str):
+        self._run = run
+        self._cell = cell
+        self._experiment = experiment
+        self._model = model
+
+    def initial_weights(self, draw: Callable[[], Weights]) -> Weights:
+        """The search's initial weights; drawn and stored the first time.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        path = self._run.initial_weights_path(self._cell)
+        if path.exists():
+            return load_arrays(path)
+        weights = draw()
+        if self._run.writable:
+            save_arrays(path, weights)
+        return weights
+
+    def rewind_weights(self) -> Weights:
+        """The weights stored by `save_rewind_weights`."""
+        return load_arrays(self._run.rewind_weights_path(self._cell))
+
+    def save_rewind_weights(self, weights: Weights) -> None:
+        """Stores the weights that later levels rewind to."""
+        if self._run.writable:
+            save_arrays(self._run.rewind_weights_path(self._cell), weights)
+
+    def is_finished(self, level: int) -> bool:
+        """Whether the level need not be trained."""
+        return self._run.is_finished(self._cell, level)
+
+    def load(
+        self, level: int, shapes: Mapping[str, tuple[int, ...]], expected: Provenance
+    ) -> tuple[Ticket, Weights]:
+        """The ticket and trained weights of a finished level.
+
+        Raises:
+          UserError: a file is damaged or belongs to other initial weights.
+        """
+        ticket = load_for(
+            self._run.ticket_path(self._cell, level), shapes, expected.initial_weights_sha256
+        )
+        return ticket, load_arrays(self._run.trained_weights_path(self._cell, level))
+
+    def save(
+        self,
+        level: int,
+        ticket: Ticket,
+        weights: Weights,
+        history: list[tuple[int, str, float]],
+    ) -> None:
+        """Stores a level and marks it as finished."""
+        if not self._run.writable:
+            return
+        save_arrays(self._run.trained_weights_path(self._cell, level), weights)
+        ticket.save(self._run.ticket_path(self._cell, level))
+        self._run.finish_level(self._cell, level, self._results(level, ticket, history))
+
+    def _results(self, level, ticket, history):
+        cell = self._cell
+        return [
+            Result(
+                self._experiment,
+                cell.data_set,
+                self._model,
+                cell.method,
+                cell.regime,
+                cell.seed,
+                level,
+                ticket.sparsity,
+                iteration,
+                metric,
+                value,
+            )
+            for iteration, metric, value in history
+        ]

@@ -1,0 +1,1 @@
+"""Objectives, the training step, and the loop around it."""

@@ -1,0 +1,99 @@
+"""The state of a level while it trains, so that a killed run loses little and changes nothing."""
+
+import dataclasses
+import errno
+import json
+import re
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tf_tickets.errors import UserError
+from tf_tickets.masking.weight_masks import WeightMasks
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a level stands.
+
+    Attributes:
+      iteration: optimizer steps done.
+      history: measured so far, as (iteration, metric, value).
+      losses: training losses since the last evaluation, one a step.
+    """
+
+    iteration: int = 0
+    history: list[tuple[int, str, float]] = dataclasses.field(default_factory=list)
+    losses: list[float] = dataclasses.field(default_factory=list)
+
+
+class LevelCheckpoint:
+    """Saves and restores a level's model, optimizer, masks and progress as one.
+
+    Args:
+      directory: a folder of the level's own.
+      model: its weights are saved.
+      optimizer: its slots and step count are saved.
+      masks: its masks and pruning steps are saved.
+      writable: False on workers that only restore.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        model: keras.Model,
+        optimizer: keras.optimizers.legacy.Optimizer,
+        masks: WeightMasks,
+        writable: bool = True,
+    ):
+        self._writable = writable
+        self._state = _ProgressState()
+        checkpoint = tf.train.Checkpoint(
+            model=model, optimizer=optimizer, masks=masks, progress=self._state
+        )
+        self._manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=1)
+
+    def save(self, progress: Progress) -> None:
+        """Writes the current state; an earlier one goes only once this one is whole."""
+        if not self._writable:
+            return
+        self._state.progress = progress
+        try:
+            self._manager.save()
+        except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError) as error:
+            raise OSError(errno.ENOSPC, error.message.splitlines()[0]) from None
+
+    def restore(self) -> Progress:
+        """Puts back the last saved state; a fresh `Progress` if there is none.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        path = self._manager.latest_checkpoint
+        if path is None:
+            return Progress()
+        try:
+            self._manager.checkpoint.restore(path).assert_existing_objects_matched()
+        except (tf.errors.OpError, ValueError, AssertionError, KeyError) as error:
+            reason = re.sub(r"\s+", " ", str(error))[:120]
+            raise UserError(
+                f"{path}: damaged checkpoint ({reason}); delete its folder to train this level "
+                "anew, then run the same command"
+            ) from None
+        return self._state.progress
+
+
+class _ProgressState(tf.train.experimental.PythonState):
+    """Progress as JSON inside the checkpoint, so that it can never disagree with the weights."""
+
+    def __init__(self):
+        self.progress = Progress()
+
+    def serialize(self):
+        return json.dumps(dataclasses.asdict(self.progress))
+
+    def deserialize(self, string_value):
+        fields = json.loads(string_value)
+        fields["history"] = [tuple(entry) for entry in fields["history"]]
+        self.progress = Progress(**fields)

@@ -1,0 +1,51 @@
+"""What a training step learns from: natural examples, adversarial ones, or both."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_tickets.attacks.gradient import Attack
+
+# (images, labels, seed) → the images and labels whose mean loss the step reduces.
+Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def natural() -> Objective:
+    """Natural training: the examples as they are."""
+    return lambda images, labels, seed: (images, labels)
+
+
+def mixed(attack: Attack) -> Objective:
+    """Natural and adversarial examples in equal parts.
+
+    "The Search for Sparse, Robust Neural Networks", section 4.2:
+    ½ J(θ, x, y) + ½ J(θ, x_adv, y).
+    """
+
+    def examples(images, labels, seed):
+        adversarial = attack(images, labels, seed)
+        return tf.concat([images, adversarial], axis=0), tf.concat([labels, labels], axis=0)
+
+    return examples
+
+
+def cross_entropy(
+    labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """Softmax cross-entropy of each example, in nats.
+
+    Args:
+      labels: integers `[batch]`.
+      logits: `[batch, classes]`.
+      label_smoothing: the share of the target spread evenly over all classes.
+    """
+    if not label_smoothing:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    classes = logits.shape[-1]
+    targets = tf.one_hot(
+        labels,
+        classes,
+        on_value=1.0 - label_smoothing + label_smoothing / classes,
+        off_value=label_smoothing / classes,
+    )
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
