@@ -81,6 +81,22 @@ def run_path(driver: str, config: Mapping) -> Path:
     return Path("tensorboard_logs", driver, f"{config['preset']}-{digest[:8]}")
 
 
+def scale(config: Mapping, paper: Mapping) -> str:
+    """A sentence on how a configuration differs from the paper's."""
+    differences = [
+        f"{name} {_text(config[name])} (paper: {_text(value)})"
+        for name, value in paper.items()
+        if name != "seed" and config[name] != value
+    ]
+    if not differences:
+        return "the paper's hyper-parameters in full."
+    return f"smaller than the paper's or different from it: {', '.join(differences)}."
+
+
+def _text(value):
+    return " + ".join(value) if isinstance(value, list) else f"{value}"
+
+
 def settings_of(kind: type, config: Mapping, **others):
     """Builds a settings dataclass from the flags named like its fields, and `others`."""
     names = [field.name for field in dataclasses.fields(kind) if field.name in config]
@@ -89,10 +105,11 @@ def settings_of(kind: type, config: Mapping, **others):
 
 def run(main: Callable[[], None]) -> None:
     """Runs a driver; what a user can mend ends in one line and a non-zero exit."""
-    app.run(lambda _: sys.exit(_exit_code(main)), flags_parser=_parse)
+    app.run(lambda _: sys.exit(exit_code(main)), flags_parser=parse)
 
 
-def _parse(arguments):
+def parse(arguments: list[str]) -> list[str]:
+    """Parses the command line; exits with one line about a flag that is wrong."""
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
@@ -104,7 +121,8 @@ def _parse(arguments):
     return rest
 
 
-def _exit_code(main):
+def exit_code(main: Callable[[], None]) -> int:
+    """Runs `main` and says on standard error what ended it, where that is the user's to mend."""
     logging.set_verbosity(logging.WARNING)
     try:
         main()

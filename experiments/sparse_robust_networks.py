@@ -114,7 +114,9 @@ def main():
         run_study(settings, run, strategy, stop_if_requested)
         if run.writable:
             exports = export_best_tickets(settings, run)
-            print(report.write_report(run, settings, exports, REFERENCE))
+            scale = common.scale(config, PAPER)
+            cells, levels = settings.cells(), settings.search.rounds
+            print(report.write_report(run, cells, levels, exports, REFERENCE, scale))
 
 
 if __name__ == "__main__":

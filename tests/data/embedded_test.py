@@ -1,5 +1,6 @@
-"""The samples that come with the package."""
+"""The samples that come with the package, and the whole sets that they were cut from."""
 
+import functools
 import pathlib
 import shutil
 
@@ -14,7 +15,13 @@ from tf_tickets.errors import UserError
 FOLDER = pathlib.Path(tf_tickets.__file__).parent / "data" / "embedded"
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "tfds"
 
+prepared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no prepared data sets in {SHARED}")
 both = pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+
+
+@functools.cache
+def whole_set(name):
+    return registry.read_tfds(name, SHARED)
 
 
 def file_arrays(name):
@@ -79,11 +86,19 @@ def test_a_class_mean_looks_like_its_name():
     assert np.argmin(centre) == 0 and max(centre[1], centre[8]) > 150  # A zero's hole; strokes.
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no prepared data sets in {SHARED}")
+@prepared
+def test_the_whole_of_mnist():
+    # Each digit's count in the original training and test files.
+    train, test = (np.bincount(split.labels).tolist() for split in whole_set("mnist"))
+    assert train == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert test == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@prepared
 @both
 def test_are_the_tfds_examples_at_the_cut_indices(name):
     arrays = file_arrays(name)
-    parts = zip(("train", "test"), registry.read_tfds(name, SHARED), (1_000, 200), strict=True)
+    parts = zip(("train", "test"), whole_set(name), (1_000, 200), strict=True)
     for part, whole, per_class in parts:
         indices = make.stratified_indices(whole.labels, per_class)
         np.testing.assert_array_equal(arrays[f"{part}_images"], whole.images[indices])

@@ -7,7 +7,9 @@ run has finished so far: one regime, one seed, a few levels.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from tabulate import tabulate
 
 from tf_tickets.errors import UserError
@@ -89,9 +91,18 @@ def density_label(density_percent: float) -> str:
     return f"{density_percent:.1f}" if density_percent >= 0.95 else f"{density_percent:.2g}"
 
 
-def matching_densities(densities: pd.Series, density_percent: float) -> pd.Series:
-    """Which densities (in %) are the one that the paper prints as `density_percent`."""
-    return (densities - density_percent).abs() <= _DENSITY_TOLERANCE
+def matching_densities(densities: pd.Series, others: ArrayLike) -> pd.Series:
+    """Which densities are among the others, up to how the paper's are rounded.
+
+    Args:
+      densities: P_m in %.
+      others: one P_m or several, in %.
+
+    Returns:
+      Booleans, with the index of `densities`.
+    """
+    differences = np.abs(np.subtract.outer(densities.to_numpy(float), np.atleast_1d(others)))
+    return pd.Series((differences <= _DENSITY_TOLERANCE).any(axis=1), index=densities.index)
 
 
 def mean_and_sd(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
@@ -205,9 +216,7 @@ def strategy_table(frame: pd.DataFrame, data_set: str, at: int | str = "end") ->
         return _nothing_to_show(ours, at)
     chosen = chosen[chosen["attack"] == chosen["regime"]]
     chosen = chosen.assign(density_percent=comparison_densities(chosen))
-    tables = [
-        _strategy_table_of(select(chosen, regime=regime), regime, at) for regime in REGIMES
-    ]
+    tables = [_strategy_table_of(select(chosen, regime=regime), regime, at) for regime in REGIMES]
     return "\n\n".join(filter(None, tables))
 
 
@@ -215,7 +224,7 @@ def cross_attack_table(frame: pd.DataFrame, data_set: str, method: str = "origin
     """Test accuracies in % of every regime under every attack at the end of training.
 
     A network trained with FGSM may resist FGSM by masking its gradients; then it
-    falls to PGD. One Markdown table per adversarial regime; the paper has none.
+    falls to PGD. One Markdown table; the paper has none.
 
     Args:
       frame: from `load_results`.
@@ -232,7 +241,7 @@ def cross_attack_table(frame: pd.DataFrame, data_set: str, method: str = "origin
         for attack in ATTACKS:
             heading = f"{REGIME_LABELS[regime]}, {attack.upper()}"
             columns[heading] = _cells(select(chosen, regime=regime, attack=attack), "level")
-    if not any(columns[heading] for heading in list(columns)[1:]):
+    if not any(list(columns.values())[1:]):
         return f"No adversarially trained networks of {method} on {data_set} yet."
     caption = f"Training, attack: test accuracy in % {_moment(chosen, 'end')}."
     return f"{caption}\n\n{_markdown(columns, densities.index)}"
@@ -275,7 +284,7 @@ def _accuracy_table_under(attack, chosen, theirs, densities, at):
             paper = select(theirs, attack_setting=attack, training=training, metric=metric)
             columns[f"{short} {training[:3]}."] = cells
             columns[f"{short} {training[:3]}. paper"] = _paper_cells(paper, densities, cells)
-    if not any(cells for heading, cells in columns.items() if heading != "P_m (%)"):
+    if not any(list(columns.values())[1:]):
         return ""
     name = attack.upper()
     caption = (
@@ -294,10 +303,12 @@ def _strategy_table_of(chosen, regime, at):
     for method in methods_in(chosen):
         columns[method] = _cells(select(chosen, method=method), "label")
     images = "on natural images" if regime == "natural" else f"under {regime.upper()}"
+    trained = REGIME_LABELS[regime]
     caption = (
-        f"{REGIME_LABELS[regime].capitalize() if regime == 'natural' else REGIME_LABELS[regime]}: "
-        f"test accuracy in % {images} {_moment(chosen, at)}."
+        f"{trained[0].upper()}{trained[1:]}: test accuracy in % {images} {_moment(chosen, at)}."
     )
+    if "dense" in columns:
+        caption += "\ndense: never pruned, trained for as many levels."
     return f"{caption}\n\n{_markdown(columns, labels)}"
 
 

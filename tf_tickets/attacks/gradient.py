@@ -49,9 +49,7 @@ def build_attack(
 def _start(threat_model, images, seed):
     if not threat_model.random_start:
         return images
-    noise = tf.random.stateless_uniform(
-        tf.shape(images), seed, -threat_model.eps, threat_model.eps
-    )
+    noise = tf.random.stateless_uniform(tf.shape(images), seed, -threat_model.eps, threat_model.eps)
     return _project(threat_model, images, images + noise)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from tf_tickets.data.splits import validation_split
 from tf_tickets.data.vision import ImageData, ImageSplit
@@ -20,7 +21,6 @@ class ImageSpec:
     """What a data set must hold to be the one of that name."""
 
     name: str  # Its name in TFDS too.
-    image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     train_size: int  # In TFDS, before validation examples are set aside.
     test_size: int
@@ -32,7 +32,6 @@ _SPECS = {
     for spec in (
         ImageSpec(
             name="mnist",
-            image_shape=(28, 28, 1),
             class_names=tuple("0123456789"),
             train_size=60_000,
             test_size=10_000,
@@ -40,7 +39,6 @@ _SPECS = {
         ),
         ImageSpec(
             name="fashion_mnist",
-            image_shape=(28, 28, 1),
             class_names=(
                 "T-shirt/top",
                 "Trouser",
@@ -119,7 +117,8 @@ def _read_embedded(name):
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; install tf_tickets again") from error
     except Exception as error:  # A damaged archive fails in any layer: zip, zlib, header, shape.
-        raise UserError(f"{path} is damaged ({_one_line(error)}); install tf_tickets again") from error
+        reason = _one_line(error)
+        raise UserError(f"{path} is damaged ({reason}); install tf_tickets again") from error
     if sample_sha256(arrays) != _SPECS[name].embedded_sha256:
         raise UserError(f"{path} is damaged (wrong SHA-256); install tf_tickets again")
     return tuple(
@@ -157,14 +156,15 @@ def read_tfds(name, data_dir=None):
     _check_info(builder, {"train": spec.train_size, "test": spec.test_size})
     train, test = _read_split(builder, "train"), _read_split(builder, "test")
     for split in (train, test):
-        _check_split(builder, split, spec)
+        _check_labels(builder, split.labels, len(spec.class_names))
     return train, test
 
 
 def _open_builder(name, data_dir):
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except Exception as error:  # TFDS passes on what its JSON and storage libraries raise.
+    except (json_format.Error, tf.errors.OpError, AssertionError, OSError, ValueError) as error:
+        # All from reading dataset_info.json; AssertionError when it is another version's.
         folder = os.path.join(data_dir or tfds.core.constants.DATA_DIR, name)
         raise _half_prepared(folder, error) from error
 
@@ -193,13 +193,11 @@ def _check_info(builder, expected_sizes):
         raise _wrong_content(builder, f"examples {sizes}, not {expected_sizes}")
 
 
-def _check_split(builder, split, spec):
-    """Refuses examples that are not the spec's, whatever the folder says of itself."""
-    if split.images.shape[1:] != spec.image_shape:
-        raise _wrong_content(builder, f"images {split.images.shape[1:]}, not {spec.image_shape}")
-    if not 0 <= split.labels.min() <= split.labels.max() < len(spec.class_names):
-        found = f"{split.labels.min()} to {split.labels.max()}"
-        raise _wrong_content(builder, f"labels {found}, not 0 to {len(spec.class_names) - 1}")
+def _check_labels(builder, labels, num_classes):
+    """Refuses labels of other classes, which TFDS reads without a word."""
+    if not 0 <= labels.min() <= labels.max() < num_classes:
+        found = f"labels {labels.min()} to {labels.max()}, not 0 to {num_classes - 1}"
+        raise _wrong_content(builder, found)
 
 
 def _read_split(builder, split):

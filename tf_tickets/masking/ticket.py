@@ -42,7 +42,7 @@ class Provenance:
     versions: Mapping[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
     """Immutable masks, weight path → boolean array that is True where a weight stays.
 
@@ -63,6 +63,14 @@ class Ticket:
             frozen[path] = mask.copy()
             frozen[path].setflags(write=False)
         object.__setattr__(self, "masks", MappingProxyType(frozen))
+
+    def __eq__(self, other):
+        if not isinstance(other, Ticket):
+            return NotImplemented
+        return self.sha256 == other.sha256 and self.provenance == other.provenance
+
+    def __hash__(self):
+        return hash(self.sha256)
 
     @property
     def density(self) -> float:

@@ -192,7 +192,8 @@ def _next_masks(method, number, previous, network, rates, seed):
     keep = counts_after_round(previous.ticket, rates)
     if method.masks == "magnitude":
         return network.prune_by_magnitude(previous.weights, previous.ticket, keep)
-    generator = np.random.default_rng([seed, number])
+    # The key sets this stream apart from the batch order's, which the same numbers seed.
+    generator = np.random.default_rng(np.random.SeedSequence([seed, number], spawn_key=(1,)))
     scores = {path: generator.random(shape) for path, shape in network.shapes.items()}
     return select(scores, previous.ticket, keep)
 

@@ -1,6 +1,7 @@
 """A study: one search for every data set, regime, seed and pruning strategy."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.data.registry import DATA_SETS, load_images
-from tf_tickets.errors import require_choices
+from tf_tickets.errors import require, require_choices
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.iterative import METHODS, SearchSettings, iterative_search
@@ -63,7 +64,6 @@ class StudySettings:
         return 1 if attack is None else 2 + attack.steps
 
 
-
 def run_study(
     settings: StudySettings,
     run: RunDirectory,
@@ -76,14 +76,20 @@ def run_study(
       StopRequested: as `stop_if_requested` raises it; the run can be resumed.
       UserError: data or files that cannot be used, or a loss that diverged.
     """
+
+    @functools.lru_cache(maxsize=len(settings.data_sets))
+    def load(data_set, seed):
+        return load_images(data_set, settings.data_source, settings.data_dir, seed)
+
     for data_set in settings.data_sets:  # All must be there before the work on one begins.
-        load_images(data_set, settings.data_source, settings.data_dir)
+        examples = len(load(data_set, settings.seeds[0]).train)
+        batch_size = settings.training.batch_size
+        require(batch_size <= examples, "batch_size", batch_size, f"at most {examples}, one epoch")
     with ProgressBar(_total_passes(settings, run), runtime.is_chief(strategy)) as progress_bar:
         for (data_set, regime, seed), cells in itertools.groupby(
             settings.cells(), key=lambda cell: (cell.data_set, cell.regime, cell.seed)
         ):
-            data = load_images(data_set, settings.data_source, settings.data_dir, seed)
-            laboratory = Laboratory(settings.training, data, regime, seed, strategy)
+            laboratory = Laboratory(settings.training, load(data_set, seed), regime, seed, strategy)
             for cell in cells:
                 store = LevelStore(run, cell, settings.experiment, settings.training.model)
                 network = CellNetwork(

@@ -102,5 +102,6 @@ def _refuse_divergence(losses, first_iteration, regime):
         if not math.isfinite(loss):
             raise UserError(
                 f"the {regime} training loss became {loss} at iteration "
-                f"{first_iteration + offset}; try a smaller --learning_rate in another --run_dir (what was recorded is kept)"
+                f"{first_iteration + offset}; try a smaller --learning_rate in another --run_dir "
+                "(what was recorded is kept)"
             )

@@ -29,9 +29,7 @@ def mixed(attack: Attack) -> Objective:
     return examples
 
 
-def cross_entropy(
-    labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0
-) -> tf.Tensor:
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """Softmax cross-entropy of each example, in nats.
 
     Args:

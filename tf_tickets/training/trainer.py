@@ -42,9 +42,7 @@ class TrainingSettings:
         require_choices("model", [self.model], MODELS)
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "above 0")
-        require(
-            0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)"
-        )
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
 
 
 class Trainer:

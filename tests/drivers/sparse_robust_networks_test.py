@@ -1,0 +1,270 @@
+"""The driver as its user runs it: in a process of its own, from flags to files."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from experiments import flags as common
+from experiments import sparse_robust_networks as driver
+from tf_tickets.masking.ticket import Ticket
+from tf_tickets.runs.files import load_arrays
+from tf_tickets.runs.results import from_csv
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "--preset=smoke",
+    "--regimes=pgd",
+    "--pruning_strategies=original,random",
+    "--rounds=2",
+)
+
+
+def command(run_dir, *flags):
+    return [
+        sys.executable,
+        "-m",
+        "experiments.sparse_robust_networks",
+        f"--run_dir={run_dir}",
+        *flags,
+    ]
+
+
+def start(run_dir, *flags, **environment):
+    # Drivers choose TensorFlow's log level themselves unless their user does.
+    inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.Popen(
+        command(run_dir, *flags),
+        cwd=ROOT,
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(run_dir, *flags, **environment):
+    """Runs the driver to its end: exit code, standard output, standard error."""
+    process = start(run_dir, *flags, **environment)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+def last_line(errors):
+    return errors.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished small run, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    code, output, errors = run(run_dir, *SMALL)
+    assert code == 0, errors
+    return run_dir, output
+
+
+def test_ends_with_the_table_and_the_paths(finished):
+    run_dir, output = finished
+    assert "100.0" in output and "80.0" in output and "45.32±0.20" in output
+    for name in ("summary.md", "figures", "tickets", "exports"):
+        assert str(run_dir / name) in output
+        assert (run_dir / name).exists()
+    assert "iterations 40 (paper: 50000)" in output
+
+
+def test_results_cover_every_level_and_attack(finished):
+    run_dir, _ = finished
+    rows = from_csv((run_dir / "results.csv").read_text(), "results.csv")
+    assert {(row.method, row.level) for row in rows} == {
+        (method, level) for method in ("original", "random") for level in (0, 1)
+    }
+    final = {row.metric for row in rows if row.iteration == 40}
+    assert final == {"train/pgd/loss"} | {
+        f"{split}/{attack}/{quantity}"
+        for split in ("validation", "test")
+        for attack in ("natural", "fgsm", "pgd")
+        for quantity in ("accuracy", "loss")
+    }
+    assert {row.iteration for row in rows} == {0, 20, 40}
+
+
+def test_tickets_hold_the_exact_counts_and_trained_weights_obey_them(finished):
+    run_dir, _ = finished
+    for method in ("original", "random"):
+        folder = Path("mnist", "pgd", method, "seed_0")
+        dense, pruned = (
+            Ticket.load(run_dir / "tickets" / folder / f"level_0{level}.npz") for level in (0, 1)
+        )
+        assert [int(mask.sum()) for mask in dense.masks.values()] == [235_200, 30_000, 1_000]
+        assert [int(mask.sum()) for mask in pruned.masks.values()] == [188_160, 24_000, 900]
+        weights = load_arrays(run_dir / "checkpoints" / folder / "level_01.npz")
+        for path, mask in pruned.masks.items():
+            assert not np.any(weights[path][~mask]) and np.all(weights[path][mask])
+
+
+def test_the_same_command_again_trains_nothing(finished):
+    run_dir, first_output = finished
+    before = (run_dir / "results.csv").read_bytes()
+    code, output, errors = run(run_dir, *SMALL)
+    assert (code, output) == (0, first_output)
+    assert "passed" not in errors
+    assert (run_dir / "results.csv").read_bytes() == before
+
+
+def contents(run_dir):
+    """Everything that must not depend on interruptions."""
+    return {
+        path.relative_to(run_dir): path.read_bytes()
+        for path in sorted(run_dir.rglob("*"))
+        if path.name == "results.csv" or path.suffix == ".npz"
+    }
+
+
+def test_killed_at_random_moments_and_resumed_ends_with_the_same_bytes(finished, tmp_path):
+    run_dir = tmp_path / "killed"
+    generator = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"))
+    for _ in range(3):
+        process = start(run_dir, *SMALL)
+        deadline = time.monotonic() + 60
+        while not run_dir.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(generator.uniform(0.0, 4.0))
+        process.kill()
+        process.communicate()
+    code, _, errors = run(run_dir, *SMALL)
+    assert code == 0, errors
+    assert contents(run_dir) == contents(finished[0])
+    assert not [path for path in run_dir.rglob(".*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_leave_a_resumable_run_and_say_how_to_go_on(tmp_path, number):
+    flags = ("--preset=smoke", "--iterations=100000", "--evaluate_every=50000")
+    process = start(tmp_path / "run", *flags)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run").rglob("checkpoint")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert last_line(errors).startswith(f"stopped by {number.name}; everything so far is kept.")
+    assert " ".join(flags) in last_line(errors)
+    assert "Traceback" not in errors
+    assert len(list((tmp_path / "run").rglob("ckpt-*.index"))) == 1
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--regimes=pdg"], "error: --regimes=pdg: expected one or more of natural, fgsm, pgd"),
+        (["--data_sets=mnits"], "error: --data_sets=mnits: expected one or more of mnist"),
+        (["--pruning_strategies=orignal"], "error: --pruning_strategies=orignal: expected one or"),
+        (
+            ["--preset=fast"],
+            "error: flag --preset=fast: value should be one of <smoke|quick|paper>",
+        ),
+        (["--rounds=0"], "error: --rounds=0: expected at least 1"),
+        (["--rounds=many"], "error: flag --rounds=many: invalid literal for int()"),
+        (["--batch_size=0"], "error: --batch_size=0: expected at least 1"),
+        (["--batch_size=9000"], "error: --batch_size=9000: expected at most 8333"),
+        (["--learning_rate=-1"], "error: --learning_rate=-1.0: expected above 0"),
+        (["--eps=-0.1"], "error: --eps=-0.1: expected"),
+        (["--pruning_rate=1"], "error: --pruning_rate=1.0: expected in [0, 1)"),
+        (["--rewind_iteration=41"], "error: --rewind_iteration=41: expected in [0, 40]"),
+        (["--trials=0"], "error: flag --trials=0: 0 is not a positive integer"),
+        (["--roundz=3"], "error: Unknown command line flag 'roundz'. Did you mean: rounds ?"),
+        (["extra"], "error: extra: expected flags only"),
+        (["--data_dir=/nowhere"], "error: --data_dir=/nowhere"),
+        (["--data_source=tfds", "--data_dir=/nowhere"], "error: --data_dir=/nowhere"),
+        (["--strategy=multi_worker"], "error: --strategy=multi_worker: the environment variable"),
+    ],
+)
+def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, flags, message):
+    with flagsaver.flagsaver():
+        try:
+            common.parse(["driver", f"--run_dir={tmp_path / 'run'}", "--preset=smoke", *flags])
+            code = common.exit_code(driver.main)
+        except SystemExit as end:
+            code = end.code
+    output, errors = capsys.readouterr()
+    assert code == 2 and not output
+    assert errors.startswith(message)
+    assert len(errors.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_wrong_flag_in_a_process_of_its_own(tmp_path):
+    code, output, errors = run(tmp_path / "run", "--preset=smoke", "--rounds=0")
+    assert (code, output, errors) == (2, "", "error: --rounds=0: expected at least 1\n")
+
+
+def test_a_run_directory_of_another_configuration_is_refused_with_the_difference(finished):
+    run_dir, _ = finished
+    before = contents(run_dir)
+    code, _, errors = run(run_dir, *SMALL[:-1], "--rounds=3")
+    assert code == 2 and "rounds=2 (now 3)" in last_line(errors)
+    assert contents(run_dir) == before
+
+
+@pytest.mark.parametrize("kind", ["tickets", "checkpoints", "records"])
+def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path, kind):
+    run_dir = tmp_path / "damaged"
+    shutil.copytree(finished[0], run_dir)
+    damaged = next((run_dir / kind / "mnist/pgd/original/seed_0").glob("level_00.*"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    kept = {path: data for path, data in contents(run_dir).items() if path.name != "results.csv"}
+    code, _, errors = run(run_dir, *SMALL)
+    assert code == 2 and len(errors.strip().splitlines()) == 1
+    assert last_line(errors).startswith(f"error: {damaged}")
+    assert {path: contents(run_dir)[path] for path in kept} == kept
+
+
+def test_a_diverging_loss_is_one_line(tmp_path):
+    code, _, errors = run(tmp_path / "run", *SMALL, "--learning_rate=1e38")
+    assert code == 2
+    assert last_line(errors).startswith("error: the pgd training loss became")
+    assert "Traceback" not in errors
+
+
+def test_two_workers_on_loopback_train_as_one_device_does(finished, tmp_path):
+    with socket.socket() as one, socket.socket() as two:
+        for probe in (one, two):
+            probe.bind(("127.0.0.1", 0))
+        workers = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in (one, two)]
+    run_dir = tmp_path / "workers"
+    processes = [
+        start(
+            run_dir,
+            *SMALL,
+            "--strategy=multi_worker",
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            ),
+        )
+        for index in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    one_device = from_csv((finished[0] / "results.csv").read_text(), "results.csv")
+    two_workers = from_csv((run_dir / "results.csv").read_text(), "results.csv")
+    for one, two in zip(one_device, two_workers, strict=True):
+        assert one._replace(value=0.0) == two._replace(value=0.0)
+        assert two.value == pytest.approx(one.value, rel=0.02, abs=0.01)
+    cell = Path("mnist", "pgd", "original", "seed_0")
+    single, double = (
+        load_arrays(folder / "checkpoints" / cell / "level_00.npz")
+        for folder in (finished[0], run_dir)
+    )
+    for path, weight in single.items():
+        np.testing.assert_allclose(double[path], weight, atol=5e-3)

@@ -1,0 +1,116 @@
+"""The loop: what it evaluates, and that interruptions change nothing."""
+
+import numpy as np
+import pytest
+
+from tests.noise import BATCH, make_trainer
+from tf_tickets.data.batches import BatchOrder
+from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.training import loop
+from tf_tickets.training.checkpoints import LevelCheckpoint
+from tf_tickets.training.loop import train_level
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Trains 10 iterations in calls of at most 3 steps, evaluating every 4."""
+    monkeypatch.setattr(loop, "STEPS_PER_CALL", 3)
+
+    def train(trainer, **arguments):
+        checkpoint = LevelCheckpoint(
+            tmp_path / "level", trainer.model, trainer.optimizer, trainer.masks
+        )
+        arguments = {
+            "iterations": 10,
+            "evaluate_every": 4,
+            "evaluate": lambda _: {"first": float(trainer.weights()["logits/kernel"][0, 0])},
+            **arguments,
+        }
+        order = BatchOrder(48, BATCH, (4, 0))
+        return train_level(trainer, order, checkpoint=checkpoint, **arguments)
+
+    return train
+
+
+def stop_at_call(number):
+    """Raises `StopRequested` when asked for the number-th time."""
+    calls = []
+
+    def stop_if_requested():
+        calls.append(None)
+        if len(calls) == number:
+            raise StopRequested(15)
+
+    return stop_if_requested
+
+
+def test_evaluates_at_the_start_at_every_multiple_and_at_the_end(train):
+    history = train(make_trainer("natural"), evaluate=lambda iteration: {"a": iteration, "b": 0.0})
+    assert [(i, v) for i, name, v in history if name == "a"] == [(0, 0), (4, 4), (8, 8), (10, 10)]
+    assert [i for i, name, _ in history if name == "b"] == [0, 4, 8, 10]
+    assert [i for i, name, _ in history if name == "train/natural/loss"] == [4, 8, 10]
+
+
+def test_training_loss_is_the_mean_since_the_evaluation_before(train):
+    history = train(make_trainer("natural"))
+    reference = make_trainer("natural")
+    order = BatchOrder(48, BATCH, (4, 0)).indices(0, 10)
+    losses = np.asarray(reference.train_steps(order, 0), np.float64)
+    means = [value for _, name, value in history if name == "train/natural/loss"]
+    np.testing.assert_allclose(means, [losses[:4].mean(), losses[4:8].mean(), losses[8:].mean()])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+def test_stopped_and_resumed_equals_uninterrupted_to_the_last_bit(train, tmp_path, stop):
+    interrupted = make_trainer("pgd")
+    with pytest.raises(StopRequested):
+        train(interrupted, stop_if_requested=stop_at_call(stop))
+    resumed = make_trainer("pgd")
+    history = train(resumed)
+    (tmp_path / "level").rename(tmp_path / "done")
+    uninterrupted = make_trainer("pgd")
+    assert train(uninterrupted) == history
+    for path, weight in uninterrupted.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[path], weight)
+
+
+def test_milestones_are_met_exactly(train):
+    met = []
+    trainer = make_trainer("natural")
+
+    def meet():
+        met.append(int(trainer.optimizer.iterations))
+
+    train(trainer, milestones={5: meet, 7: meet})
+    assert met == [5, 7]
+
+
+def test_progress_is_reported_up_to_the_end(train):
+    reached = []
+    train(make_trainer("natural"), on_progress=lambda progress: reached.append(progress.iteration))
+    assert reached == [0, 3, 4, 7, 8, 10]
+
+
+def test_a_diverged_loss_is_one_line_and_what_was_measured_is_kept(train):
+    trainer = make_trainer("natural", learning_rate=1e38)
+    with pytest.raises(UserError, match="natural training loss became .* at iteration"):
+        train(trainer)
+    reached = []
+    with pytest.raises(UserError):
+        train(
+            make_trainer("natural", learning_rate=1e38),
+            on_progress=lambda progress: reached.append(list(progress.history)),
+        )
+    assert reached[0][0][:2] == (0, "first")
+
+
+def test_a_damaged_checkpoint_is_one_line(train, tmp_path):
+    with pytest.raises(StopRequested):
+        train(make_trainer("natural"), stop_if_requested=stop_at_call(2))
+    (data,) = (tmp_path / "level").glob("*.data-*")
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(content)
+    with pytest.raises(UserError, match="damaged checkpoint") as error:
+        train(make_trainer("natural"))
+    assert "\n" not in str(error.value) and str(tmp_path / "level") in str(error.value)

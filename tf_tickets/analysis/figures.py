@@ -1,0 +1,379 @@
+"""The paper's figures, and one overview, drawn from a run's results as PNG files.
+
+Every function takes the frame of `tables.load_results`, draws what a run has
+finished so far and returns the paths that it wrote: none where there is nothing
+to draw. Lines are means over seeds, bands and bars the sample standard deviation.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullLocator
+from numpy.typing import ArrayLike
+
+from tf_tickets.analysis.tables import (
+    DATA_SET_LABELS,
+    METHODS,
+    REGIME_LABELS,
+    REGIMES,
+    at_iteration,
+    comparison_densities,
+    density_label,
+    early_stopping,
+    matching_densities,
+    mean_and_sd,
+    methods_in,
+    select,
+)
+from tf_tickets.runs.files import atomic_path
+
+# The P_m, in %, that the paper's tables and figures show.
+PAPER_DENSITIES = (100.0, 51.3, 16.9, 8.7, 3.6, 1.8)
+
+_PAPER_FIGURES = {
+    "test_accuracy": {
+        ("mnist", "fgsm"): 1,
+        ("mnist", "pgd"): 2,
+        ("fashion_mnist", "fgsm"): 7,
+        ("fashion_mnist", "pgd"): 8,
+    },
+    "early_stopping": {
+        ("mnist", "fgsm"): 3,
+        ("mnist", "pgd"): 5,
+        ("fashion_mnist", "fgsm"): 9,
+        ("fashion_mnist", "pgd"): 11,
+    },
+    # The caption of Figure 6 says MNIST Fashion, the text (and Figure 12) MNIST Digits.
+    "validation_loss": {
+        ("mnist", "fgsm"): 4,
+        ("mnist", "pgd"): 6,
+        ("fashion_mnist", "fgsm"): 10,
+        ("fashion_mnist", "pgd"): 12,
+    },
+    "initial_weights": {
+        ("mnist", "natural"): 13,
+        ("mnist", "fgsm"): 14,
+        ("mnist", "pgd"): 15,
+    },
+}
+
+_REGIME_COLOURS = {"natural": "C0", "fgsm": "C1", "pgd": "C2"}
+_COMPARED_WITH = ("random", "continued")
+
+# Bins chosen by rule ("auto") would be so wide for what is left of the output layer
+# that they hide the gap which pruning by magnitude leaves around zero.
+_BINS = 40
+
+
+def paper_figure_number(kind: str, data_set: str, regime: str) -> int | None:
+    """The number of the paper's figure that shows this, None if it has none.
+
+    Args:
+      kind: "test_accuracy", "early_stopping", "validation_loss" or "initial_weights".
+      data_set: "mnist" or "fashion_mnist".
+      regime: "natural", "fgsm" or "pgd", how the networks were trained.
+    """
+    return _PAPER_FIGURES[kind].get((data_set, regime))
+
+
+def accuracy_curves(frame: pd.DataFrame, data_set: str, directory: Path) -> list[Path]:
+    """Figures 1, 2, 7 and 8: test accuracy under the training attack as training proceeds.
+
+    One file per regime (natural accuracy after natural training, which the paper
+    does not draw). Panels: "original" by density, then against "random" and
+    "continued" where they have results.
+    """
+    return _curves(frame, data_set, directory, "test_accuracy")
+
+
+def validation_loss_curves(frame: pd.DataFrame, data_set: str, directory: Path) -> list[Path]:
+    """Figures 4, 6, 10 and 12: the validation loss under the training attack, in nats.
+
+    Files and panels as in `accuracy_curves`.
+    """
+    return _curves(frame, data_set, directory, "validation_loss")
+
+
+def early_stopping_curves(frame: pd.DataFrame, data_set: str, directory: Path) -> list[Path]:
+    """Figures 3, 5, 9 and 11: the early-stopping iteration and the accuracies there.
+
+    One file per regime; a line per pruning strategy over the density P_m.
+    Accuracies are validation accuracies, as in the paper's text. "dense" stands at
+    the density that the others have after as much training.
+    """
+    stops = early_stopping(select(frame, data_set=data_set))
+    stops = stops.assign(density_percent=comparison_densities(stops))
+    paths = []
+    for regime in REGIMES:
+        of_regime = select(stops, regime=regime)
+        if not of_regime.empty:
+            figure = _early_stopping_figure(of_regime, data_set, regime)
+            paths.append(_save(figure, directory, "early_stopping", data_set, regime))
+    return paths
+
+
+def overview(
+    frame: pd.DataFrame, reference: pd.DataFrame, data_set: str, directory: Path
+) -> list[Path]:
+    """Final test accuracy of "original" against density: natural, under FGSM, under PGD.
+
+    A line per regime, with the paper's numbers (after 30,000 iterations) as crosses.
+
+    Args:
+      frame: from `tables.load_results`.
+      reference: from `tables.load_reference`.
+      data_set: "mnist" or "fashion_mnist".
+      directory: where the PNG goes.
+    """
+    rows = select(frame, data_set=data_set, method="original")
+    rows = select(at_iteration(rows, "end"), split="test", quantity="accuracy")
+    if rows.empty:
+        return []
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    for axes, attack in zip(figure.subplots(1, 3), REGIMES):
+        for regime in REGIMES:
+            shown = select(rows, attack=attack, regime=regime)
+            colour, label = _REGIME_COLOURS[regime], REGIME_LABELS[regime]
+            if not shown.empty:
+                _draw_over_density(axes, shown, 100 * shown["value"], color=colour, label=label)
+                paper = _paper_rows(reference, data_set, attack, regime)
+                paper = paper[
+                    matching_densities(paper["density_percent"], shown["density_percent"])
+                ]
+                axes.plot(paper["density_percent"], paper["mean_percent"], "x", color=colour)
+        axes.set(title=f"test accuracy {_images(attack)}", ylabel="accuracy (%)")
+        _density_axis(axes, rows)
+    figure.axes[0].plot([], [], "kx", label="paper, 30,000 iterations")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(f"{DATA_SET_LABELS[data_set]}, original, end of training, {_seeds(rows)}")
+    return [_write(figure, directory / f"{data_set}_overview.png")]
+
+
+def initial_weight_distributions(
+    initial_weights: Mapping[str, np.ndarray],
+    tickets: Sequence[tuple[float, Mapping[str, np.ndarray]]],
+    data_set: str,
+    regime: str,
+    directory: Path,
+) -> list[Path]:
+    """Figures 13 to 15: how the initial weights that a ticket keeps are distributed.
+
+    A panel per density, a line per layer, the area under each line 1.
+
+    Args:
+      initial_weights: layer name → initial kernel, in the order of the layers.
+      tickets: (density in [0, 1], layer name → boolean mask of the kernel's shape).
+      data_set: "mnist" or "fashion_mnist".
+      regime: "natural", "fgsm" or "pgd", how the tickets were found.
+      directory: where the PNG goes.
+
+    Raises:
+      ValueError: a mask's shape is not its kernel's.
+    """
+    if not tickets:
+        return []
+    columns = min(3, len(tickets))
+    rows = -(-len(tickets) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    for place, (density, masks) in enumerate(tickets, start=1):
+        axes = figure.add_subplot(rows, columns, place, xlabel="initial weight")
+        axes.set(title=f"$P_m$ = {density_label(100 * density)}%", ylabel="probability density")
+        _draw_surviving_weights(axes, initial_weights, masks)
+    figure.axes[0].legend(fontsize=8)
+    figure.suptitle(_title("initial_weights", data_set, regime, "initial weights that are kept"))
+    return [_save(figure, directory, "initial_weights", data_set, regime)]
+
+
+def weight_density(weights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """A normalised histogram of weights.
+
+    Args:
+      weights: any shape, at least one.
+
+    Returns:
+      heights, shape [bins], and edges, shape [bins + 1]; Σ height · width = 1.
+    """
+    return np.histogram(np.ravel(weights), bins=_BINS, density=True)
+
+
+def draw_figures(
+    frame: pd.DataFrame, reference: pd.DataFrame, data_set: str, directory: Path
+) -> list[Path]:
+    """Draws every figure of one data set that needs nothing but results."""
+    return [
+        *overview(frame, reference, data_set, directory),
+        *accuracy_curves(frame, data_set, directory),
+        *early_stopping_curves(frame, data_set, directory),
+        *validation_loss_curves(frame, data_set, directory),
+    ]
+
+
+def _curves(frame, data_set, directory, kind):
+    split, quantity = kind.split("_")
+    rows = select(frame, data_set=data_set, split=split, quantity=quantity)
+    rows = rows[rows["attack"] == rows["regime"]]
+    paths = []
+    for regime in REGIMES:
+        of_regime = select(rows, regime=regime)
+        if (of_regime["method"] == "original").any():
+            figure = _curve_figure(of_regime, kind, data_set, regime)
+            paths.append(_save(figure, directory, kind, data_set, regime))
+    return paths
+
+
+def _curve_figure(rows, kind, data_set, regime):
+    others = [method for method in methods_in(rows) if method in _COMPARED_WITH]
+    count = 1 + len(others)
+    figure = Figure(figsize=(5 * count + 1, 4.5), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    original = select(rows, method="original")
+    _draw_levels(panels[0], kind, original, at_most=7)
+    panels[0].set_title("original")
+    for axes, other in zip(panels[1:], others):
+        compared = select(rows, method=other)
+        common = original[original["level"].isin(compared["level"])]
+        shown = _draw_levels(axes, kind, common, at_most=4)
+        _draw_levels(axes, kind, compared[compared["level"].isin(shown)], 4, linestyle="--")
+        axes.set_title(f"original (solid) and {other} (dashed)")
+    name, unit = kind.replace("_", " "), "nats" if kind == "validation_loss" else "%"
+    panels[0].set_ylabel(f"{name} ({unit})")
+    if kind == "validation_loss":
+        panels[0].set_yscale("log")
+        # "2" where the default says "2 × 10⁰".
+        panels[0].yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+    for axes in panels:
+        axes.set_xlabel("iteration")
+        axes.legend(title="$P_m$ (%)", fontsize=8)
+    what = f"{name} {_images(regime)}, {_seeds(rows)}"
+    figure.suptitle(_title(kind, data_set, regime, what))
+    return figure
+
+
+def _draw_levels(axes, kind, rows, at_most, linestyle="-"):
+    """Draws a curve for each of up to `at_most` levels, and returns the levels."""
+    densities = rows.groupby("level")["density_percent"].first()
+    levels = _spread_levels(densities, at_most)
+    for rank, level in enumerate(levels):
+        curve = mean_and_sd(select(rows, level=level), "iteration")
+        if kind == "test_accuracy":
+            curve = 100 * curve
+        colour = colormaps["viridis"](0.95 * rank / max(1, len(levels) - 1))
+        # One legend entry per density: the dashed curves share their partner's colour.
+        label = density_label(densities[level]) if linestyle == "-" else None
+        axes.plot(curve.index, curve["mean"], linestyle, color=colour, label=label)
+        sd = curve["sd"].fillna(0)
+        band = {"color": colour, "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(curve.index, curve["mean"] - sd, curve["mean"] + sd, **band)
+    return levels
+
+
+def _spread_levels(densities: pd.Series, at_most: int) -> list[int]:
+    """Up to `at_most` levels, far apart; those of the paper's densities come first.
+
+    Args:
+      densities: P_m in %, by level; at least one.
+      at_most: how many to choose.
+    """
+    every = densities.index.to_list()
+    papers = densities.index[matching_densities(densities, PAPER_DENSITIES)].to_list()
+    chosen = every[:1]
+    for pool in (papers, every):
+        while len(chosen) < at_most and (left := [level for level in pool if level not in chosen]):
+            distances = [min(abs(level - other) for other in chosen) for level in left]
+            chosen.append(left[int(np.argmax(distances))])
+    return sorted(chosen)
+
+
+def _early_stopping_figure(stops, data_set, regime):
+    accuracies = {f"validation/{attack}/accuracy": attack for attack in (regime, "natural")}
+    figure = Figure(figsize=(5 * (1 + len(accuracies)), 4.5), layout="constrained")
+    columns = {"stopping_iteration": ("early-stopping iteration", 1)}
+    for column, attack in accuracies.items():
+        columns[column] = (f"validation accuracy {_images(attack)} (%)", 100)
+    for axes, (column, (name, factor)) in zip(figure.subplots(1, len(columns)), columns.items()):
+        for method in methods_in(stops):
+            rows = select(stops, method=method).dropna(subset=column)
+            style = {"label": _legend(method), "color": f"C{METHODS.index(method)}"}
+            _draw_over_density(axes, rows, factor * rows[column], **style)
+        axes.set_ylabel(name)
+        _density_axis(axes, stops)
+    figure.axes[-1].legend(fontsize=8)
+    what = f"at the smallest validation loss {_images(regime)}, {_seeds(stops)}"
+    figure.suptitle(_title("early_stopping", data_set, regime, what))
+    return figure
+
+
+def _legend(method):
+    return "dense (never pruned)" if method == "dense" else method.replace("_", " ")
+
+
+def _draw_over_density(axes, rows, values, **style):
+    line = mean_and_sd(rows.assign(value=values), "density_percent")
+    axes.errorbar(
+        line.index, line["mean"], line["sd"].fillna(0), marker=".", capsize=2, linewidth=1, **style
+    )
+
+
+def _density_axis(axes, rows):
+    """P_m from dense on the left to sparse on the right, logarithmic."""
+    densities = rows.groupby("level")["density_percent"].first()
+    axes.set(xscale="log", xlabel="$P_m$, weights that remain (%)")
+    ticks = densities[_spread_levels(densities, at_most=len(PAPER_DENSITIES))]
+    axes.set_xticks(ticks, [density_label(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.invert_xaxis()
+
+
+def _paper_rows(reference, data_set, attack, regime):
+    """The paper's test accuracies under `attack`; the natural networks are its FGSM half's."""
+    setting = next(name for name in (attack, regime, "fgsm") if name != "natural")
+    training = "natural" if regime == "natural" else "adversarial"
+    metric = "natural_accuracy" if attack == "natural" else "adversarial_accuracy"
+    # The paper never attacks a network with another attack than it was trained with.
+    if {attack, regime} == {"fgsm", "pgd"}:
+        reference = reference[:0]
+    return select(
+        reference, data_set=data_set, attack_setting=setting, training=training, metric=metric
+    )
+
+
+def _draw_surviving_weights(axes, initial_weights, masks):
+    for index, (layer, kernel) in enumerate(initial_weights.items()):
+        mask = np.asarray(masks[layer], dtype=bool)
+        if mask.shape != kernel.shape:
+            raise ValueError(f"{layer}: mask of shape {mask.shape}, kernel of {kernel.shape}")
+        if mask.any():
+            heights, edges = weight_density(kernel[mask])
+            # C0, C1 and C2 are the paper's blue, orange and green.
+            axes.stairs(heights, edges, color=f"C{index}", label=f"{layer} ({mask.sum():,})")
+
+
+def _images(attack):
+    return "on natural images" if attack == "natural" else f"under {attack.upper()}"
+
+
+def _seeds(rows):
+    count = rows["seed"].nunique()
+    return "one seed" if count == 1 else f"mean ± sd of {count} seeds"
+
+
+def _title(kind, data_set, regime, what):
+    number = paper_figure_number(kind, data_set, regime)
+    paper = f" (as the paper's Figure {number})" if number else ""
+    return f"{DATA_SET_LABELS[data_set]}, {REGIME_LABELS[regime]}{paper}\n{what}"
+
+
+def _save(figure, directory, kind, data_set, regime):
+    number = paper_figure_number(kind, data_set, regime)
+    prefix = f"figure_{number:02d}_" if number else ""
+    return _write(figure, directory / f"{prefix}{data_set}_{regime}_{kind}.png")
+
+
+def _write(figure, path):
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    return path

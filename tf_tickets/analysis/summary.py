@@ -1,0 +1,101 @@
+"""A run's summary.md, and the tables that a driver prints when it ends."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tf_tickets.analysis import tables
+from tf_tickets.runs.files import atomic_write_text
+
+# The iteration of the paper's Tables 1 and 2; its training runs to 50,000.
+PAPER_ITERATION = 30_000
+
+_INTRODUCTION = """\
+Accuracies are test accuracies in %, mean±sample standard deviation over seeds; whatever is
+chosen is chosen on validation data. P_m is the share of the weights that remain. The paper's
+1.8% is 1.9% here, where counts are exact: its code prunes a weight too many per layer and level.
+"""
+
+
+def write_summary(
+    results_path: Path,
+    reference_path: Path,
+    output_path: Path,
+    figure_paths: Sequence[Path],
+    scale: str,
+) -> None:
+    """Writes summary.md: every table beside the paper's numbers, and the figures.
+
+    Args:
+      results_path: the run's results.csv.
+      reference_path: experiments/reference/sparse_robust_networks.csv.
+      output_path: the Markdown file to write; it is replaced whole or not at all.
+      figure_paths: PNG files, linked relative to `output_path`.
+      scale: a sentence or two on how the run differs from the paper's, such as
+        "4,000 of 50,000 iterations a level on an embedded sample of MNIST."
+
+    Raises:
+      UserError: results or reference do not follow their schema.
+    """
+    frame = tables.load_results(results_path)
+    reference = tables.load_reference(reference_path)
+    sections = ["# The Search for Sparse, Robust Neural Networks", scale, _INTRODUCTION.strip()]
+    for data_set in _data_sets(frame):
+        sections += _data_set_sections(frame, reference, data_set)
+    if figure_paths:
+        sections += ["## Figures", *(_image(path, output_path.parent) for path in figure_paths)]
+    atomic_write_text(output_path, "\n\n".join(sections) + "\n")
+
+
+def terminal_table(frame: pd.DataFrame, reference: pd.DataFrame) -> str:
+    """Natural and adversarial accuracy by density beside the paper's, for a terminal.
+
+    Of "original", or of the first strategy there is, at the end of training; then,
+    if there are several strategies, how they compare.
+
+    Args:
+      frame: from `tables.load_results`.
+      reference: from `tables.load_reference`.
+    """
+    parts = []
+    for data_set in _data_sets(frame):
+        of_data_set = tables.select(frame, data_set=data_set)
+        methods = tables.methods_in(of_data_set)
+        parts.append(f"{tables.DATA_SET_LABELS[data_set]}, {methods[0]}")
+        parts.append(tables.accuracy_table(frame, reference, data_set, methods[0]))
+        if len(methods) > 1:
+            parts.append(tables.strategy_table(frame, data_set))
+    return "\n\n".join(parts) or "No results yet."
+
+
+def _data_sets(frame):
+    return [name for name in tables.DATA_SET_LABELS if (frame["data_set"] == name).any()]
+
+
+def _data_set_sections(frame, reference, data_set):
+    label = tables.DATA_SET_LABELS[data_set]
+    method = tables.methods_in(tables.select(frame, data_set=data_set))[0]
+    numbers = tables.select(reference, data_set=data_set)["table"].unique()
+    sections = [f"## {label}"]
+    for title, at in (
+        (f"after {PAPER_ITERATION:,} iterations, as the paper", PAPER_ITERATION),
+        ("at the end of training", "end"),
+        ("at early stopping", "early_stopping"),
+    ):
+        table = ", ".join(f"Table {number}" for number in numbers)
+        sections.append(f"### {table}: {method}, {title}")
+        sections.append(tables.accuracy_table(frame, reference, data_set, method, at))
+    sections += [
+        "### Pruning strategies at the end of training",
+        tables.strategy_table(frame, data_set),
+        "### Each adversarial training under both attacks",
+        tables.cross_attack_table(frame, data_set, method),
+    ]
+    return sections
+
+
+def _image(path, directory):
+    relative = Path(os.path.relpath(path, directory)).as_posix()
+    return f"![{path.stem.replace('_', ' ')}]({relative})"
