@@ -89,8 +89,8 @@ def scale(config: Mapping, paper: Mapping) -> str:
         if name != "seed" and config[name] != value
     ]
     if not differences:
-        return "the paper's hyper-parameters in full."
-    return f"smaller than the paper's or different from it: {', '.join(differences)}."
+        return "The paper's hyper-parameters in full."
+    return f"Smaller than the paper's, or different: {', '.join(differences)}."
 
 
 def _text(value):

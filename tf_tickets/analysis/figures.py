@@ -322,7 +322,10 @@ def _density_axis(axes, rows):
     """P_m from dense on the left to sparse on the right, logarithmic."""
     densities = rows.groupby("level")["density_percent"].first()
     axes.set(xscale="log", xlabel="$P_m$, weights that remain (%)")
-    ticks = densities[_spread_levels(densities, at_most=len(PAPER_DENSITIES))]
+    ticks = []
+    for density in densities[_spread_levels(densities, at_most=len(PAPER_DENSITIES))]:
+        if not ticks or ticks[-1] > 1.5 * density:  # Closer labels would overlap.
+            ticks.append(density)
     axes.set_xticks(ticks, [density_label(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.invert_xaxis()
