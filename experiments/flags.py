@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from tf_tickets import runtime
@@ -130,20 +129,21 @@ def exit_code(main: Callable[[], None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except StopRequested as stop:
-        name = signal.Signals(stop.signal_number).name
+    except (StopRequested, KeyboardInterrupt) as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        command = f"python -m experiments.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}"
         print(
-            f"stopped by {name}; everything so far is kept. The same command goes on: "
-            f"python -m experiments.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".rstrip(),
+            f"stopped by {signal.Signals(number).name}; everything so far is kept. "
+            f"The same command goes on: {command.rstrip()}",
             file=sys.stderr,
         )
-        return 128 + stop.signal_number
-    except (OSError, tf.errors.ResourceExhaustedError) as error:
-        if isinstance(error, OSError) and error.errno != errno.ENOSPC:
+        return 128 + number
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
             raise
         print(
-            f"error: no space left on the disk ({getattr(error, 'filename', None) or error}); "
-            "everything recorded is kept. Free some space and run the same command again",
+            f"error: {error.filename}: no space left on the disk; everything recorded is kept. "
+            "Free some space and run the same command again",
             file=sys.stderr,
         )
         return 3

@@ -72,7 +72,7 @@ def read_targets(root: Path, build: str) -> list[Target]:
                 rule=ast.unparse(call.func),
                 name=ast.literal_eval(given["name"]),
                 srcs=tuple(_files(root, given.get("srcs"))),
-                deps=tuple(dep.removeprefix("//").removeprefix(":") for dep in _list(given, "deps")),
+                deps=tuple(dep.removeprefix(":") for dep in _list(given, "deps")),
                 main=ast.literal_eval(given["main"]) if "main" in given else None,
                 args=tuple(_list(given, "args")),
                 line=call.lineno,
@@ -94,7 +94,8 @@ def _files(root, node):
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "glob":
         exclude = [ast.literal_eval(k.value) for k in node.keywords if k.arg == "exclude"]
         excluded = {path for patterns in exclude for path in _glob(root, patterns)}
-        return [path for path in _glob(root, ast.literal_eval(node.args[0])) if path not in excluded]
+        included = _glob(root, ast.literal_eval(node.args[0]))
+        return [path for path in included if path not in excluded]
     return ast.literal_eval(node)
 
 
@@ -192,6 +193,7 @@ def render(root: Path) -> str:
 def _render_target(root, target, owner):
     package = f"tf_tickets/{target.name}"
     is_package = (root / package).is_dir()
+    folder = package if is_package else target.name
     text = f'\n{target.rule}(\n    name = "{target.name}",\n'
     if target.name.startswith("tests/") and target.rule == "py_library":
         text += "    testonly = True,\n"
@@ -205,7 +207,7 @@ def _render_target(root, target, owner):
         if any("__file__" in (root / file).read_text(encoding="utf-8") for file in target.srcs):
             text += '    data = [":checkout"],\n'
     elif is_package or target.name == "experiments":
-        text += _attribute("data", _data_patterns(root, package if is_package else target.name), "glob")
+        text += _attribute("data", _data_patterns(root, folder), "glob")
     if target.rule == "py_test":
         text += f'    main = "{RUN_PYTEST}",\n'
     text += _attribute("deps", [f":{dep}" for dep in expected_deps(root, target, owner)])
@@ -218,7 +220,7 @@ def _data_patterns(root, folder):
         {
             (path.parent / f"*{path.suffix}").relative_to(root).as_posix()
             for path in (root / folder).rglob("*")
-            if path.is_file() and path.suffix not in (".py", ".pyc")
+            if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__"
         }
     )
 
@@ -228,9 +230,12 @@ def _attribute(name, values, function=""):
     values = [f'"{value}"' for value in values]
     if not values:
         return ""
-    inner = values[0] if len(values) == 1 else "\n" + "".join(f"        {v},\n" for v in values) + "    "
-    brackets = f"([{inner}])" if function else f"[{inner}]"
-    return f"    {name} = {function}{brackets},\n"
+    if len(values) == 1:
+        inner = values[0]
+    else:
+        inner = "\n" + "".join(f"        {value},\n" for value in values) + "    "
+    items = f"{function}([{inner}])" if function else f"[{inner}]"
+    return f"    {name} = {items},\n"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ FOLDERS = ("tf_tickets", "experiments", "benchmarks", "tests")
 
 def python_files(root: Path, folders=FOLDERS) -> list[str]:
     """The Python files in the folders and beside them, as sorted paths relative to `root`."""
-    found = [*root.glob("*.py"), *(path for name in folders for path in root.glob(f"{name}/**/*.py"))]
+    patterns = ("*.py", *(f"{folder}/**/*.py" for folder in folders))
+    found = (path for pattern in patterns for path in root.glob(pattern))
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 

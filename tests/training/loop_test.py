@@ -1,7 +1,10 @@
 """The loop: what it evaluates, and that interruptions change nothing."""
 
+import errno
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.noise import BATCH, make_trainer
 from tf_tickets.data.batches import BatchOrder
@@ -114,3 +117,14 @@ def test_a_damaged_checkpoint_is_one_line(train, tmp_path):
     with pytest.raises(UserError, match="damaged checkpoint") as error:
         train(make_trainer("natural"))
     assert "\n" not in str(error.value) and str(tmp_path / "level") in str(error.value)
+
+
+def test_a_full_disk_is_an_os_error_that_names_the_folder(train, tmp_path, monkeypatch):
+    def no_space(self):
+        raise tf.errors.ResourceExhaustedError(None, None, "part-0; No space left on device")
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", no_space)
+    with pytest.raises(OSError) as error:
+        train(make_trainer("natural"))
+    assert error.value.errno == errno.ENOSPC
+    assert error.value.filename == str(tmp_path / "level")

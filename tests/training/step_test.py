@@ -7,6 +7,7 @@ import tensorflow as tf
 from tests.noise import ATTACKS, make_data, make_order, make_trainer, run
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
+from tf_tickets.masking.ticket import Provenance, Ticket
 from tf_tickets.training.objectives import cross_entropy
 
 
@@ -125,6 +126,18 @@ def test_two_mirrored_devices_train_as_one_does(regime):
         first, second = (replica.numpy() for replica in variable.values)
         np.testing.assert_array_equal(first, second)
         assert not np.any(first[~masks[path]])
+
+
+def test_mirrored_masks_are_pruned_as_single_ones_are():
+    one, two = make_trainer("natural"), make_trainer("natural", runtime.make_strategy("mirrored"))
+    two.reset(one.weights(), two.masks.read())
+    provenance = Provenance("", "", {}, "", 0, 0, "", "", {})
+    dense = Ticket(one.masks.read(), provenance)
+    keep = {path: mask.size // 3 for path, mask in dense.masks.items()}
+    single, mirrored = (trainer.masks.prune_by_magnitude(dense, keep) for trainer in (one, two))
+    for path, mask in single.items():
+        assert mask.sum() == keep[path]
+        np.testing.assert_array_equal(mask, mirrored[path])
 
 
 def test_refuses_a_batch_that_does_not_divide_among_the_replicas():

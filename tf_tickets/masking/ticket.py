@@ -148,9 +148,10 @@ class Ticket:
                 {name: _unpack(arrays[name], shape) for name, shape in shapes.items()},
                 Provenance(**metadata["provenance"]),
             )
+            stated_sha256 = metadata["masks_sha256"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not a ticket ({error!r})") from None
-        if ticket.sha256 != metadata["masks_sha256"]:
+        if ticket.sha256 != stated_sha256:
             raise UserError(f"{path}: damaged (its masks do not have the hash it states)")
         return ticket
 

@@ -43,6 +43,7 @@ class WeightMasks(tf.Module):
 
     def __init__(self, model: keras.Model):
         super().__init__()
+        self._strategy = tf.distribute.get_strategy()
         self._wrappers = [
             _wrap(layer, self._make_schedule(layer.kernel)) for layer in _masked_layers(model)
         ]
@@ -87,11 +88,12 @@ class WeightMasks(tf.Module):
           weights and masks are those of `ticket` again.
         """
         self.assign(ticket.masks)
-        for wrapper in self._wrappers:
-            (weight,) = wrapper.prunable_weights
-            fraction = keep[weight_path(weight)] / weight.shape.num_elements()
-            wrapper.pruning_schedule.sparsity.assign(1.0 - fraction)
-            wrapper.pruning_obj.conditional_mask_update()
+        with self._strategy.scope():  # Outside it TF-MOT cannot assign mirrored masks.
+            for wrapper in self._wrappers:
+                (weight,) = wrapper.prunable_weights
+                fraction = keep[weight_path(weight)] / weight.shape.num_elements()
+                wrapper.pruning_schedule.sparsity.assign(1.0 - fraction)
+                wrapper.pruning_obj.conditional_mask_update()
         masks = self.read()
         magnitudes = {path: np.abs(weight.numpy()) for path, weight in self.weights.items()}
         self.assign(ticket.masks)

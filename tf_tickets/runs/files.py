@@ -15,6 +15,9 @@ import numpy as np
 
 from tf_tickets.errors import UserError
 
+# What reading a damaged archive raises; RuntimeError is "encrypted" or "unsupported".
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -55,7 +58,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             entry = zipfile.ZipInfo(f"{name}.npy")
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+                np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -74,7 +77,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         }
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path}: damaged ({error}); delete it and run the same command again"
         ) from None

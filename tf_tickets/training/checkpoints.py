@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -61,8 +62,11 @@ class LevelCheckpoint:
         self._state.progress = progress
         try:
             self._manager.save()
-        except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError) as error:
-            raise OSError(errno.ENOSPC, error.message.splitlines()[0]) from None
+        except tf.errors.OpError as error:
+            reason = os.strerror(errno.ENOSPC)
+            if reason not in error.message:
+                raise
+            raise OSError(errno.ENOSPC, reason, self._manager.directory) from None
 
     def restore(self) -> Progress:
         """Puts back the last saved state; a fresh `Progress` if there is none.

@@ -1,0 +1,241 @@
+"""Creation, resumption and refusal of run directories."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tf_tickets.errors import UserError
+from tf_tickets.runs.results import Result, from_csv
+from tf_tickets.runs.run_directory import Cell, RunDirectory
+
+CONFIG = {"driver": "sparse", "seed": 0, "eps": 0.3, "methods": ["original", "random"]}
+ENVIRONMENT = {"python": "3.11"}
+CELL = Cell("mnist", "pgd", "original", 0)
+OTHER_CELL = Cell("fashion_mnist", "natural", "random", 1)
+
+
+def open_run(path, config=CONFIG, **arguments):
+    return RunDirectory(path, config, ENVIRONMENT, **arguments)
+
+
+def rows_of(cell, level, values=(0.5, 0.25)):
+    return [
+        Result(
+            experiment="sparse",
+            data_set=cell.data_set,
+            model="lenet",
+            method=cell.method,
+            regime=cell.regime,
+            seed=cell.seed,
+            level=level,
+            sparsity=0.2 * level,
+            iteration=10 * number,
+            metric="validation/pgd/accuracy",
+            value=value,
+        )
+        for number, value in enumerate(values)
+    ]
+
+
+def written_results(run):
+    return from_csv(run.results_path.read_text(), "results.csv")
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_new_run_writes_its_configuration_and_environment(tmp_path, exists):
+    path = tmp_path / "logs" / "run"
+    if exists:
+        path.mkdir(parents=True)
+    run = open_run(path)
+    assert sorted(tree(path)) == ["config.json", "environment.json", "results.csv"]
+    assert json.loads((path / "config.json").read_text()) == CONFIG
+    assert json.loads((path / "environment.json").read_text()) == ENVIRONMENT
+    assert run.results_path == path / "results.csv" and written_results(run) == []
+
+
+def test_paths_lie_in_the_run_and_differ(tmp_path):
+    run = open_run(tmp_path)
+    paths = [run.results_path]
+    for cell in (CELL, OTHER_CELL, CELL._replace(seed=1), CELL._replace(regime="fgsm")):
+        paths += [run.initial_weights_path(cell), run.rewind_weights_path(cell)]
+        for level in (0, 1, 10):
+            paths += [
+                run.ticket_path(cell, level),
+                run.trained_weights_path(cell, level),
+                run.checkpoint_directory(cell, level),
+                run.events_directory(cell, level),
+            ]
+    assert len(set(paths)) == len(paths)
+    assert all(path.is_relative_to(tmp_path) for path in paths)
+    assert CELL.path == Path("mnist/pgd/original/seed_0")
+
+
+def test_the_same_configuration_resumes(tmp_path):
+    run = open_run(tmp_path)
+    run.finish_level(CELL, 0, rows_of(CELL, 0))
+    resumed = RunDirectory(tmp_path, dict(reversed(CONFIG.items())), {"python": "3.12"})
+    assert resumed.is_finished(CELL, 0) and not resumed.is_finished(CELL, 1)
+    assert not resumed.is_finished(OTHER_CELL, 0)
+    assert resumed.finished_results(CELL, 0) == rows_of(CELL, 0)
+    assert json.loads((tmp_path / "environment.json").read_text()) == ENVIRONMENT
+
+
+@pytest.mark.parametrize(
+    "changes, shown",
+    [
+        ({"seed": 1}, ["seed=0 (now 1)"]),
+        ({"eps": 0.1, "methods": ["random"]}, ["eps=0.3 (now 0.1)", "(now ['random'])"]),
+        ({"steps": 40}, ["steps=None (now 40)"]),
+    ],
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_another_configuration_is_refused_with_the_difference(tmp_path, changes, shown, writable):
+    open_run(tmp_path).finish_level(CELL, 0, rows_of(CELL, 0))
+    before = tree(tmp_path)
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path, {**CONFIG, **changes}, writable=writable)
+    message = str(caught.value)
+    assert f"--run_dir={tmp_path}" in message and "\n" not in message
+    assert all(text in message for text in shown)
+    assert "driver" not in message and ("seed" in message) == ("seed" in changes)
+    assert tree(tmp_path) == before
+
+
+def test_a_configuration_with_a_key_less_is_refused(tmp_path):
+    open_run(tmp_path)
+    with pytest.raises(UserError, match=r"eps=0\.3 \(now None\)"):
+        open_run(tmp_path, {key: value for key, value in CONFIG.items() if key != "eps"})
+
+
+def test_a_damaged_configuration_is_refused(tmp_path):
+    open_run(tmp_path)
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(UserError, match="config.json"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "results.csv", "records/level_00.csv"])
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_folder_of_something_else_is_refused_and_kept(tmp_path, name, writable):
+    stranger = tmp_path / name
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_text("precious")
+    (tmp_path / ".thesis.abc123").mkdir()
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="no config.json") as caught:
+        open_run(tmp_path, writable=writable)
+    assert f"--run_dir={tmp_path}" in str(caught.value)
+    assert tree(tmp_path) == before
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("precious")
+    with pytest.raises(UserError, match="holds no run"):
+        open_run(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_creation_that_was_interrupted_starts_again(tmp_path):
+    leftover = tmp_path / ".config.json.x1y2z3"
+    leftover.mkdir()
+    (leftover / "config.json").write_text('{"seed"')
+    (tmp_path / "environment.json").write_text('{"python": "3.10"}')
+    open_run(tmp_path)
+    assert sorted(tree(tmp_path)) == ["config.json", "environment.json", "results.csv"]
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+    assert json.loads((tmp_path / "environment.json").read_text()) == ENVIRONMENT
+
+
+def test_finished_levels_are_appended_and_sorted_when_written(tmp_path):
+    run = open_run(tmp_path)
+    order = [(CELL, 0), (OTHER_CELL, 0), (CELL, 1), (OTHER_CELL, 1)]
+    appended = []
+    for cell, level in order:
+        assert not run.is_finished(cell, level)
+        run.finish_level(cell, level, iter(rows_of(cell, level, (0.1 + 0.2, 1 / 3))))
+        assert run.is_finished(cell, level)
+        appended += rows_of(cell, level, (0.1 + 0.2, 1 / 3))
+        assert written_results(run) == appended
+    run.write_results()
+    by_path = [(OTHER_CELL, 0), (OTHER_CELL, 1), (CELL, 0), (CELL, 1)]
+    assert written_results(run) == [
+        row for cell, level in by_path for row in rows_of(cell, level, (0.1 + 0.2, 1 / 3))
+    ]
+    assert sorted(path.name for path in (tmp_path / "records").rglob("*.csv")) == (
+        ["level_00.csv"] * 2 + ["level_01.csv"] * 2
+    )
+
+
+def test_finishing_removes_only_the_state_of_the_level_in_training(tmp_path):
+    run = open_run(tmp_path)
+    for level in (0, 1):
+        run.checkpoint_directory(CELL, level).mkdir(parents=True)
+        (run.checkpoint_directory(CELL, level) / "checkpoint").write_text("state")
+    run.trained_weights_path(CELL, 0).write_text("weights")
+    run.finish_level(CELL, 0, rows_of(CELL, 0))
+    assert not run.checkpoint_directory(CELL, 0).exists()
+    assert (run.checkpoint_directory(CELL, 1) / "checkpoint").exists()
+    assert run.trained_weights_path(CELL, 0).exists()
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing", "ahead", "garbage"])
+def test_damaged_results_are_made_anew_from_the_records(tmp_path, damage):
+    run = open_run(tmp_path)
+    run.finish_level(CELL, 0, rows_of(CELL, 0))
+    run.finish_level(CELL, 1, rows_of(CELL, 1))
+    text = run.results_path.read_text()
+    if damage == "missing":
+        run.results_path.unlink()
+    else:
+        broken = {"torn": text[:-9], "ahead": text + text.splitlines()[1], "garbage": "x,y"}
+        run.results_path.write_text(broken[damage])
+    assert open_run(tmp_path).results_path.read_text() == text
+    assert written_results(run) == rows_of(CELL, 0) + rows_of(CELL, 1)
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    open_run(tmp_path).finish_level(CELL, 0, rows_of(CELL, 0))
+    (record,) = (tmp_path / "records").rglob("level_00.csv")
+    record.write_text(record.read_text() + "torn,row\n")
+    with pytest.raises(UserError, match=f"{record}:4: 2 columns"):
+        open_run(tmp_path)
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
+    run = open_run(tmp_path)
+    run.finish_level(CELL, 0, rows_of(CELL, 0))
+    run.ticket_path(CELL, 0).parent.mkdir(parents=True)
+    run.ticket_path(CELL, 0).write_text("ticket")
+    (tmp_path / ".gitkeep").write_text("")
+    before = tree(tmp_path)
+    for folder in (tmp_path, run.ticket_path(CELL, 0).parent):
+        leftover = folder / ".level_01.npz.k3q_9a"
+        leftover.mkdir()
+        (leftover / "level_01.npz").write_text("half")
+    open_run(tmp_path, writable=False)
+    assert len(tree(tmp_path)) == len(before) + 4
+    open_run(tmp_path)
+    assert tree(tmp_path) == before
+
+
+def test_a_worker_that_must_not_write_writes_nothing(tmp_path):
+    path = tmp_path / "run"
+    worker = open_run(path, writable=False)
+    worker.finish_level(CELL, 0, rows_of(CELL, 0))
+    assert not path.exists() and not worker.is_finished(CELL, 0)
+
+    open_run(path).finish_level(CELL, 0, rows_of(CELL, 0))
+    before = tree(path)
+    worker = open_run(path, writable=False)
+    worker.finish_level(CELL, 1, rows_of(CELL, 1))
+    assert worker.finished_results(CELL, 0) == rows_of(CELL, 0)
+    assert tree(path) == before
