@@ -178,6 +178,15 @@ def test_the_hash_is_of_names_and_shapes_too_but_of_nothing_else():
     assert Ticket(reshaped, PROVENANCE).sha256 != ticket.sha256
 
 
+def test_equal_tickets_have_equal_masks_and_provenance():
+    ticket = random_ticket()
+    same = Ticket({path: mask.copy() for path, mask in ticket.masks.items()}, PROVENANCE)
+    assert ticket == same and hash(ticket) == hash(same)
+    assert ticket != random_ticket(seed=1)
+    assert ticket != Ticket(ticket.masks, dataclasses.replace(PROVENANCE, level=4))
+    assert ticket != ticket.masks
+
+
 def test_the_hash_of_arrays_does_not_depend_on_memory_order():
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     original = arrays_sha256({"a": array})

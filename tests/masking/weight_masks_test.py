@@ -324,3 +324,15 @@ def test_masks_stay_between_the_updates():
     np.testing.assert_array_equal(
         read_kernels(masks)["dense/kernel"], -2 * kernel[::-1, ::-1] * history[-1]
     )
+
+
+def test_gradual_masks_never_take_a_pruned_weight_back():
+    masks, kernel = gradual_masks(400)
+    history = masks_at_each_step(masks, 150)
+    pruned = ~history[-1]
+    # The optimizer moves every pruned weight far, right before the update at step 200.
+    for _ in range(150, 400):
+        assign_kernels(masks, {"dense/kernel": np.where(pruned, np.float32(5000), kernel)})
+        masks.apply()
+    final = masks.read()["dense/kernel"]
+    assert final.sum() == KEEP and not np.any(final & pruned)

@@ -114,12 +114,13 @@ class GradualMasks(WeightMasks):
     """Masks that TF-MOT's `PolynomialDecay` tightens while the network trains.
 
     Zhu and Gupta (arXiv:1710.01878): from dense to the final sparsity over the
-    first three quarters of training, updated every 100 steps.
+    first three quarters of training, updated every 100 steps. Weights that tie
+    with the last one kept are all kept, as TF-MOT does.
 
     Args:
       model: as for `WeightMasks`.
       keep: weight path → number of weights left at the end.
-      iterations: length of the training.
+      iterations: length of the training, at least 2.
     """
 
     def __init__(self, model: keras.Model, keep: Mapping[str, int], iterations: int):
@@ -140,6 +141,7 @@ class GradualMasks(WeightMasks):
 
     def apply(self) -> None:
         """Counts a step, tightens the masks when the schedule says so, and applies them."""
+        super().apply()  # What the optimizer moved outside the masks must not compete for a place.
         for wrapper in self._wrappers:
             wrapper.pruning_step.assign_add(1)
             wrapper.pruning_obj.conditional_mask_update()

@@ -48,6 +48,9 @@ class StudySettings:
         require_choices("data_sets", self.data_sets, DATA_SETS)
         require_choices("regimes", self.regimes, ("natural", *self.training.threat_models))
         require_choices("pruning_strategies", self.methods, METHODS)
+        iterations = self.search.iterations
+        gradual = "gradual" in self.methods
+        require(not gradual or iterations >= 2, "iterations", iterations, "at least 2 for gradual")
 
     def cells(self) -> list[Cell]:
         """The study's searches, in the order they run: one trial after the other."""
