@@ -183,7 +183,8 @@ def initial_weight_distributions(
         axes = figure.add_subplot(rows, columns, place, xlabel="initial weight")
         axes.set(title=f"$P_m$ = {density_label(100 * density)}%", ylabel="probability density")
         _draw_surviving_weights(axes, initial_weights, masks)
-    figure.axes[0].legend(fontsize=8)
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(lines))
     figure.suptitle(_title("initial_weights", data_set, regime, "initial weights that are kept"))
     return [_save(figure, directory, "initial_weights", data_set, regime)]
 
