@@ -239,3 +239,11 @@ def test_a_worker_that_must_not_write_writes_nothing(tmp_path):
     worker.finish_level(CELL, 1, rows_of(CELL, 1))
     assert worker.finished_results(CELL, 0) == rows_of(CELL, 0)
     assert tree(path) == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    path = tmp_path / "file" / "run"
+    with pytest.raises(UserError) as error:
+        RunDirectory(path, {}, {})
+    assert str(error.value).startswith(f"--run_dir={path}: cannot be written (Not a directory)")

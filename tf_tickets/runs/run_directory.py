@@ -1,6 +1,8 @@
 """Where a run lives: its configuration, finished levels and everything made from them."""
 
+import errno
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +49,7 @@ class RunDirectory:
         self.writable = writable
         self._refuse_strangers(config)
         if writable:
+            self._refuse_unwritable()
             self._remove_unfinished_files()
             if not self._config_path.exists():
                 atomic_write_json(path / "environment.json", environment)
@@ -129,6 +132,19 @@ class RunDirectory:
                     f"--run_dir={self.path}: exists but holds no run (no config.json). "
                     "Give an empty or a new folder"
                 )
+
+    def _refuse_unwritable(self):
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise UserError(
+                f"--run_dir={self.path}: cannot be written ({error.strerror}). "
+                "Give a folder that can be made and written to"
+            ) from None
 
     def _is_interrupted_creation(self):
         """Killed between its first files: nothing but what `__init__` writes is there."""

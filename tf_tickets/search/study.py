@@ -61,10 +61,20 @@ class StudySettings:
             )
         ]
 
-    def passes(self, cell: Cell) -> int:
-        """Forward and backward passes per iteration, the measure of the progress bar."""
-        attack = self.training.threat_models.get(cell.regime)
-        return 1 if attack is None else 2 + attack.steps
+    def passes(self, cell: Cell, evaluated: int) -> float:
+        """Passes through the network per iteration, the measure of the progress bar.
+
+        Args:
+          cell: the search.
+          evaluated: how many images each evaluation measures.
+        """
+        attacks = self.training.threat_models
+        own = attacks.get(cell.regime)
+        training = 1 if own is None else 2 + own.steps
+        met = attacks.values() if own is None else [own]
+        evaluation = 1 + sum(1 + attack.steps for attack in met)
+        batches = evaluated / self.training.batch_size
+        return training + evaluation * batches / self.search.evaluate_every
 
 
 def run_study(
@@ -84,11 +94,14 @@ def run_study(
     def load(data_set, seed):
         return load_images(data_set, settings.data_source, settings.data_dir, seed)
 
+    evaluated = {}
     for data_set in settings.data_sets:  # All must be there before the work on one begins.
-        examples = len(load(data_set, settings.seeds[0]).train)
-        batch_size = settings.training.batch_size
+        data = load(data_set, settings.seeds[0])
+        examples, batch_size = len(data.train), settings.training.batch_size
         require(batch_size <= examples, "batch_size", batch_size, f"at most {examples}, one epoch")
-    with ProgressBar(_total_passes(settings, run), runtime.is_chief(strategy)) as progress_bar:
+        evaluated[data_set] = len(data.validation) + len(data.test)
+    passes = {cell: settings.passes(cell, evaluated[cell.data_set]) for cell in settings.cells()}
+    with ProgressBar(_passes_left(settings, run, passes), runtime.is_chief(strategy)) as bar:
         for (data_set, regime, seed), cells in itertools.groupby(
             settings.cells(), key=lambda cell: (cell.data_set, cell.regime, cell.seed)
         ):
@@ -101,9 +114,7 @@ def run_study(
                     store,
                     run,
                     cell,
-                    advance=lambda steps, text, cell=cell: progress_bar.advance(
-                        steps * settings.passes(cell), text
-                    ),
+                    advance=lambda steps, text, cell=cell: bar.advance(steps * passes[cell], text),
                     stop_if_requested=stop_if_requested,
                 )
                 levels = iterative_search(
@@ -120,10 +131,9 @@ def run_study(
         run.write_results()
 
 
-def _total_passes(settings, run):
-    """The work that is left."""
+def _passes_left(settings, run, passes):
     return sum(
-        settings.search.iterations * settings.passes(cell)
+        settings.search.iterations * passes[cell]
         for cell in settings.cells()
         for level in range(settings.search.rounds)
         if not run.is_finished(cell, level)
