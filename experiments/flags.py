@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -131,7 +132,7 @@ def exit_code(main: Callable[[], None]) -> int:
         return 2
     except (StopRequested, KeyboardInterrupt) as stop:
         number = getattr(stop, "signal_number", signal.SIGINT)
-        command = f"python -m experiments.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}"
+        command = f"python -m experiments.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}"
         print(
             f"stopped by {signal.Signals(number).name}; everything so far is kept. "
             f"The same command goes on: {command.rstrip()}",

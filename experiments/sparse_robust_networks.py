@@ -22,6 +22,7 @@ from tf_tickets.search.iterative import METHODS, SearchSettings
 from tf_tickets.search.study import StudySettings, run_study
 from tf_tickets.training.trainer import TrainingSettings
 
+flags.adopt_module_key_flags(common)
 flags.DEFINE_list("data_sets", None, f"Any of: {', '.join(DATA_SETS)}.")
 flags.DEFINE_enum("model", None, list(MODELS), "The network.")
 flags.DEFINE_list("regimes", None, "Kinds of training, any of: natural, fgsm, pgd.")

@@ -145,7 +145,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
 
 
 def test_a_creation_that_was_interrupted_starts_again(tmp_path):
-    leftover = tmp_path / ".config.json.x1y2z3"
+    leftover = tmp_path / ".tf_tickets-config.json.x1y2z3"
     leftover.mkdir()
     (leftover / "config.json").write_text('{"seed"')
     (tmp_path / "environment.json").write_text('{"python": "3.10"}')
@@ -218,7 +218,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".gitkeep").write_text("")
     before = tree(tmp_path)
     for folder in (tmp_path, run.ticket_path(CELL, 0).parent):
-        leftover = folder / ".level_01.npz.k3q_9a"
+        leftover = folder / ".tf_tickets-level_01.npz.k3q_9a"
         leftover.mkdir()
         (leftover / "level_01.npz").write_text("half")
     open_run(tmp_path, writable=False)
@@ -247,3 +247,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     with pytest.raises(UserError) as error:
         RunDirectory(path, {}, {})
     assert str(error.value).startswith(f"--run_dir={path}: cannot be written (Not a directory)")
+
+
+def test_a_users_hidden_files_are_never_removed(tmp_path):
+    (tmp_path / ".keys.backup").mkdir()
+    (tmp_path / ".keys.backup" / "key").write_text("precious")
+    with pytest.raises(UserError, match="exists but holds no run"):
+        RunDirectory(tmp_path, {}, {})
+    run = RunDirectory(tmp_path / "run", {}, {})
+    (run.path / ".mine.too").mkdir()
+    RunDirectory(tmp_path / "run", {}, {})
+    assert (run.path / ".mine.too").is_dir()
+    assert (tmp_path / ".keys.backup" / "key").read_text() == "precious"

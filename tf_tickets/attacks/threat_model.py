@@ -35,7 +35,12 @@ class ThreatModel:
 
     def __post_init__(self):
         require(0 <= self.eps < math.inf, "eps", self.eps, "a number of at least 0")
-        require(0 <= self.step_size <= self.eps, "step_size", self.step_size, f"in [0, {self.eps}]")
+        require(
+            0 <= self.step_size <= self.eps,
+            "step_size",
+            self.step_size,
+            f"in [0, {self.eps}], the eps",
+        )
         require(self.steps >= 1, "attack_steps", self.steps, "at least 1")
         require(self.clip_min < self.clip_max, "clip_min", self.clip_min, "below clip_max")
         require(self.labels in LABELS, "attack_labels", self.labels, f"one of {LABELS}")

@@ -18,6 +18,9 @@ from tf_tickets.errors import UserError
 # What reading a damaged archive raises; RuntimeError is "encrypted" or "unsupported".
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
+# Starts the name of every temporary folder, so that leftovers can be told from a user's files.
+TEMPORARY_PREFIX = ".tf_tickets-"
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -28,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     `path` held is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent))
     try:
         written = temporary / path.name
         yield written
@@ -78,9 +81,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except _DAMAGE as error:
-        raise UserError(
-            f"{path}: damaged ({error}); delete it and run the same command again"
-        ) from None
+        raise UserError(f"{path}: damaged ({error})") from None
 
 
 def load_json(path: Path):

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 from tf_tickets.errors import UserError
 from tf_tickets.runs import results
-from tf_tickets.runs.files import atomic_write_json, atomic_write_text, load_json
+from tf_tickets.runs.files import (
+    TEMPORARY_PREFIX,
+    atomic_write_json,
+    atomic_write_text,
+    load_json,
+)
 
 
 class Cell(NamedTuple):
@@ -91,21 +96,21 @@ class RunDirectory:
 
     def is_finished(self, cell: Cell, level: int) -> bool:
         """Whether the level's results are on disk."""
-        return self._record_path(cell, level).exists()
+        return self.record_path(cell, level).exists()
 
     def finish_level(self, cell: Cell, level: int, rows: Iterable[results.Result]) -> None:
         """Records the level's results, which marks it as finished."""
         if not self.writable:
             return
         rows = list(rows)
-        atomic_write_text(self._record_path(cell, level), results.to_csv(rows))
+        atomic_write_text(self.record_path(cell, level), results.to_csv(rows))
         with self.results_path.open("a", encoding="utf-8") as file:
             file.write(results.to_csv(rows, header=False))
         shutil.rmtree(self.checkpoint_directory(cell, level), ignore_errors=True)
 
     def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
         """The results of a finished level."""
-        path = self._record_path(cell, level)
+        path = self.record_path(cell, level)
         return results.from_csv(path.read_text(encoding="utf-8"), str(path))
 
     def write_results(self) -> None:
@@ -115,7 +120,8 @@ class RunDirectory:
             rows += results.from_csv(path.read_text(encoding="utf-8"), str(path))
         atomic_write_text(self.results_path, results.to_csv(rows))
 
-    def _record_path(self, cell, level):
+    def record_path(self, cell: Cell, level: int) -> Path:
+        """The results of a finished level; deleting the file has it trained anew."""
         return self.path / "records" / cell.path / f"level_{level:02d}.csv"
 
     def _refuse_strangers(self, config):
@@ -149,13 +155,13 @@ class RunDirectory:
     def _is_interrupted_creation(self):
         """Killed between its first files: nothing but what `__init__` writes is there."""
         return self.path.is_dir() and all(
-            entry.name == "environment.json" or entry.name.startswith(".")
+            entry.name == "environment.json" or entry.name.startswith(TEMPORARY_PREFIX)
             for entry in self.path.iterdir()
         )
 
     def _remove_unfinished_files(self):
         """What `atomic_path` left when the process was killed."""
-        for leftover in list(self.path.rglob(".*.*")):
+        for leftover in list(self.path.rglob(f"{TEMPORARY_PREFIX}*")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
 

@@ -147,6 +147,7 @@ def iterative_search(
       Each level once it is trained and stored, or read back.
     """
     method = METHODS[method_name]
+    _refuse_empty_layers(method, settings, network.shapes)
     initial = store.initial_weights(lambda: network.fresh_weights(seed))
     previous = None
     for number in range(settings.rounds):
@@ -165,6 +166,15 @@ def iterative_search(
         else:
             previous = Level(number, *store.load(number, network.shapes, level_provenance))
         yield previous
+
+
+def _refuse_empty_layers(method, settings, shapes):
+    if method.masks == "all":
+        return
+    last = counts_at_level(shapes, settings.rates(shapes), settings.rounds - 1)
+    for path, count in last.items():
+        expected = f"fewer, so that the last level keeps a weight of {path}"
+        require(count >= 1, "rounds", settings.rounds, expected)
 
 
 def _start(method, number, seed, initial, previous, network, store, settings):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket, load_for
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import load_arrays, save_arrays
@@ -60,10 +61,14 @@ class LevelStore:
         Raises:
           UserError: a file is damaged or belongs to other initial weights.
         """
-        ticket = load_for(
-            self._run.ticket_path(self._cell, level), shapes, expected.initial_weights_sha256
-        )
-        return ticket, load_arrays(self._run.trained_weights_path(self._cell, level))
+        try:
+            ticket = load_for(
+                self._run.ticket_path(self._cell, level), shapes, expected.initial_weights_sha256
+            )
+            return ticket, load_arrays(self._run.trained_weights_path(self._cell, level))
+        except UserError as error:
+            record = self._run.record_path(self._cell, level)
+            raise UserError(f"{error}; to train this level anew, delete {record}") from None
 
     def save(
         self,
