@@ -113,6 +113,7 @@ def main():
             writable=runtime.is_chief(strategy),
         )
         run_study(settings, run, strategy, stop_if_requested)
+        stop_if_requested()
         if run.writable:
             exports = export_best_tickets(settings, run)
             scale = common.scale(config, PAPER)

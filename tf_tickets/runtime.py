@@ -1,6 +1,7 @@
 """Devices, threads, seeds and the state of the machine."""
 
 import contextlib
+import json
 import os
 import platform
 import signal
@@ -49,11 +50,8 @@ def make_strategy(name: str, logical_cpus: int = 0) -> tf.distribute.Strategy:
     """
     if name not in STRATEGIES:
         raise UserError(f"--strategy={name}: unknown; choose from {', '.join(STRATEGIES)}")
-    if name == "multi_worker" and not os.environ.get("TF_CONFIG"):
-        raise UserError(
-            "--strategy=multi_worker: the environment variable TF_CONFIG is not set; "
-            "it must name the cluster's workers and this task"
-        )
+    if name == "multi_worker":
+        _check_cluster(os.environ.get("TF_CONFIG"))
     with contextlib.suppress(RuntimeError):  # already running, as in a test session
         tf.config.threading.set_inter_op_parallelism_threads(available_cores())
         tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -66,6 +64,22 @@ def make_strategy(name: str, logical_cpus: int = 0) -> tf.distribute.Strategy:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def _check_cluster(text):
+    if not text:
+        raise UserError(
+            "--strategy=multi_worker: the environment variable TF_CONFIG is not set; "
+            "it must name the cluster's workers and this task"
+        )
+    try:
+        cluster = json.loads(text)
+        cluster["cluster"]["worker"][cluster["task"]["index"]]
+    except (ValueError, LookupError, TypeError):
+        raise UserError(
+            f"--strategy=multi_worker: TF_CONFIG={text}: expected JSON with the lists of "
+            "cluster.worker and this task's type and index"
+        ) from None
 
 
 def divide_cpu(count: int) -> None:

@@ -18,6 +18,8 @@ from absl.testing import flagsaver
 
 from experiments import flags as common
 from experiments import sparse_robust_networks as driver
+from tf_tickets import runtime
+from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import from_csv
@@ -203,6 +205,15 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, flags, messag
     assert errors.startswith(message)
     assert len(errors.splitlines()) == 1
     assert not list(tmp_path.rglob("*.npz"))
+
+
+@pytest.mark.parametrize(
+    "cluster", ["{", "[]", '{"cluster": {"worker": []}, "task": {"index": 0}}']
+)
+def test_a_wrong_cluster_is_one_line(monkeypatch, cluster):
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    with pytest.raises(UserError, match="--strategy=multi_worker: TF_CONFIG="):
+        runtime.make_strategy("multi_worker")
 
 
 def test_a_wrong_flag_in_a_process_of_its_own(tmp_path):
