@@ -46,7 +46,12 @@ def ours(regime: str, data, strategy) -> Contestant:
     trainer = Trainer(settings, regime, data, strategy, seed=0)
     order = BatchOrder(len(data.train), BATCH, 0)
     start = tf.constant(0)
-    return lambda steps: trainer.train_steps(tf.constant(order.indices(0, steps)), start).numpy()
+
+    def run(steps):
+        rates = tf.fill([steps], LEARNING_RATE)
+        trainer.train_steps(tf.constant(order.indices(0, steps)), start, rates).numpy()
+
+    return run
 
 
 def pytorch(regime: str, data, fused: bool) -> Contestant:
@@ -166,7 +171,7 @@ def time_in_turn(contestants: dict[str, Contestant], rounds: int, steps: int) ->
 
 def row(regime: str, data, strategy, rounds: int, steps: int) -> list[str]:
     """One line of the table."""
-    chunks = runtime.cores_per_replica(strategy)
+    chunks = runtime.parallel_chunks(strategy)
     contestants = {
         "ours": ours(regime, data, strategy),
         "products": matrix_products(regime, chunks),

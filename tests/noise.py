@@ -8,6 +8,7 @@ from tf_tickets.data.vision import ImageData, ImageSplit
 from tf_tickets.training.trainer import Trainer, TrainingSettings
 
 BATCH = 12
+LEARNING_RATE = 1.2e-3
 ATTACKS = {"fgsm": fgsm(0.3), "pgd": pgd(0.3, 0.05, 10)}
 
 
@@ -21,7 +22,7 @@ def make_data(count=48):
 
 
 def make_trainer(regime, strategy=None, batch_size=BATCH, **changes):
-    settings = {"learning_rate": 1.2e-3, "label_smoothing": 0.0} | changes
+    settings = {"learning_rate": LEARNING_RATE, "label_smoothing": 0.0} | changes
     return Trainer(
         TrainingSettings("lenet_300_100", batch_size, threat_models=ATTACKS, **settings),
         regime,
@@ -36,4 +37,5 @@ def make_order(steps, batch_size=BATCH):
 
 
 def run(trainer, order, first_iteration=0):
-    return trainer.train_steps(tf.constant(order), tf.constant(first_iteration)).numpy()
+    rates = tf.fill([len(order)], LEARNING_RATE)
+    return trainer.train_steps(tf.constant(order), tf.constant(first_iteration), rates).numpy()

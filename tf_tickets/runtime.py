@@ -31,19 +31,23 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def make_strategy(name: str, logical_cpus: int = 0) -> tf.distribute.Strategy:
+def make_strategy(
+    name: str, logical_cpus: int = 0, split_operations: bool = False
+) -> tf.distribute.Strategy:
     """Sets up devices and threads, and builds the distribution strategy.
 
     Call it once, before anything else touches TensorFlow's devices.
 
-    Independent parts of a step run on the cores side by side, each in one thread
-    (`in_parallel`): for small matrices that beats splitting every product
-    between the cores.
+    By default independent parts of a step run on the cores side by side, each in one
+    thread (`in_parallel`): for small matrices that beats splitting every product
+    between the cores. Convolutions are large enough to be split, one after the other.
 
     Args:
       name: `one_device`; `mirrored` for all GPUs, or all logical CPUs, of this
         machine; `multi_worker` for the cluster in the variable TF_CONFIG.
       logical_cpus: how many devices the CPU is divided into; 0 leaves it whole.
+      split_operations: whether each operation is divided among all cores, as suits
+        convolutional networks.
 
     Raises:
       UserError: an unknown name, or `multi_worker` without TF_CONFIG.
@@ -53,8 +57,11 @@ def make_strategy(name: str, logical_cpus: int = 0) -> tf.distribute.Strategy:
     if name == "multi_worker":
         _check_cluster(os.environ.get("TF_CONFIG"))
     with contextlib.suppress(RuntimeError):  # already running, as in a test session
-        tf.config.threading.set_inter_op_parallelism_threads(available_cores())
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        cores, one_device = available_cores(), name == "one_device"
+        # Several devices wait for each other in threads of their own.
+        inter_op, intra_op = (1 if one_device else cores, cores) if split_operations else (cores, 1)
+        tf.config.threading.set_inter_op_parallelism_threads(inter_op)
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op)
     if logical_cpus:
         divide_cpu(logical_cpus)
     if name == "multi_worker":
@@ -97,10 +104,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver is None or not resolver.task_id
 
 
-def cores_per_replica(strategy: tf.distribute.Strategy) -> int:
-    """Cores that one replica has to itself; 1 where the work is on GPUs."""
+def parallel_chunks(strategy: tf.distribute.Strategy) -> int:
+    """Slices of a replica's batch that can run side by side; 1 where the work is on GPUs."""
     if tf.config.list_logical_devices("GPU"):
         return 1
+    if tf.config.threading.get_intra_op_parallelism_threads() > 1:
+        return 1  # The cores share every operation already.
     local_replicas = len(strategy.extended.worker_devices)
     return max(1, available_cores() // local_replicas)
 

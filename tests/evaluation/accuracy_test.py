@@ -48,7 +48,8 @@ def robust():
         tf.distribute.OneDeviceStrategy("CPU:0"),
         seed=0,
     )
-    trainer.train_steps(BatchOrder(len(data.train), 60, 0).indices(0, 400), 0)
+    order = BatchOrder(len(data.train), 60, 0).indices(0, 400)
+    trainer.train_steps(order, 0, np.full(400, 1.2e-3, np.float32))
     return trainer, data.validation
 
 

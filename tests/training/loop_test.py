@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.noise import BATCH, make_trainer
+from tests.noise import BATCH, LEARNING_RATE, make_trainer, run
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.training import loop
 from tf_tickets.training.checkpoints import LevelCheckpoint
 from tf_tickets.training.loop import train_level
+from tf_tickets.training.schedules import constant
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def train(tmp_path, monkeypatch):
             **arguments,
         }
         order = BatchOrder(48, BATCH, (4, 0))
-        return train_level(trainer, order, checkpoint=checkpoint, **arguments)
+        arguments.setdefault("learning_rates", constant(LEARNING_RATE))
+        return train_level(trainer, order, checkpoint=checkpoint, **arguments).history
 
     return train
 
@@ -58,7 +60,7 @@ def test_training_loss_is_the_mean_since_the_evaluation_before(train):
     history = train(make_trainer("natural"))
     reference = make_trainer("natural")
     order = BatchOrder(48, BATCH, (4, 0)).indices(0, 10)
-    losses = np.asarray(reference.train_steps(order, 0), np.float64)
+    losses = np.asarray(run(reference, order), np.float64)
     means = [value for _, name, value in history if name == "train/natural/loss"]
     np.testing.assert_allclose(means, [losses[:4].mean(), losses[4:8].mean(), losses[8:].mean()])
 
@@ -95,13 +97,14 @@ def test_progress_is_reported_up_to_the_end(train):
 
 
 def test_a_diverged_loss_is_one_line_and_what_was_measured_is_kept(train):
-    trainer = make_trainer("natural", learning_rate=1e38)
+    trainer = make_trainer("natural")
     with pytest.raises(UserError, match="natural training loss became .* at iteration"):
-        train(trainer)
+        train(trainer, learning_rates=constant(1e38))
     reached = []
     with pytest.raises(UserError):
         train(
-            make_trainer("natural", learning_rate=1e38),
+            make_trainer("natural"),
+            learning_rates=constant(1e38),
             on_progress=lambda progress: reached.append(list(progress.history)),
         )
     assert reached[0][0][:2] == (0, "first")

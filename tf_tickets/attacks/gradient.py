@@ -8,10 +8,24 @@ from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.tf2.utils import clip_eta
 
 from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.runtime import in_parallel
 
-# (images, labels, seed=(0, 0)) → adversarial images
+# (images, labels, noise=None) → adversarial images
 Attack = Callable[..., tf.Tensor]
+
+
+def uniform_noise(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """The random starts of a batch, in units of eps: uniform in [-1, 1], shaped as `images`.
+
+    Draw it for a whole batch, then slice it as the batch is sliced: an example's start
+    then does not depend on how the work is divided.
+
+    Args:
+      images: `[batch, ...]`; only their shape counts.
+      seed: two integers.
+    """
+    return tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
 
 
 def build_attack(
@@ -25,32 +39,36 @@ def build_attack(
     Args:
       threat_model: what the attacker may do.
       logits_fn: images to logits, each example independent of the others (a
-        network in inference mode).
+        network in inference mode). A `FoldedNetwork` is folded once per attack.
       chunks: slices of the batch that may be attacked side by side.
 
     Returns:
-      A function `(images, labels, seed=(0, 0)) → adversarial images`: images
+      A function `(images, labels, noise=None) → adversarial images`: images
       `[batch, ...]` float32 within the clip range, labels `[batch]` integers;
-      `seed`, two integers, decides the random start. The result lies within
-      `eps` of the images and within the clip range.
+      `noise`, shaped as the images, is the random start (see `uniform_noise`) and
+      needed by threat models that have one. The result lies within `eps` of the
+      images and within the clip range.
     """
-    steps = _build_steps(threat_model, logits_fn)
 
-    def attack(images, labels, seed=(0, 0)):
+    def attack(images, labels, noise=None):
         if threat_model.labels == "predicted":
             labels = tf.argmax(logits_fn(images), axis=-1)
-        start = _start(threat_model, images, seed)
+        start = _start(threat_model, images, noise)
+        folded = isinstance(logits_fn, FoldedNetwork)
+        network = logits_fn.with_fixed_weights() if folded else logits_fn
+        steps = _build_steps(threat_model, network)
         adversarial = in_parallel(steps, chunks, images, start, labels)
         return tf.ensure_shape(adversarial, images.shape)
 
     return attack
 
 
-def _start(threat_model, images, seed):
+def _start(threat_model, images, noise):
     if not threat_model.random_start:
         return images
-    noise = tf.random.stateless_uniform(tf.shape(images), seed, -threat_model.eps, threat_model.eps)
-    return _project(threat_model, images, images + noise)
+    if noise is None:
+        raise ValueError("a threat model with a random start needs noise")
+    return _project(threat_model, images, images + threat_model.eps * noise)
 
 
 def _build_steps(threat_model, logits_fn):

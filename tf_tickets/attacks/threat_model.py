@@ -14,7 +14,7 @@ class ThreatModel:
 
     Attributes:
       eps: radius of the ball around the image, in image units.
-      step_size: length of one step, in image units.
+      step_size: length of one step, in image units, at most the ball's width 2·eps.
       steps: number of steps; 1 with `step_size` = `eps` is FGSM.
       random_start: whether to begin at a uniformly random point of the ball.
       clip_min: smallest image value.
@@ -36,10 +36,10 @@ class ThreatModel:
     def __post_init__(self):
         require(0 <= self.eps < math.inf, "eps", self.eps, "a number of at least 0")
         require(
-            0 <= self.step_size <= self.eps,
+            0 <= self.step_size <= 2 * self.eps,
             "step_size",
             self.step_size,
-            f"in [0, {self.eps}], the eps",
+            f"in [0, {2 * self.eps}], the width of the eps-ball",
         )
         require(self.steps >= 1, "attack_steps", self.steps, "at least 1")
         require(self.clip_min < self.clip_max, "clip_min", self.clip_min, "below clip_max")
@@ -56,3 +56,8 @@ def pgd(
 ) -> ThreatModel:
     """Projected gradient descent (Madry et al., arXiv:1706.06083)."""
     return ThreatModel(eps, step_size, steps, random_start, labels=labels)
+
+
+def fast(eps: float) -> ThreatModel:
+    """One step of 1.25 eps from a random start (Wong et al., arXiv:2001.03994)."""
+    return ThreatModel(eps, 1.25 * eps, steps=1, random_start=True)

@@ -24,7 +24,9 @@ class ImageSpec:
     class_names: tuple[str, ...]
     train_size: int  # In TFDS, before validation examples are set aside.
     test_size: int
-    embedded_sha256: str  # `sample_sha256` of embedded/<name>.npz.
+    embedded_sha256: str | None = None  # `sample_sha256` of embedded/<name>.npz; None: no sample.
+    validation_fraction: float = 1 / 6  # Of the training examples.
+    augment: bool = False  # Whether a shifted or mirrored image is as good an example.
 
 
 _SPECS = {
@@ -55,28 +57,50 @@ _SPECS = {
             test_size=10_000,
             embedded_sha256="04ff91506667143c56509316e358ecb83f198c23560f253f73525e0db9597f76",
         ),
+        ImageSpec(
+            name="cifar10",
+            class_names=(
+                "airplane",
+                "automobile",
+                "bird",
+                "cat",
+                "deer",
+                "dog",
+                "frog",
+                "horse",
+                "ship",
+                "truck",
+            ),
+            train_size=50_000,
+            test_size=10_000,
+            validation_fraction=1 / 10,
+            augment=True,
+        ),
     )
 }
 
 DATA_SETS = tuple(_SPECS)
+EMBEDDED_DATA_SETS = tuple(name for name in DATA_SETS if _SPECS[name].embedded_sha256)
 SOURCES = ("embedded", "tfds")
 SAMPLE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def load_images(name, source, data_dir=None, seed=0):
-    """Loads a data set and sets a sixth of its training examples aside for validation.
+    """Loads a data set and sets some of its training examples aside for validation.
 
     Args:
         name: one of DATA_SETS.
         source: "embedded" for the sample that comes with the package (10,000 training and
-            2,000 test images, equally many of each class), "tfds" for the whole data set.
+            2,000 test images, equally many of each class; only EMBEDDED_DATA_SETS have one),
+            "tfds" for the whole data set.
         data_dir: TFDS's directory, only for "tfds"; by default TFDS's own. A data set that
             is not prepared there is downloaded into it.
         seed: non-negative int that chooses the validation examples.
 
     Returns:
         ImageData. The test split is the source's; training and validation split its training
-        examples as `validation_split` does.
+        examples as `validation_split` does: a sixth of MNIST's and Fashion-MNIST's go to
+        validation, and a tenth of CIFAR-10's, which is 5,000.
 
     Raises:
         UserError: if an argument is none of these, or what was found is missing, damaged,
@@ -86,20 +110,26 @@ def load_images(name, source, data_dir=None, seed=0):
         raise UserError(f"--data_set={name} is not known; use one of {', '.join(DATA_SETS)}")
     if source not in SOURCES:
         raise UserError(f"--data_source={source} is not known; use one of {', '.join(SOURCES)}")
+    spec = _SPECS[name]
+    if source == "embedded" and spec.embedded_sha256 is None:
+        raise UserError(
+            f"--data_source=embedded: {name} has no embedded sample; use --data_source=tfds"
+        )
     if source == "embedded" and data_dir is not None:
         raise UserError(
             f"--data_dir={data_dir} is for --data_source=tfds, but --data_source=embedded was "
             "given; leave one of the two out"
         )
     train, test = _read_embedded(name) if source == "embedded" else read_tfds(name, data_dir)
-    train_indices, validation_indices = validation_split(len(train), seed)
+    train_indices, validation_indices = validation_split(len(train), seed, spec.validation_fraction)
     return ImageData(
         name=name,
         source=source,
         train=train.subset(train_indices),
         validation=train.subset(validation_indices),
         test=test,
-        class_names=_SPECS[name].class_names,
+        class_names=spec.class_names,
+        augment=spec.augment,
     )
 
 

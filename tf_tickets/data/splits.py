@@ -1,4 +1,4 @@
-"""Validation examples, set aside from the training examples."""
+"""Validation examples, set aside from the training examples, and parts of a split."""
 
 import numpy as np
 
@@ -26,3 +26,32 @@ def validation_split(num_examples, seed, fraction=1 / 6):
         )
     order = np.random.default_rng(seed).permutation(num_examples)
     return np.sort(order[validation_size:]), np.sort(order[:validation_size])
+
+
+def stratified_subset(labels, count, seed):
+    """Chooses examples with as equal numbers of each class as there are.
+
+    A class with too few examples gives all of them. With the same seed, the choice of fewer
+    examples is a part of the choice of more.
+
+    Args:
+        labels: int array of shape [n], class indices.
+        count: number of examples to choose, 0 to n.
+        seed: non-negative int.
+
+    Returns:
+        Sorted int64 array of shape [count], indices into `labels`.
+
+    Raises:
+        ValueError: if count is outside 0 to n.
+    """
+    if not 0 <= count <= len(labels):
+        raise ValueError(f"count is {count}, must be 0 to {len(labels)} (examples)")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = labels[order]
+    # Each example's turn within its class: every class gives its first, then its second, ...
+    turns = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(shuffled == label)
+        turns[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(turns, kind="stable")[:count]])

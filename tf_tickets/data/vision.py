@@ -5,6 +5,12 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tf_tickets.data.splits import stratified_subset
+from tf_tickets.errors import require
+
+# Every trial reports on the same test examples, whatever its seed.
+_TEST_SUBSET_SEED = 0
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSplit:
@@ -54,6 +60,8 @@ class ImageData:
         validation: examples for every choice made along the way.
         test: examples for the numbers that are reported.
         class_names: one name for each class index.
+        augment: whether training may shift and mirror the images, as
+            `augmentation.random_crop_and_flip` does.
 
     Raises:
         ValueError: if the splits' image shapes differ, or a label has no class name.
@@ -65,6 +73,7 @@ class ImageData:
     validation: ImageSplit
     test: ImageSplit
     class_names: tuple[str, ...]
+    augment: bool = False
 
     def __post_init__(self):
         for split in (self.train, self.validation, self.test):
@@ -82,6 +91,60 @@ class ImageData:
     def num_classes(self):
         """How many classes the labels tell apart."""
         return len(self.class_names)
+
+    def padded(self, size):
+        """Returns the ImageData with zeros around each image, to `size` x `size` pixels.
+
+        Equally many on opposite sides; of an odd number, the bottom and right get one more.
+
+        Raises:
+            ValueError: if the images are larger.
+        """
+        height, width, _ = self.image_shape
+        if (height, width) == (size, size):
+            return self
+        if max(height, width) > size:
+            raise ValueError(f"images of {height}x{width} pixels do not fit in {size}x{size}")
+        margins = [(0, 0), *((n // 2, n - n // 2) for n in (size - height, size - width)), (0, 0)]
+        return self._map_splits(
+            lambda name, split: ImageSplit(np.pad(split.images, margins), split.labels)
+        )
+
+    def limited(self, seed, train=None, validation=None, test=None):
+        """Returns the ImageData with fewer examples, of each class as equally many as there are.
+
+        Args:
+            seed: non-negative int that chooses the training and validation examples. The test
+                examples do not depend on it, so that all trials report on the same ones.
+            train: number of training examples to keep, at least 1; None for all.
+            validation: number of validation examples to keep, likewise.
+            test: number of test examples to keep, likewise.
+
+        Returns:
+            ImageData. The examples kept are in their order, and those of a smaller number are
+            among those of a larger one.
+
+        Raises:
+            UserError: if more examples are asked for than there are, or less than 1.
+        """
+        counts = {"train": train, "validation": validation, "test": test}
+
+        def limit(name, split):
+            count = counts[name]
+            if count is None:
+                return split
+            expected = f"1 to {len(split)}, the {name} examples of {self.name} ({self.source})"
+            require(1 <= count <= len(split), f"{name}_examples", count, expected)
+            split_seed = _TEST_SUBSET_SEED if name == "test" else seed
+            return split.subset(stratified_subset(split.labels, count, split_seed))
+
+        return self._map_splits(limit)
+
+    def _map_splits(self, change):
+        splits = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        return dataclasses.replace(
+            self, **{name: change(name, split) for name, split in splits.items()}
+        )
 
 
 def to_unit_interval(images):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_tickets.attacks.gradient import Attack
+from tf_tickets.attacks.gradient import Attack, uniform_noise
 from tf_tickets.data.vision import ImageSplit, to_unit_interval
 from tf_tickets.runtime import in_parallel
 
@@ -60,13 +60,15 @@ class Evaluator:
         }
 
     def _measure_batch(self, images, labels, seed):
-        def measure(natural, targets):
+        def measure(natural, targets, noise):
             variants = [natural] + [
-                attack(natural, targets, tf.stack([0, seed])) for attack in self._attacks.values()
+                attack(natural, targets, noise) for attack in self._attacks.values()
             ]
             return tf.stack([self._correct_and_loss(x, targets) for x in variants], axis=1)
 
-        per_example = in_parallel(measure, self._chunks, to_unit_interval(images), labels)
+        inputs = to_unit_interval(images)
+        noise = uniform_noise(inputs, tf.stack([0, seed]))
+        per_example = in_parallel(measure, self._chunks, inputs, labels, noise)
         return tf.reduce_sum(per_example, axis=0)
 
     def _correct_and_loss(self, images, labels):

@@ -37,6 +37,61 @@ def counts_at_level(
     return counts
 
 
+def layer_counts(
+    scores: Mapping[str, np.ndarray], ticket: Ticket, sparsity: float
+) -> dict[str, int]:
+    """How many weights each layer keeps when all of them compete for the places of a network.
+
+    `round((1 - sparsity) · size)` weights of the whole network stay, those of the highest
+    scores among the remaining ones; equal scores as in `select`, earlier layers first.
+
+    Args:
+      scores: weight path → score of each weight, in the shape of its mask.
+      ticket: only its weights can be kept.
+      sparsity: the fraction of all weights of the network that the result removes.
+
+    Returns:
+      Weight path → number of weights to keep, for `select`.
+
+    Raises:
+      ValueError: more weights to keep than remain.
+    """
+    size = sum(mask.size for mask in ticket.masks.values())
+    keep = math.floor((1.0 - sparsity) * size + 0.5)
+    remaining = {path: np.asarray(scores[path])[mask] for path, mask in ticket.masks.items()}
+    competing = np.concatenate(list(remaining.values()))
+    if keep > competing.size:
+        raise ValueError(f"cannot keep {keep} of {competing.size} remaining weights")
+    kept = np.zeros(competing.size, bool)
+    kept[np.argsort(-competing, kind="stable")[:keep]] = True
+    ends = np.cumsum([part.size for part in remaining.values()])
+    parts = np.split(kept, ends[:-1])
+    return {path: int(np.count_nonzero(part)) for path, part in zip(remaining, parts)}
+
+
+def magnitude(weights: Mapping[str, np.ndarray], ticket: Ticket) -> dict[str, np.ndarray]:
+    """|w|, the score of "Boosting Ticket", section 3.1."""
+    return {path: np.abs(weights[path]) for path in ticket.masks}
+
+
+def normalized_magnitude(
+    weights: Mapping[str, np.ndarray], ticket: Ticket
+) -> dict[str, np.ndarray]:
+    """|w| over the mean |w| of the layer's remaining weights, as the paper's published code.
+
+    It gives every layer the same mean score, so that none is emptied for its scale.
+    """
+    scores = {}
+    for path, mask in ticket.masks.items():
+        sizes = np.abs(weights[path])
+        mean = sizes[mask].mean() if mask.any() else 1.0
+        scores[path] = sizes / (mean or 1.0)
+    return scores
+
+
+SCORES = {"magnitude": magnitude, "normalized_magnitude": normalized_magnitude}
+
+
 def select(scores: Mapping[str, np.ndarray], ticket: Ticket, keep: Mapping[str, int]) -> Masks:
     """Keeps, in each layer, the `keep[path]` remaining weights of highest score.
 

@@ -14,6 +14,7 @@ import tf_keras as keras
 
 from tf_tickets.masking.magnitude import Masks, select
 from tf_tickets.masking.ticket import Ticket
+from tf_tickets.models.graph import graph_of, norms_after_products
 from tf_tickets.models.weights import weight_path
 
 _sparsity = tfmot.sparsity.keras
@@ -35,10 +36,14 @@ class OnDemandSparsity(_sparsity.PruningSchedule):
 class WeightMasks(tf.Module):
     """The masks over a model's kernels.
 
+    A channel whose filter is empty is nothing but the BatchNorm's shift after it, so
+    that goes too: the scale and shift of a BatchNorm that alone reads a convolution
+    are zero where the filter is (as in the published code of "Boosting Ticket").
+
     Build it in the scope of the model's distribution strategy.
 
     Args:
-      model: a built model; every layer with a `kernel` is masked.
+      model: a built functional or sequential model; every layer with a `kernel` is masked.
     """
 
     def __init__(self, model: keras.Model):
@@ -47,6 +52,7 @@ class WeightMasks(tf.Module):
         self._wrappers = [
             _wrap(layer, self._make_schedule(layer.kernel)) for layer in _masked_layers(model)
         ]
+        self._channels = _norm_channels(model, self._wrappers)
 
     def _make_schedule(self, kernel: tf.Variable) -> _sparsity.PruningSchedule:
         return OnDemandSparsity()
@@ -70,11 +76,18 @@ class WeightMasks(tf.Module):
         for weight, mask in self._pairs():
             mask.assign(masks[weight_path(weight)].astype(np.float32))
             weight.assign(weight * mask)
+        for mask, alive, norm_weights in self._channels:
+            alive.assign(_channels_alive(mask))
+            for weight in norm_weights:
+                weight.assign(weight * alive)
 
     def apply(self) -> None:
         """Zeroes masked weights. Call it in replica context, after the optimizer's step."""
         for wrapper in self._wrappers:
             wrapper.pruning_obj.weight_mask_op()
+        for _, alive, norm_weights in self._channels:
+            for weight in norm_weights:
+                weight.assign(weight * alive)
 
     def prune_by_magnitude(self, ticket: Ticket, keep: Mapping[str, int]) -> Masks:
         """Lets TF-MOT keep the largest weights of each layer.
@@ -146,6 +159,23 @@ class GradualMasks(WeightMasks):
             wrapper.pruning_step.assign_add(1)
             wrapper.pruning_obj.conditional_mask_update()
         super().apply()
+
+
+def _norm_channels(model, wrappers):
+    """(mask, channels alive, BatchNorm weights) of every BatchNorm that follows a masked layer."""
+    norms = norms_after_products(graph_of(model))
+    channels = []
+    for wrapper in wrappers:
+        norm = norms.get(wrapper.layer.name)
+        if norm is not None:
+            ((_, mask, _),) = wrapper.pruning_vars
+            alive = tf.Variable(tf.ones(mask.shape[-1]), trainable=False)
+            channels.append((mask, alive, norm.trainable_weights))
+    return channels
+
+
+def _channels_alive(mask):
+    return tf.reduce_max(mask, axis=list(range(mask.shape.rank - 1)))
 
 
 def _masked_layers(model):

@@ -1,23 +1,105 @@
 """Models by name."""
 
+import functools
+import re
 from collections.abc import Callable
 
 import tf_keras as keras
 
-from tf_tickets.errors import UserError
-from tf_tickets.models.lenet import lenet_300_100
+from tf_tickets.errors import UserError, require
+from tf_tickets.models.lenet import lenet_300_100, lenet_conv
+from tf_tickets.models.resnet import resnet_18
+from tf_tickets.models.vgg import vgg_16
+from tf_tickets.models.wide_resnet import require_depth, wide_resnet
 
-MODELS: dict[str, Callable[..., keras.Model]] = {"lenet_300_100": lenet_300_100}
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "lenet_300_100": lenet_300_100,
+    "lenet_conv": lenet_conv,
+    "vgg_16": vgg_16,
+    "resnet_18": resnet_18,
+}
+
+# Height and width below which a network's pooling leaves nothing.
+_SMALLEST_IMAGE = {"lenet_conv": 16, "vgg_16": 32}
+
+_WIDE_RESNET = re.compile(r"wide_resnet_([1-9]\d{0,3})_([1-9]\d{0,3})")
+
+
+def require_model(name: str) -> None:
+    """Checks the name of a model: one of `MODELS`, or `wide_resnet_<depth>_<width>`.
+
+    Raises:
+      UserError: no model of that name, or a Wide ResNet of an impossible depth.
+    """
+    _find_builder(name)
+
+
+def is_convolutional(name: str) -> bool:
+    """Whether a model has convolutions.
+
+    Raises:
+      UserError: as `require_model`.
+    """
+    require_model(name)
+    return name != "lenet_300_100"
+
+
+def require_image_shape(name: str, image_shape: tuple[int, int, int]) -> None:
+    """Checks that a model can take images of that height, width and number of channels.
+
+    Raises:
+      UserError: they are too small.
+    """
+    height, width, _ = image_shape
+    smallest = _SMALLEST_IMAGE.get(name, 1)
+    if min(height, width) < smallest:
+        raise UserError(
+            f"--model={name}: expected images of at least {smallest}x{smallest} pixels, got "
+            f"{height}x{width}; pad them to {smallest}x{smallest} or choose another model"
+        )
 
 
 def build_model(
-    name: str, image_shape: tuple[int, int, int], num_classes: int, seed: int
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    seed: int,
+    width_multiplier: float = 1.0,
 ) -> keras.Model:
     """Builds a model with initial weights decided by `seed`.
 
+    Args:
+      name: see `require_model`.
+      image_shape: height, width and channels of the images, `[0, 1]` floats.
+      num_classes: size of the output.
+      seed: non-negative int.
+      width_multiplier: scales the numbers of channels and of hidden units.
+
+    Returns:
+      A model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
+
     Raises:
-      UserError: no model of that name.
+      UserError: no model of that name, one that cannot take such images, or a
+        `width_multiplier` that is not positive.
     """
-    if name not in MODELS:
-        raise UserError(f"--model={name}: unknown; choose from {', '.join(MODELS)}")
-    return MODELS[name](image_shape=image_shape, num_classes=num_classes, seed=seed)
+    build = _find_builder(name)
+    require_image_shape(name, image_shape)
+    require(width_multiplier > 0, "width_multiplier", width_multiplier, "more than 0")
+    return build(
+        image_shape=image_shape,
+        num_classes=num_classes,
+        seed=seed,
+        width_multiplier=width_multiplier,
+    )
+
+
+def _find_builder(name):
+    if name in MODELS:
+        return MODELS[name]
+    match = _WIDE_RESNET.fullmatch(name)
+    if not match:
+        names = ", ".join([*MODELS, "wide_resnet_<depth>_<width>"])
+        raise UserError(f"--model={name}: unknown; choose from {names}")
+    depth, widen_factor = map(int, match.groups())
+    require_depth(depth, widen_factor)
+    return functools.partial(wide_resnet, depth=depth, widen_factor=widen_factor)

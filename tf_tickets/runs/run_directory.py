@@ -18,17 +18,27 @@ from tf_tickets.runs.files import (
 
 
 class Cell(NamedTuple):
-    """One search of a study: a data set, a training regime, a pruning strategy, a seed."""
+    """One search of a study: a data set, a training regime, a pruning strategy, a seed.
+
+    `model` names the network where a study has several.
+    """
 
     data_set: str
     regime: str
     method: str
     seed: int
+    model: str = ""
 
     @property
     def path(self) -> Path:
         """The cell's folder below `tickets/`, `checkpoints/`, `records/` and `tensorboard/`."""
-        return Path(self.data_set, self.regime, self.method, f"seed_{self.seed}")
+        return Path(self.data_set, self.model, self.regime, self.method, f"seed_{self.seed}")
+
+    @property
+    def description(self) -> str:
+        """For the progress bar."""
+        parts = (self.data_set, self.model, self.regime, self.method, f"seed {self.seed}")
+        return " ".join(part for part in parts if part)
 
 
 class RunDirectory:
@@ -66,8 +76,9 @@ class RunDirectory:
         return self.path / "config.json"
 
     def initial_weights_path(self, cell: Cell) -> Path:
-        """The weights that the cell's tickets belong to."""
-        return self.path / "tickets" / cell.path / "initial_weights.npz"
+        """The weights that the cell's tickets belong to; a model's searches share them."""
+        shared = Path(cell.data_set, cell.model, f"seed_{cell.seed}")
+        return self.path / "tickets" / (shared if cell.model else cell.path) / "initial_weights.npz"
 
     def ticket_path(self, cell: Cell, level: int) -> Path:
         """The masks that the level trained under."""
@@ -98,6 +109,15 @@ class RunDirectory:
         """Whether the level's results are on disk."""
         return self.record_path(cell, level).exists()
 
+    def extra_record_path(self, cell: Cell, name: str) -> Path:
+        """Results measured on a cell's finished network, apart from its training."""
+        return self.path / "records" / cell.path / f"{name}.csv"
+
+    def add_record(self, cell: Cell, name: str, rows: Iterable[results.Result]) -> None:
+        """Records results measured on a cell's finished network."""
+        if self.writable:
+            atomic_write_text(self.extra_record_path(cell, name), results.to_csv(rows))
+
     def finish_level(self, cell: Cell, level: int, rows: Iterable[results.Result]) -> None:
         """Records the level's results, which marks it as finished."""
         if not self.writable:
@@ -116,7 +136,7 @@ class RunDirectory:
     def write_results(self) -> None:
         """Makes `results.csv` anew from the records."""
         rows = []
-        for path in sorted((self.path / "records").rglob("level_*.csv")):
+        for path in sorted((self.path / "records").rglob("*.csv")):
             rows += results.from_csv(path.read_text(encoding="utf-8"), str(path))
         atomic_write_text(self.results_path, results.to_csv(rows))
 

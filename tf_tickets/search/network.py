@@ -12,14 +12,12 @@ from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.masking.magnitude import Masks
 from tf_tickets.masking.ticket import Provenance, Ticket
 from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
-from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import Weights, read_weights, write_weights
-from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.iterative import SearchSettings, TrainedLevel
 from tf_tickets.search.level_store import LevelStore
-from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
-from tf_tickets.training.loop import train_level
+from tf_tickets.search.training_session import TrainingSession
+from tf_tickets.training.schedules import constant
 from tf_tickets.training.trainer import Trainer, TrainingSettings
 
 
@@ -59,9 +57,7 @@ class Laboratory:
 
     def fresh_weights(self, seed: int) -> Weights:
         """Draws initial weights."""
-        return read_weights(
-            build_model(self.training.model, self.data.image_shape, self.data.num_classes, seed)
-        )
+        return read_weights(self.training.build_model(self.data, seed))
 
     def provenance(self, cell: Cell) -> Provenance:
         """What is common to the tickets of a search here; the search fills in the rest."""
@@ -71,6 +67,7 @@ class Laboratory:
             model_config={
                 "image_shape": list(self.data.image_shape),
                 "num_classes": self.data.num_classes,
+                "width_multiplier": self.training.width_multiplier,
             },
             data_set=f"{self.data.name} ({self.data.source})",
             seed=cell.seed,
@@ -102,7 +99,7 @@ class Bench:
             for name, threat_model in training.threat_models.items()
             if regime in ("natural", name)
         }
-        chunks = runtime.cores_per_replica(laboratory.strategy)
+        chunks = runtime.parallel_chunks(laboratory.strategy)
         model = self.trainer.model
         self._periodic = Evaluator(model, self.trainer.build_attacks(own), chunks)
         self._final = (
@@ -189,60 +186,30 @@ class CellNetwork:
         return self._train(bench, level)
 
     def _train(self, bench, level):
-        trainer, settings, run = bench.trainer, self._settings, self._run
-        events = LevelEvents(
-            run.events_directory(self._cell, level), self._parameters(level), run.writable
+        laboratory, settings, cell = self._laboratory, self._settings, self._cell
+        training = laboratory.training
+        session = TrainingSession(
+            self._run,
+            cell,
+            level,
+            {"learning_rate": training.learning_rate, "batch_size": training.batch_size},
+            self._advance,
+            self._stop_if_requested,
         )
-        history = train_level(
-            trainer,
-            BatchOrder(
-                len(self._laboratory.data.train),
-                self._laboratory.training.batch_size,
-                (self._cell.seed, level),
-            ),
+        order = BatchOrder(len(laboratory.data.train), training.batch_size, (cell.seed, level))
+        level_trained, _ = session.train(
+            bench.trainer,
+            order,
             settings.iterations,
-            settings.evaluate_every,
-            lambda iteration: bench.evaluate(final=iteration == settings.iterations),
-            LevelCheckpoint(
-                run.checkpoint_directory(self._cell, level),
-                trainer.model,
-                trainer.optimizer,
-                trainer.masks,
-                run.writable,
-            ),
-            on_progress=self._reporter(level, events),
-            stop_if_requested=self._stop_if_requested,
-            milestones=self._milestones(trainer, level),
+            evaluate_every=settings.evaluate_every,
+            evaluate=lambda iteration: bench.evaluate(final=iteration == settings.iterations),
+            learning_rates=constant(training.learning_rate),
+            milestones=self._milestones(bench.trainer, level),
         )
-        masks = trainer.masks.read()
-        events.finish(masks, settings.iterations)
-        return TrainedLevel(masks, trainer.weights(), history)
+        return level_trained
 
     def _milestones(self, trainer, level):
         rewind = self._settings.rewind_iteration
         if level or not rewind:
             return {}
         return {rewind: lambda: self._store.save_rewind_weights(trainer.weights())}
-
-    def _reporter(self, level, events):
-        reached = 0
-
-        def report(progress: Progress):
-            nonlocal reached
-            events.add_history(progress.history)
-            cell = self._cell
-            self._advance(
-                progress.iteration - reached,
-                f"{cell.data_set} {cell.regime} {cell.method} seed {cell.seed} level {level}",
-            )
-            reached = progress.iteration
-
-        return report
-
-    def _parameters(self, level):
-        return {
-            **self._cell._asdict(),
-            "level": level,
-            "learning_rate": self._laboratory.training.learning_rate,
-            "batch_size": self._laboratory.training.batch_size,
-        }

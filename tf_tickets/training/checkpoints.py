@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError
 from tf_tickets.masking.weight_masks import WeightMasks
+from tf_tickets.training.selection import KeptWeights
 
 
 @dataclasses.dataclass
@@ -22,11 +23,21 @@ class Progress:
       iteration: optimizer steps done.
       history: measured so far, as (iteration, metric, value).
       losses: training losses since the last evaluation, one a step.
+      seconds: spent on training so far, by the clock.
+      cpu_seconds: the same, of all the process's threads together.
+      selected_iteration: whose weights are the best so far; None without a selection.
+      selected_value: what made them the best.
+      collapsed: whether the selection has ended the training.
     """
 
     iteration: int = 0
     history: list[tuple[int, str, float]] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    selected_iteration: int | None = None
+    selected_value: float | None = None
+    collapsed: bool = False
 
 
 class LevelCheckpoint:
@@ -37,6 +48,7 @@ class LevelCheckpoint:
       model: its weights are saved.
       optimizer: its slots and step count are saved.
       masks: its masks and pruning steps are saved.
+      kept_weights: what a selection keeps; None without one.
       writable: False on workers that only restore.
     """
 
@@ -46,13 +58,17 @@ class LevelCheckpoint:
         model: keras.Model,
         optimizer: keras.optimizers.legacy.Optimizer,
         masks: WeightMasks,
+        kept_weights: KeptWeights | None = None,
         writable: bool = True,
     ):
+        self.kept_weights = kept_weights
         self._writable = writable
         self._state = _ProgressState()
         checkpoint = tf.train.Checkpoint(
             model=model, optimizer=optimizer, masks=masks, progress=self._state
         )
+        if kept_weights:
+            checkpoint.kept_weights = kept_weights
         self._manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=1)
 
     def save(self, progress: Progress) -> None:

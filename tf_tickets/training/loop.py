@@ -1,6 +1,7 @@
 """The training of one level: steps, evaluations, checkpoints."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
@@ -8,10 +9,14 @@ import tensorflow as tf
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
+from tf_tickets.training.schedules import LearningRates
+from tf_tickets.training.selection import Selection
 from tf_tickets.training.trainer import Trainer
 
-# Steps per call into the graph: long enough to hide the call, short enough for Ctrl-C.
+# Steps per call into the graph: long enough to hide the call, short enough for Ctrl-C and for
+# a progress bar that moves.
 STEPS_PER_CALL = 250
+SECONDS_PER_CALL = 2.0
 
 
 def train_level(
@@ -21,10 +26,13 @@ def train_level(
     evaluate_every: int,
     evaluate: Callable[[int], Mapping[str, float]],
     checkpoint: LevelCheckpoint,
+    learning_rates: LearningRates,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop_if_requested: Callable[[], None] = lambda: None,
     milestones: Mapping[int, Callable[[], None]] | None = None,
-) -> list[tuple[int, str, float]]:
+    selection: Selection | None = None,
+    record_time: bool = False,
+) -> Progress:
     """Trains from wherever the checkpoint stands to the last iteration.
 
     The result does not depend on where, or how often, it was interrupted.
@@ -37,13 +45,18 @@ def train_level(
         and one at the end as well.
       evaluate: iteration → metric → value.
       checkpoint: restored first, saved after every evaluation and before stopping.
+      learning_rates: of every iteration.
       on_progress: told after every call into the graph.
       stop_if_requested: raises `StopRequested` to stop.
       milestones: iteration → what to do when it is reached.
+      selection: which weights the model ends with; None for the last ones.
+      record_time: whether every evaluation also records the time that training,
+        without evaluations, has taken.
 
     Returns:
-      (iteration, metric, value) of every evaluation. `train/<regime>/loss` is the
-      mean loss of the batches since the evaluation before.
+      Where it ended, with every evaluation in its history. `train/<regime>/loss` is
+      the mean loss of the batches since the evaluation before; `seconds` and
+      `cpu_seconds` are cumulative, by the clock and of all the process's threads.
 
     Raises:
       StopRequested: after the state was saved.
@@ -51,42 +64,83 @@ def train_level(
     """
     milestones = milestones or {}
     progress = checkpoint.restore()
+    trainer.trace()  # Before the clock runs.
     while True:
-        _reach(progress, milestones, iterations, evaluate_every, evaluate, trainer, checkpoint)
+        if progress.iteration in milestones:
+            milestones[progress.iteration]()
+        if _is_due(progress, iterations, evaluate_every):
+            _evaluate(progress, evaluate, trainer, record_time)
+            _select(progress, selection, checkpoint)
+            checkpoint.save(progress)
         on_progress(progress)
-        if progress.iteration == iterations:
-            return progress.history
+        if progress.iteration == iterations or progress.collapsed:
+            break
         _stop_safely(stop_if_requested, checkpoint, progress)
-        count = _steps_to_next_stop(progress.iteration, iterations, evaluate_every, milestones)
-        losses = trainer.train_steps(
-            tf.constant(order.indices(progress.iteration, count)), tf.constant(progress.iteration)
-        ).numpy()
-        _refuse_divergence(losses, progress.iteration, trainer.regime)
-        progress.iteration += count
-        progress.losses += losses.tolist()
+        count = _steps_to_next_stop(progress, iterations, evaluate_every, milestones)
+        _train(progress, trainer, order, learning_rates, count)
+    if selection:
+        checkpoint.kept_weights.put_back()
+    return progress
 
 
-def _reach(progress, milestones, iterations, evaluate_every, evaluate, trainer, checkpoint):
-    """What is due at this iteration: milestones, then an evaluation not yet made."""
+def _is_due(progress, iterations, evaluate_every):
+    """Whether there is an evaluation at this iteration that was not made yet."""
     iteration = progress.iteration
-    if iteration in milestones:
-        milestones[iteration]()
     due = iteration % evaluate_every == 0 or iteration == iterations
-    if not due or (progress.history and progress.history[-1][0] == iteration):
-        return
+    return due and not (progress.history and progress.history[-1][0] == iteration)
+
+
+def _evaluate(progress, evaluate, trainer, record_time):
+    measured = {}
     if progress.losses:
         mean_loss = math.fsum(progress.losses) / len(progress.losses)
-        progress.history.append((iteration, f"train/{trainer.regime}/loss", mean_loss))
+        measured[f"train/{trainer.regime}/loss"] = mean_loss
         progress.losses.clear()
-    progress.history += [(iteration, name, value) for name, value in evaluate(iteration).items()]
-    checkpoint.save(progress)
+    if record_time:
+        measured[f"train/{trainer.regime}/seconds"] = progress.seconds
+        measured[f"train/{trainer.regime}/cpu_seconds"] = progress.cpu_seconds
+    measured |= evaluate(progress.iteration)
+    progress.history += [(progress.iteration, name, value) for name, value in measured.items()]
 
 
-def _steps_to_next_stop(iteration, iterations, evaluate_every, milestones):
+def _select(progress, selection, checkpoint):
+    if not selection:
+        return
+    value = next(value for _, name, value in reversed(progress.history) if name == selection.metric)
+    if progress.selected_value is None or value > progress.selected_value:
+        progress.selected_value, progress.selected_iteration = value, progress.iteration
+        checkpoint.kept_weights.keep()
+    progress.collapsed = value < progress.selected_value - selection.stop_after_drop
+
+
+def _train(progress, trainer, order, learning_rates, count):
+    first = progress.iteration
+    wall, cpu = time.perf_counter(), time.process_time()
+    losses = trainer.train_steps(
+        tf.constant(order.indices(first, count)),
+        tf.constant(first),
+        tf.constant(learning_rates(first, count)),
+    ).numpy()
+    progress.seconds += time.perf_counter() - wall
+    progress.cpu_seconds += time.process_time() - cpu
+    _refuse_divergence(losses, first, trainer.regime)
+    progress.iteration += count
+    progress.losses += losses.tolist()
+
+
+def _steps_to_next_stop(progress, iterations, evaluate_every, milestones):
+    iteration = progress.iteration
     evaluation = iteration - iteration % evaluate_every + evaluate_every
-    stops = [evaluation, iterations, iteration + STEPS_PER_CALL]
+    stops = [evaluation, iterations, iteration + _steps_per_call(progress)]
     stops += [milestone for milestone in milestones if milestone > iteration]
     return min(stops) - iteration
+
+
+def _steps_per_call(progress):
+    if not progress.iteration:
+        return min(10, STEPS_PER_CALL)
+    seconds_per_step = progress.seconds / progress.iteration
+    return max(1, min(STEPS_PER_CALL, int(SECONDS_PER_CALL / seconds_per_step)))
 
 
 def _stop_safely(stop_if_requested, checkpoint, progress):

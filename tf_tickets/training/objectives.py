@@ -6,13 +6,14 @@ import tensorflow as tf
 
 from tf_tickets.attacks.gradient import Attack
 
-# (images, labels, seed) → the images and labels whose mean loss the step reduces.
+# (images, labels, noise) → the images and labels whose mean loss the step reduces; `noise` is
+# the random start of attacks, see `attacks.gradient.uniform_noise`.
 Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def natural() -> Objective:
     """Natural training: the examples as they are."""
-    return lambda images, labels, seed: (images, labels)
+    return lambda images, labels, noise: (images, labels)
 
 
 def mixed(attack: Attack) -> Objective:
@@ -22,11 +23,22 @@ def mixed(attack: Attack) -> Objective:
     ½ J(θ, x, y) + ½ J(θ, x_adv, y).
     """
 
-    def examples(images, labels, seed):
-        adversarial = attack(images, labels, seed)
-        return tf.concat([images, adversarial], axis=0), tf.concat([labels, labels], axis=0)
+    def examples(images, labels, noise):
+        both = tf.concat([images, attack(images, labels, noise)], axis=0)
+        return both, tf.concat([labels, labels], axis=0)
 
     return examples
+
+
+def adversarial(attack: Attack) -> Objective:
+    """Adversarial examples only, the saddle point of Madry et al. (arXiv:1706.06083).
+
+    min_θ E[max_{δ in the ball} J(θ, x + δ, y)] with the attack as inner maximizer.
+    """
+    return lambda images, labels, noise: (attack(images, labels, noise), labels)
+
+
+OBJECTIVES = {"mixed": mixed, "adversarial": adversarial}
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:

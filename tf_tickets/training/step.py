@@ -5,6 +5,8 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
+from tf_tickets.attacks.gradient import uniform_noise
+from tf_tickets.data.augmentation import random_crop_and_flip
 from tf_tickets.data.vision import ImageSplit, to_unit_interval
 from tf_tickets.errors import UserError
 from tf_tickets.masking.weight_masks import WeightMasks
@@ -21,12 +23,15 @@ def make_train_steps(
     strategy: tf.distribute.Strategy,
     seed: int,
     label_smoothing: float = 0.0,
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    weight_decay: float = 0.0,
+    augment: bool = False,
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Builds the training step.
 
     The data stay in memory, so a step is told only which examples to take. Each
     replica takes its share of the batch and the gradients are summed, which makes
-    a step on any number of replicas the step of the whole batch on one.
+    a step on any number of replicas the step of the whole batch on one. (But for
+    BatchNorm, which normalizes each replica's share by itself.)
 
     Args:
       model: returns logits.
@@ -36,13 +41,16 @@ def make_train_steps(
       examples: all training examples.
       batch_size: examples per step over all replicas.
       strategy: how the step is distributed.
-      seed: decides the random starts of attacks, together with the iteration.
+      seed: decides the random starts of attacks and the augmentation, together with
+        the iteration.
       label_smoothing: see `cross_entropy`.
+      weight_decay: λ of the penalty λ/2 ‖θ‖² over all trainable weights.
+      augment: whether images are cropped and flipped at random.
 
     Returns:
-      A function `(order, first_iteration) → losses`: `order` int32
-      `[steps, batch_size]` of example indices; losses float32 `[steps]`, the mean
-      loss of each step's batch before its update.
+      A function `(order, first_iteration, learning_rates) → losses`: `order` int32
+      `[steps, batch_size]` of example indices; learning rates float32 `[steps]`;
+      losses float32 `[steps]`, the mean loss of each step's batch before its update.
 
     Raises:
       UserError: the batch does not divide among the replicas.
@@ -55,20 +63,30 @@ def make_train_steps(
     share = batch_size // replicas
     images, labels = tf.constant(examples.images), tf.constant(examples.labels)
 
-    def replica_step(indices, iteration):
+    def batch(indices, iteration):
+        """The replica's share of the batch. What is random is drawn for all replicas at once."""
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
-        mine = indices[first : first + share]
-        inputs, targets = objective(
-            to_unit_interval(tf.gather(images, mine)),
-            tf.gather(labels, mine),
-            tf.stack([seed, iteration]),
-        )
+        pixels = tf.gather(images, indices)
+        if augment:
+            pixels = random_crop_and_flip(pixels, _seed(seed, iteration, stream=1))
+        noise = uniform_noise(pixels, _seed(seed, iteration, stream=0))
+        whole = to_unit_interval(pixels), tf.gather(labels, indices), noise
+        return [
+            tf.ensure_shape(part[first : first + share], [share, *part.shape[1:]]) for part in whole
+        ]
+
+    def replica_step(indices, iteration):
+        inputs, targets = objective(*batch(indices, iteration))
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
             losses = cross_entropy(targets, logits, label_smoothing)
             loss = tf.reduce_mean(losses) / replicas
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        weights = model.trainable_variables
+        gradients = tape.gradient(loss, weights)
+        if weight_decay:
+            decay = weight_decay / replicas  # Gradients are summed over replicas.
+            gradients = [g + decay * weight for g, weight in zip(gradients, weights)]
+        optimizer.apply_gradients(zip(gradients, weights))
         masks.apply()
         return loss
 
@@ -76,14 +94,21 @@ def make_train_steps(
         input_signature=[
             tf.TensorSpec([None, batch_size], tf.int32),
             tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([None], tf.float32),
         ]
     )
-    def train_steps(order, first_iteration):
+    def train_steps(order, first_iteration, learning_rates):
         steps = tf.shape(order)[0]
         losses = tf.TensorArray(tf.float32, size=steps)
         for index in tf.range(steps):
+            optimizer.learning_rate.assign(learning_rates[index])
             loss = strategy.run(replica_step, args=(order[index], first_iteration + index))
             losses = losses.write(index, strategy.reduce("SUM", loss, axis=None))
         return losses.stack()
 
     return train_steps
+
+
+def _seed(seed, iteration, stream):
+    """Two integers; the streams of one iteration differ in the sign of the first."""
+    return tf.stack([seed if stream == 0 else -1 - seed, iteration])

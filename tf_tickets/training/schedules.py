@@ -1,0 +1,51 @@
+"""Learning rates as functions of the iteration."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+# (first iteration, count) → float32 [count], the learning rates of those iterations.
+LearningRates = Callable[[int, int], np.ndarray]
+
+
+def constant(learning_rate: float) -> LearningRates:
+    """The same learning rate throughout."""
+    return lambda first, count: np.full(count, learning_rate, np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepDecay:
+    """A learning rate that is divided by ten at a half and at three quarters of training.
+
+    A warm-up climbs in equal steps, one an epoch, from `warmup_start` in the first epoch
+    to `learning_rate` in the one after the `warmup_epochs`; a decay that falls into it
+    divides what it has reached.
+
+    Attributes:
+      learning_rate: the highest.
+      epochs: length of the whole training.
+      steps_per_epoch: iterations an epoch.
+      warmup_epochs: epochs below the highest; 0 for no warm-up.
+      warmup_start: the first epoch's rate.
+    """
+
+    learning_rate: float
+    epochs: int
+    steps_per_epoch: int
+    warmup_epochs: int = 0
+    warmup_start: float = 0.0
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """The learning rates of iterations `first` to `first + count - 1`, float32."""
+        iterations = np.arange(first, first + count)
+        epochs = iterations // self.steps_per_epoch
+        rates = np.full(count, self.learning_rate)
+        if self.warmup_epochs:
+            climbed = np.minimum(epochs / self.warmup_epochs, 1)
+            rates = self.warmup_start + climbed * (self.learning_rate - self.warmup_start)
+        for milestone in (0.5, 0.75):
+            rates = np.where(
+                iterations >= milestone * self.epochs * self.steps_per_epoch, rates / 10, rates
+            )
+        return rates.astype(np.float32)
