@@ -7,7 +7,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -101,6 +101,18 @@ def settings_of(kind: type, config: Mapping, **others):
     """Builds a settings dataclass from the flags named like its fields, and `others`."""
     names = [field.name for field in dataclasses.fields(kind) if field.name in config]
     return kind(**{name: config[name] for name in names}, **others)
+
+
+def numbers(flag: str, texts: Sequence[str]) -> tuple[float, ...]:
+    """The numbers of a list flag.
+
+    Raises:
+      UserError: one is not a number.
+    """
+    try:
+        return tuple(float(text) for text in texts)
+    except ValueError:
+        raise UserError(f"--{flag}={','.join(texts)}: expected numbers with commas") from None
 
 
 def run(main: Callable[[], None]) -> None:

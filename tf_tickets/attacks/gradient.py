@@ -11,8 +11,27 @@ from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.runtime import in_parallel
 
+# Taken from the label's own logit, so that it is never the largest wrong one.
+_OUT_OF_REACH = 1e9
+
 # (images, labels, noise=None) → adversarial images
 Attack = Callable[..., tf.Tensor]
+
+
+def margin_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """max_{i≠y} z_i − z_y, `[batch]`: above 0 for a wrong answer.
+
+    Args:
+      labels: integers `[batch]`.
+      logits: `[batch, classes]`.
+    """
+    is_label = tf.one_hot(labels, logits.shape[-1])
+    label = tf.reduce_sum(is_label * logits, axis=-1)
+    return tf.reduce_max(logits - _OUT_OF_REACH * is_label, axis=-1) - label
+
+
+# None is CleverHans' own cross-entropy.
+_LOSSES = {"cross_entropy": None, "margin": margin_loss}
 
 
 def uniform_noise(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -79,6 +98,7 @@ def _build_steps(threat_model, logits_fn):
                 adversarial,
                 threat_model.step_size,
                 np.inf,
+                loss_fn=_LOSSES[threat_model.loss],
                 clip_min=threat_model.clip_min,
                 clip_max=threat_model.clip_max,
                 y=labels,

@@ -6,6 +6,7 @@ import math
 from tf_tickets.errors import require
 
 LABELS = ("true", "predicted")
+LOSSES = ("cross_entropy", "margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class ThreatModel:
       clip_min: smallest image value.
       clip_max: largest image value.
       labels: whose loss is raised, that of the `true` or of the `predicted` label.
+      loss: `cross_entropy`, or the `margin` of the largest wrong logit over the label's.
 
     Raises:
       UserError: a value out of range.
@@ -32,6 +34,7 @@ class ThreatModel:
     clip_min: float = 0.0
     clip_max: float = 1.0
     labels: str = "true"
+    loss: str = "cross_entropy"
 
     def __post_init__(self):
         require(0 <= self.eps < math.inf, "eps", self.eps, "a number of at least 0")
@@ -44,6 +47,7 @@ class ThreatModel:
         require(self.steps >= 1, "attack_steps", self.steps, "at least 1")
         require(self.clip_min < self.clip_max, "clip_min", self.clip_min, "below clip_max")
         require(self.labels in LABELS, "attack_labels", self.labels, f"one of {LABELS}")
+        require(self.loss in LOSSES, "attack_loss", self.loss, f"one of {LOSSES}")
 
 
 def fgsm(eps: float, labels: str = "true") -> ThreatModel:
@@ -61,3 +65,13 @@ def pgd(
 def fast(eps: float) -> ThreatModel:
     """One step of 1.25 eps from a random start (Wong et al., arXiv:2001.03994)."""
     return ThreatModel(eps, 1.25 * eps, steps=1, random_start=True)
+
+
+def carlini_wagner(eps: float, step_size: float, steps: int) -> ThreatModel:
+    """PGD on the loss of Carlini and Wagner, from a random start.
+
+    Their f6 (arXiv:1608.04644, section V-A), max_{i≠y} z_i − z_y, in the L∞ ball, as Madry
+    et al. (arXiv:1706.06083, section 5.2) evaluate with it. Without their confidence κ: the
+    sign of the gradient is the same however far the margin has been crossed.
+    """
+    return ThreatModel(eps, step_size, steps, random_start=True, loss="margin")

@@ -1,5 +1,6 @@
 """Which of a study's tickets are exported."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ from tf_tickets.data.registry import load_images
 from tf_tickets.deployment.saved_model import Export, export_saved_model
 from tf_tickets.evaluation.matching import sparsest_matching_level
 from tf_tickets.masking.ticket import Ticket
-from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
+from tf_tickets.search.recipe_runner import RecipeSettings
+from tf_tickets.search.recipes import Training
 from tf_tickets.search.study import StudySettings
 
 _CHECK_IMAGES = 64
@@ -35,6 +37,47 @@ def export_best_tickets(settings: StudySettings, run: RunDirectory) -> dict[Cell
     return {cell: _export(cell, settings, run) for cell in first}
 
 
+def export_best_trainings(
+    trainings: Sequence[Training], settings: RecipeSettings, run: RunDirectory
+) -> dict[str, Export]:
+    """Exports one retrained ticket for every model and regime.
+
+    It is of the first seed: the one most accurate on validation data with the weights it
+    ended with, under attack where it was trained against one.
+
+    Args:
+      trainings: finished ones; those without a ticket are left out.
+      settings: of the run they belong to.
+      run: the run directory.
+
+    Returns:
+      `<model>, <regime>` → its export, in `exports/` of the run directory.
+    """
+    seed, groups = settings.seeds[0], {}
+    data = settings.load(seed)
+    for training in trainings:
+        if training.ticket:
+            groups.setdefault((training.model, training.regime), []).append(training)
+    exports = {}
+    for (name, regime), group in groups.items():
+        best = max(group, key=lambda training: _validation_accuracy(run, settings, training))
+        model = settings.training_of(name).build_model(data, seed)
+        exports[f"{name}, {regime}"] = _export_level(
+            run, settings.cell(best, seed), best.level, model, data, Path(name, regime, best.method)
+        )
+    return exports
+
+
+def _validation_accuracy(run, settings, training):
+    attack = "natural"
+    if training.regime != "natural":
+        attack = next(iter(settings.evaluation_attacks))
+    rows = run.finished_results(settings.cell(training, settings.seeds[0]), training.level)
+    ended = next(row.iteration for row in rows if row.metric == "test/natural/accuracy")
+    metric = f"validation/{attack}/accuracy"
+    return next(row.value for row in rows if (row.metric, row.iteration) == (metric, ended))
+
+
 def _export(cell, settings, run):
     levels = range(settings.search.rounds)
     metric = f"validation/{cell.regime}/accuracy"
@@ -42,15 +85,16 @@ def _export(cell, settings, run):
         {level: _final_value(run, cell, level, metric) for level in levels}
     )
     data = load_images(cell.data_set, settings.data_source, settings.data_dir, cell.seed)
-    model = build_model(settings.training.model, data.image_shape, data.num_classes, cell.seed)
+    model = settings.training.build_model(data, cell.seed)
+    place = Path(cell.data_set, cell.regime, f"level_{level:02d}")
+    return _export_level(run, cell, level, model, data, place)
+
+
+def _export_level(run, cell, level, model, data, place):
     write_weights(model, load_arrays(run.trained_weights_path(cell, level)))
     images = data.validation.images[:_CHECK_IMAGES].astype(np.float32) / np.float32(255)
-    return export_saved_model(
-        model,
-        Ticket.load(run.ticket_path(cell, level)),
-        run.path / "exports" / Path(cell.data_set, cell.regime, f"level_{level:02d}"),
-        images,
-    )
+    ticket = Ticket.load(run.ticket_path(cell, level))
+    return export_saved_model(model, ticket, run.path / "exports" / place, images)
 
 
 def _final_value(run, cell, level, metric):

@@ -16,7 +16,7 @@ def constant(learning_rate: float) -> LearningRates:
 
 @dataclasses.dataclass(frozen=True)
 class StepDecay:
-    """A learning rate that is divided by ten at a half and at three quarters of training.
+    """A learning rate that may warm up and then be divided by ten twice.
 
     A warm-up climbs in equal steps, one an epoch, from `warmup_start` in the first epoch
     to `learning_rate` in the one after the `warmup_epochs`; a decay that falls into it
@@ -28,6 +28,7 @@ class StepDecay:
       steps_per_epoch: iterations an epoch.
       warmup_epochs: epochs below the highest; 0 for no warm-up.
       warmup_start: the first epoch's rate.
+      milestones: the parts of the training after which the rate is divided.
     """
 
     learning_rate: float
@@ -35,6 +36,7 @@ class StepDecay:
     steps_per_epoch: int
     warmup_epochs: int = 0
     warmup_start: float = 0.0
+    milestones: tuple[float, ...] = (0.5, 0.75)
 
     def __call__(self, first: int, count: int) -> np.ndarray:
         """The learning rates of iterations `first` to `first + count - 1`, float32."""
@@ -44,7 +46,7 @@ class StepDecay:
         if self.warmup_epochs:
             climbed = np.minimum(epochs / self.warmup_epochs, 1)
             rates = self.warmup_start + climbed * (self.learning_rate - self.warmup_start)
-        for milestone in (0.5, 0.75):
+        for milestone in self.milestones:
             rates = np.where(
                 iterations >= milestone * self.epochs * self.steps_per_epoch, rates / 10, rates
             )

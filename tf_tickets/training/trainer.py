@@ -20,7 +20,6 @@ from tf_tickets.runtime import parallel_chunks
 from tf_tickets.training import objectives
 from tf_tickets.training.step import make_train_steps
 
-
 OPTIMIZERS = ("adam", "sgd")
 ATTACK_MODES = ("inference", "training")
 

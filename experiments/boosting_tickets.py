@@ -1,0 +1,214 @@
+"""Reproduces "Boosting Ticket: Towards Practical Pruning for Adversarial Training" (2019).
+
+    python -m experiments.boosting_tickets
+
+One-shot tickets found by cheap training, retrained naturally or against PGD; what that
+saves beside adversarial training of the dense network. `--study` names the paper's figures
+and tables to make. Ends with the first study's table beside the paper's numbers.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import flags as common
+from tf_tickets import runtime
+from tf_tickets.analysis import boosting_report
+from tf_tickets.attacks.threat_model import carlini_wagner, fast, fgsm, pgd
+from tf_tickets.data.registry import DATA_SETS
+from tf_tickets.deployment.exports import export_best_trainings
+from tf_tickets.errors import require, require_choices
+from tf_tickets.masking.magnitude import SCORES
+from tf_tickets.models.registry import MODELS
+from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.search import boosting
+from tf_tickets.search.assessment import assess
+from tf_tickets.search.recipe_runner import RecipeSettings, run_trainings
+from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
+
+flags.adopt_module_key_flags(common)
+flags.DEFINE_list("study", None, f"Any of: {', '.join(boosting.STUDIES)}.")
+flags.DEFINE_enum("data_set", None, DATA_SETS, "What to train on.")
+flags.DEFINE_integer("image_size", None, "Images are padded to this size; 0 leaves them.")
+flags.DEFINE_integer("train_examples", None, "Training images, as many of each class; 0 for all.")
+flags.DEFINE_integer("validation_examples", None, "The same for validation.")
+flags.DEFINE_integer("test_examples", None, "The same for test.")
+flags.DEFINE_list(
+    "models",
+    None,
+    f"Any of {', '.join(MODELS)}, wide_resnet_<depth>_<width>; the paper's if empty.",
+)
+flags.DEFINE_list("capacity_models", None, "Networks of the capacity study.")
+flags.DEFINE_list("mnist_models", None, "Networks of the mnist study; the first for Table 5.")
+flags.DEFINE_float("width_multiplier", None, "Scales the channels of every network.")
+flags.DEFINE_integer("epochs", None, "100% of a retraining.")
+flags.DEFINE_integer("finding_epochs", None, "Length of the trainings that find masks.")
+flags.DEFINE_integer("batch_size", None, "Examples a step; 0: 64 for vgg_16, else 128.")
+flags.DEFINE_float("learning_rate", None, "SGD's, at its highest.")
+flags.DEFINE_float(
+    "finding_learning_rate",
+    None,
+    "Learning rate that finds masks and begins warm-ups; 0: 0.01 for vgg_16, else 0.05.",
+)
+flags.DEFINE_list("finding_learning_rates", None, "Those of the learning_rate study.")
+flags.DEFINE_integer("warmup_epochs", None, "Epochs of retraining below the highest rate.")
+flags.DEFINE_float("momentum", None, "SGD's.")
+flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖².")
+flags.DEFINE_float("sparsity", None, "Share of the weights that a ticket removes.")
+flags.DEFINE_list("sparsities", None, "Those of the pruning_ratio study.")
+flags.DEFINE_enum("score", None, list(SCORES), "What the weights to keep are ranked by.")
+flags.DEFINE_integer("rounds", None, "Prunings of an iterative ticket.")
+flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
+flags.DEFINE_float("step_size", None, "Length of a PGD step.")
+flags.DEFINE_integer("attack_steps", None, "Number of PGD steps in training.")
+flags.DEFINE_bool("random_start", None, "Whether PGD starts at a random point of the ball.")
+flags.DEFINE_enum("attack_mode", None, ATTACK_MODES, "How BatchNorm meets training attacks.")
+
+REFERENCE = Path(__file__).parent / "reference" / "boosting_tickets.csv"
+PAPER = {
+    "study": ["acceleration"],
+    "data_set": "cifar10",
+    "data_source": "tfds",
+    "image_size": 0,
+    "train_examples": 0,
+    "validation_examples": 0,
+    "test_examples": 0,
+    "models": [],
+    "capacity_models": [f"wide_resnet_34_{width}" for width in (1, 2, 5, 10)]
+    + [f"wide_resnet_{depth}_10" for depth in (10, 16, 22, 28)],
+    "mnist_models": ["lenet_conv", "vgg_16"],
+    "width_multiplier": 1.0,
+    "seed": 0,
+    "trials": 1,
+    "epochs": 100,
+    "finding_epochs": 100,
+    "batch_size": 0,
+    "learning_rate": 0.1,
+    "finding_learning_rate": 0.0,
+    "finding_learning_rates": ["0.005", "0.01", "0.05", "0.1"],
+    "warmup_epochs": 10,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "sparsity": 0.8,
+    "sparsities": [f"{tenths / 10:g}" for tenths in range(1, 10)],
+    "score": "magnitude",
+    "rounds": 7,
+    "eps": 8 / 255,
+    "step_size": 2 / 255,
+    "attack_steps": 10,
+    "random_start": True,
+    "attack_mode": "inference",
+}
+QUICK = PAPER | {
+    "data_set": "fashion_mnist",
+    "data_source": "embedded",
+    "image_size": 32,
+    "train_examples": 2000,
+    "validation_examples": 300,
+    "test_examples": 500,
+    "models": ["wide_resnet_10_1"],
+    "capacity_models": ["wide_resnet_10_1", "wide_resnet_10_2", "wide_resnet_16_1"],
+    "mnist_models": ["lenet_conv", "wide_resnet_10_1"],
+    "epochs": 8,
+    "finding_epochs": 8,
+    "warmup_epochs": 1,
+    "sparsities": ["0.5", "0.8", "0.9"],
+    "rounds": 2,
+}
+SMOKE = QUICK | {
+    "train_examples": 256,
+    "validation_examples": 50,
+    "test_examples": 50,
+    "width_multiplier": 0.25,
+    "epochs": 2,
+    "finding_epochs": 1,
+    "warmup_epochs": 0,
+}
+# The mnist study's own data and attacker (section 4.1), unless flags say otherwise.
+MNIST = {"data_set": "mnist", "eps": 0.3, "step_size": 0.075, "warmup_epochs": 0}
+
+
+def presets():
+    """The presets of the studies asked for."""
+    studies = flags.FLAGS.study or PAPER["study"]
+    require_choices("study", studies, boosting.STUDIES)
+    of_study = MNIST if "mnist" in studies else {}
+    require(
+        not of_study or len(studies) == 1, "study", ",".join(studies), "mnist by itself, if at all"
+    )
+    return {name: preset | of_study for name, preset in zip(common.PRESETS, (SMOKE, QUICK, PAPER))}
+
+
+def study_settings(config):
+    """What the studies share, as a configuration describes it."""
+    numbers = {
+        name: common.numbers(name, config[name])
+        for name in ("finding_learning_rates", "sparsities")
+    }
+    return common.settings_of(boosting.BoostingSettings, config | numbers)
+
+
+def recipe_settings(config):
+    """What all trainings share, as a configuration describes it."""
+    eps, step_size = config["eps"], config["step_size"]
+    training_attacks = {
+        "fgsm": fgsm(eps),
+        "fast": fast(eps),
+        "pgd": pgd(eps, step_size, config["attack_steps"], config["random_start"]),
+    }
+    return common.settings_of(
+        RecipeSettings,
+        config,
+        experiment="boosting_tickets",
+        data_dir=flags.FLAGS.data_dir,
+        seeds=range(config["seed"], config["seed"] + config["trials"]),
+        training=common.settings_of(
+            TrainingSettings,
+            config | {"batch_size": config["batch_size"] or 128},
+            model="vgg_16",
+            label_smoothing=0.0,
+            threat_models=training_attacks,
+            objective="adversarial",
+            optimizer="sgd",
+        ),
+        batch_sizes={} if config["batch_size"] else {"vgg_16": 64},
+        evaluation_attacks={"pgd_20": pgd(eps, step_size, 20, random_start=True)},
+        stop_after_drop=0.2,
+    )
+
+
+def assessment_attacks(config):
+    """Those of Table 6 that are not made after every epoch."""
+    eps, step_size = config["eps"], config["step_size"]
+    return {
+        "pgd_100": pgd(eps, step_size, 100, random_start=True),
+        "cw": carlini_wagner(eps, step_size, 20),
+    }
+
+
+def main():
+    """Runs, or resumes, the studies and reports on them."""
+    config = common.resolve(presets())
+    studies, settings, recipe = config["study"], study_settings(config), recipe_settings(config)
+    trainings = boosting.trainings_of(studies, settings)
+    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
+    with runtime.stoppable() as stop_if_requested:
+        run = RunDirectory(
+            common.run_path("boosting_tickets", config),
+            config,
+            runtime.environment_report(strategy),
+            writable=runtime.is_chief(strategy),
+        )
+        run_trainings(trainings, recipe, run, strategy, stop_if_requested)
+        if "acceleration" in studies:
+            networks, attacks = boosting.acceleration(settings), assessment_attacks(config)
+            assess(networks, recipe, attacks, run, strategy, stop_if_requested)
+        stop_if_requested()
+        if run.writable:
+            exports = export_best_trainings(trainings, recipe, run)
+            scale = common.scale(config, PAPER | {"study": studies})
+            print(boosting_report.write_report(run, studies, exports, REFERENCE, scale))
+
+
+if __name__ == "__main__":
+    common.run(main)

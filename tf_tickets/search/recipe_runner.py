@@ -1,0 +1,358 @@
+"""Carries out trainings and the prunings between them, inside a run directory."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_tickets import runtime
+from tf_tickets.attacks.gradient import Attack
+from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.data.batches import BatchOrder
+from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.data.vision import ImageData
+from tf_tickets.errors import require, require_choices
+from tf_tickets.evaluation.accuracy import Evaluator
+from tf_tickets.masking.magnitude import SCORES, layer_counts
+from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
+from tf_tickets.models.registry import require_image_shape
+from tf_tickets.models.weights import read_weights, write_weights
+from tf_tickets.runs.progress import ProgressBar
+from tf_tickets.runs.run_directory import Cell, RunDirectory
+from tf_tickets.search.level_store import LevelStore
+from tf_tickets.search.recipes import Training, in_order
+from tf_tickets.search.training_session import TrainingSession
+from tf_tickets.training.schedules import StepDecay
+from tf_tickets.training.selection import KeptWeights, Selection
+from tf_tickets.training.trainer import Trainer, TrainingSettings
+
+# Images measured at a time; an attack on a large network keeps all their activations.
+EVALUATION_BATCH = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeSettings:
+    """What all trainings of a run share.
+
+    Attributes:
+      experiment: its name in the results.
+      data_set: a name in `tf_tickets.data.registry`.
+      data_source: `embedded` or `tfds`.
+      data_dir: where prepared TFDS data lie; None for TFDS's own choice.
+      image_size: images are padded to this height and width; 0 leaves them as they are.
+      train_examples, validation_examples, test_examples: how many are used; 0 for all.
+      seeds: one a trial.
+      training: how networks are trained; each training names its own model.
+      batch_sizes: model → batch size, where it is not `training`'s.
+      warmup_epochs: length of the warm-ups.
+      evaluation_attacks: name → attack that adversarially trained networks meet after
+        every epoch; the first decides which weights are selected.
+      stop_after_drop: see `Selection`.
+    """
+
+    experiment: str
+    data_set: str
+    data_source: str
+    data_dir: str | None
+    image_size: int
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    seeds: Sequence[int]
+    training: TrainingSettings
+    batch_sizes: Mapping[str, int]
+    warmup_epochs: int
+    evaluation_attacks: Mapping[str, ThreatModel]
+    stop_after_drop: float
+
+    def __post_init__(self):
+        require_choices("data_set", [self.data_set], DATA_SETS)
+        require_choices("data_source", [self.data_source], SOURCES)
+        for flag in ("image_size", "train_examples", "validation_examples", "test_examples"):
+            require(getattr(self, flag) >= 0, flag, getattr(self, flag), "at least 0")
+
+    def load(self, seed: int) -> ImageData:
+        """The data of a trial.
+
+        Raises:
+          UserError: they are not there, damaged, or fewer than asked for.
+        """
+        data = load_images(self.data_set, self.data_source, self.data_dir, seed)
+        if self.image_size:
+            largest = max(data.image_shape[:2])
+            expected = f"0 or at least {largest}, the size of the images"
+            require(self.image_size >= largest, "image_size", self.image_size, expected)
+            data = data.padded(self.image_size)
+        return data.limited(
+            seed,
+            self.train_examples or None,
+            self.validation_examples or None,
+            self.test_examples or None,
+        )
+
+    def training_of(self, model: str) -> TrainingSettings:
+        """How that model is trained."""
+        batch_size = self.batch_sizes.get(model, self.training.batch_size)
+        return dataclasses.replace(self.training, model=model, batch_size=batch_size)
+
+    def cell(self, training: Training, seed: int) -> Cell:
+        """The training's place in the run directory."""
+        return Cell(self.data_set, training.regime, training.method, seed, training.model)
+
+    def selection(self, training: Training) -> Selection | None:
+        """Which of its weights a training keeps."""
+        if not training.selected:
+            return None
+        attack = next(iter(self.evaluation_attacks))
+        return Selection(f"validation/{attack}/accuracy", self.stop_after_drop)
+
+
+def run_trainings(
+    trainings: Sequence[Training],
+    settings: RecipeSettings,
+    run: RunDirectory,
+    strategy: tf.distribute.Strategy,
+    stop_if_requested: Callable[[], None] = lambda: None,
+) -> None:
+    """Runs the trainings, and those that they come from, which the run does not hold yet.
+
+    Raises:
+      StopRequested: as `stop_if_requested` raises it; the run can be resumed.
+      UserError: data or files that cannot be used, or a loss that diverged.
+    """
+    ordered = in_order(trainings)
+    data = settings.load(settings.seeds[0])  # Must be usable before any work begins.
+    for training in ordered:
+        require_image_shape(training.model, data.image_shape)
+        size = settings.training_of(training.model).batch_size
+        expected = f"at most {len(data.train)}, one epoch"
+        require(size <= len(data.train), "batch_size", size, expected)
+    work = [
+        _passes(training, settings, data)
+        for seed in settings.seeds
+        for training in ordered
+        if not run.is_finished(settings.cell(training, seed), training.level)
+    ]
+    with ProgressBar(sum(work), runtime.is_chief(strategy)) as bar:
+        for seed in settings.seeds:
+            trial = Trial(settings, seed, run, strategy, bar, stop_if_requested)
+            for training in ordered:
+                trial.finish(training)
+    if run.writable:
+        run.write_results()
+
+
+def steps_per_epoch(data: ImageData, batch_size: int) -> int:
+    """Iterations that come closest to one pass through the training examples."""
+    return max(1, round(len(data.train) / batch_size))
+
+
+def _passes(training, settings, data):
+    """Passes of an image through the network, the measure of the progress bar."""
+    attack = settings.training.threat_models.get(training.regime)
+    per_image = 1 if attack is None else 2 + attack.steps
+    evaluations = () if attack is None else settings.evaluation_attacks.values()
+    per_evaluated = (1 + sum(1 + attack.steps for attack in evaluations)) / 2
+    per_epoch = per_image * len(data.train) + per_evaluated * len(data.validation)
+    return training.epochs * per_epoch
+
+
+class Trial:
+    """The trainings of one seed.
+
+    Args:
+      settings: what all trainings share.
+      seed: decides data split, initial weights and batch order.
+      run: the run directory.
+      strategy: where it runs.
+      bar: told of the progress.
+      stop_if_requested: raises `StopRequested` to stop.
+    """
+
+    def __init__(
+        self,
+        settings: RecipeSettings,
+        seed: int,
+        run: RunDirectory,
+        strategy: tf.distribute.Strategy,
+        bar: ProgressBar,
+        stop_if_requested: Callable[[], None],
+    ):
+        self._settings = settings
+        self._seed = seed
+        self._run = run
+        self._strategy = strategy
+        self._bar = bar
+        self._stop_if_requested = stop_if_requested
+        self._benches = {}
+
+    def finish(self, training: Training) -> None:
+        """Trains, unless the run holds it already. What it comes from must be finished."""
+        cell, level = self._settings.cell(training, self._seed), training.level
+        if self._run.is_finished(cell, level):
+            return
+        bench = self._bench(training)
+        initial, masks, parent_sha256 = self._ticket(training, bench)
+        start = self._fresh_weights(training, level) if training.reinitialized else initial
+        bench.trainer.reset(start, masks)
+        trained, progress = self._train(training, bench)
+        provenance = self._provenance(training, start, parent_sha256)
+        measured = progress.iteration
+        if progress.selected_iteration is not None:
+            measured = progress.selected_iteration
+        test = bench.evaluator.evaluate(self.data.test)
+        history = trained.history + [
+            (measured, f"test/{metric}", value) for metric, value in test.items()
+        ]
+        self._store(training).save(level, Ticket(masks, provenance), trained.weights, history)
+
+    @functools.cached_property
+    def data(self) -> ImageData:
+        """The trial's data."""
+        return self._settings.load(self._seed)
+
+    def trained_network(self, training: Training) -> "Bench":
+        """A bench of its own whose network has the weights that a finished training ended with."""
+        bench = Bench(self._settings, training, self.data, self._seed, self._strategy)
+        _, weights = self._load(training, bench.trainer.masks.shapes)
+        write_weights(bench.trainer.model, weights)
+        return bench
+
+    def _bench(self, training):
+        key = training.model, training.regime
+        if key not in self._benches:
+            if any(model != training.model for model, _ in self._benches):
+                self._benches.clear()  # A model that is done with needs no memory.
+            self._benches[key] = Bench(
+                self._settings, training, self.data, self._seed, self._strategy
+            )
+        return self._benches[key]
+
+    def _ticket(self, training, bench):
+        """The initial weights, the masks over them and the hash of what they were cut from."""
+        initial = self._initial_weights(training)
+        masks = bench.trainer.masks
+        if training.ticket is None:
+            return initial, {path: np.ones(shape, bool) for path, shape in masks.shapes.items()}, ""
+        parent, weights = self._load(training.ticket.of, masks.shapes)
+        scores = SCORES[training.ticket.score](weights, parent)
+        keep = layer_counts(scores, parent, training.ticket.sparsity)
+        write_weights(bench.trainer.model, weights)
+        return initial, masks.prune_by_magnitude(parent, keep), parent.sha256
+
+    def _load(self, training, shapes):
+        """The ticket and trained weights of a finished training."""
+        initial = self._initial_weights(training)
+        start = self._fresh_weights(training, training.level) if training.reinitialized else initial
+        return self._store(training).load(
+            training.level, shapes, self._provenance(training, start, "")
+        )
+
+    def _initial_weights(self, training):
+        return self._store(training).initial_weights(lambda: self._fresh_weights(training, 0))
+
+    def _fresh_weights(self, training, level):
+        """Weights from the initial distribution: those of the seed, or others for a level."""
+        seed = int(np.random.SeedSequence([self._seed, level]).generate_state(1)[0] >> 1)
+        model_seed = seed if level else self._seed
+        settings = self._settings.training_of(training.model)
+        return read_weights(settings.build_model(self.data, model_seed))
+
+    def _store(self, training):
+        cell = self._settings.cell(training, self._seed)
+        return LevelStore(self._run, cell, self._settings.experiment, training.model)
+
+    def _train(self, training, bench):
+        settings, data = self._settings, self.data
+        batch_size = settings.training_of(training.model).batch_size
+        per_epoch = steps_per_epoch(data, batch_size)
+        passes = _passes(training, settings, data) / (training.epochs * per_epoch)
+        selection = settings.selection(training)
+        session = TrainingSession(
+            self._run,
+            settings.cell(training, self._seed),
+            training.level,
+            {"learning_rate": training.learning_rate, "batch_size": batch_size},
+            advance=lambda steps, text: self._bar.advance(steps * passes, text),
+            stop_if_requested=self._stop_if_requested,
+        )
+        return session.train(
+            bench.trainer,
+            BatchOrder(len(data.train), batch_size, (self._seed, training.level)),
+            training.epochs * per_epoch,
+            bench.kept_weights if selection else None,
+            evaluate_every=per_epoch,
+            evaluate=lambda _: {
+                f"validation/{metric}": value
+                for metric, value in bench.evaluator.evaluate(data.validation).items()
+            },
+            learning_rates=_learning_rates(training, per_epoch, settings.warmup_epochs),
+            selection=selection,
+            record_time=True,
+        )
+
+    def _provenance(self, training, start, parent_sha256):
+        data, ticket = self.data, training.ticket
+        how = f"{ticket.score} after {ticket.of.method}" if ticket else "dense"
+        return Provenance(
+            algorithm=f"{training.method} under {training.regime} training; {how}",
+            model=training.model,
+            model_config={
+                "image_shape": list(data.image_shape),
+                "num_classes": data.num_classes,
+                "width_multiplier": self._settings.training.width_multiplier,
+            },
+            data_set=f"{data.name} ({data.source})",
+            seed=self._seed,
+            level=training.level,
+            initial_weights_sha256=arrays_sha256(start),
+            parent_sha256=parent_sha256,
+            versions=runtime.package_versions(),
+        )
+
+
+class Bench:
+    """A network with its compiled training step and measurements.
+
+    Args:
+      settings: what all trainings share.
+      training: names the model and the regime.
+      data: what to train on.
+      seed: the trial's.
+      strategy: where it runs.
+    """
+
+    def __init__(
+        self,
+        settings: RecipeSettings,
+        training: Training,
+        data: ImageData,
+        seed: int,
+        strategy: tf.distribute.Strategy,
+    ):
+        self.trainer = Trainer(
+            settings.training_of(training.model), training.regime, data, strategy, seed
+        )
+        with strategy.scope():
+            self.kept_weights = KeptWeights(self.trainer.model)
+        self._chunks = runtime.parallel_chunks(strategy)
+        attacks = {} if training.regime == "natural" else settings.evaluation_attacks
+        self.evaluator = self.evaluator_under(self.trainer.build_attacks(attacks))
+
+    def evaluator_under(self, attacks: Mapping[str, Attack]) -> Evaluator:
+        """Measures the network under attacks of any origin."""
+        return Evaluator(self.trainer.model, attacks, self._chunks, EVALUATION_BATCH)
+
+
+def _learning_rates(training, steps_per_epoch, warmup_epochs):
+    warm = training.warmup_start is not None
+    return StepDecay(
+        training.learning_rate,
+        training.schedule_epochs,
+        steps_per_epoch,
+        warmup_epochs if warm else 0,
+        training.warmup_start if warm else 0.0,
+        **({} if training.decayed else {"milestones": ()}),
+    )
