@@ -3,17 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
 
+from tests.analysis.readers import names, points, written_figures
 from tf_tickets.analysis import figures
-
-
-def names(paths):
-    """The file names, after a look that every file is a picture with something on it."""
-    for path in paths:
-        inked = imread(path)[..., :3].min(axis=-1) < 0.9
-        assert 0.01 < inked.mean() < 0.5
-    return [path.name for path in paths]
 
 
 def test_draws_what_there_are_results_for(training, reference, tmp_path):
@@ -44,26 +36,8 @@ def test_no_results_no_figures(maker, reference, tmp_path):
     assert figures.draw_figures(maker.frame(), reference, "mnist", tmp_path) == []
 
 
-def written_figures(monkeypatch):
-    """Lets figures be written, and keeps them."""
-    kept = []
-    write = figures._write
-
-    def write_and_keep(figure, path):
-        kept.append(figure)
-        return write(figure, path)
-
-    monkeypatch.setattr(figures, "_write", write_and_keep)
-    return kept
-
-
-def points(line):
-    """A line's points, shape [n, 2]; error bars hold them as objects."""
-    return line.get_xydata().astype(float)
-
-
 def test_accuracy_curves_are_means_over_seeds_in_percent(training, tmp_path, monkeypatch):
-    kept = written_figures(monkeypatch)
+    kept = written_figures(monkeypatch, figures)
     figures.accuracy_curves(training.frame(), "mnist", tmp_path)
     original, against_random = kept[0].axes
     assert original.get_title() == "original"
@@ -79,13 +53,13 @@ def test_accuracy_curves_are_means_over_seeds_in_percent(training, tmp_path, mon
 
 
 def test_validation_loss_is_in_nats(training, tmp_path, monkeypatch):
-    kept = written_figures(monkeypatch)
+    kept = written_figures(monkeypatch, figures)
     figures.validation_loss_curves(training.frame(), "mnist", tmp_path)
     np.testing.assert_allclose(kept[0].axes[0].lines[0].get_ydata(), [2.3, 0.5, 0.8, 0.9])
 
 
 def test_early_stopping_runs_from_dense_to_sparse(training, tmp_path, monkeypatch):
-    kept = written_figures(monkeypatch)
+    kept = written_figures(monkeypatch, figures)
     figures.early_stopping_curves(training.frame(), "mnist", tmp_path)
     iteration, adversarial, natural = kept[0].axes
     left, right = iteration.get_xlim()
@@ -98,7 +72,7 @@ def test_early_stopping_runs_from_dense_to_sparse(training, tmp_path, monkeypatc
 def test_overview_shows_the_papers_numbers_at_our_densities(
     training, reference, tmp_path, monkeypatch
 ):
-    kept = written_figures(monkeypatch)
+    kept = written_figures(monkeypatch, figures)
     figures.overview(training.frame(), reference, "mnist", tmp_path)
     natural, fgsm, pgd = kept[0].axes
     (crosses,) = (line for line in pgd.lines if line.get_marker() == "x")
@@ -145,7 +119,7 @@ def test_area_under_a_weight_density_is_one(count):
 
 
 def test_initial_weights_are_those_that_the_mask_keeps(tmp_path, monkeypatch):
-    kept = written_figures(monkeypatch)
+    kept = written_figures(monkeypatch, figures)
     kernel = np.linspace(-1, 1, 100).reshape(10, 10)
     weights = {"hidden_1": kernel, "hidden_2": 2 * kernel, "output": 3 * kernel}
     everything = {layer: np.ones((10, 10), bool) for layer in weights}

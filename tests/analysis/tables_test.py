@@ -3,36 +3,8 @@
 import pandas as pd
 import pytest
 
+from tests.analysis.readers import parse
 from tf_tickets.analysis import tables
-from tf_tickets.errors import UserError
-
-
-def parse(markdown):
-    """The Markdown tables in a text, each as rows of stripped cells, headings first."""
-    parsed = []
-    for block in markdown.split("\n\n"):
-        if block.startswith("|"):
-            rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in block.split("\n")]
-            parsed.append([rows[0], *rows[2:]])
-    return parsed
-
-
-def test_load_takes_metrics_apart_and_leaves_others_out(maker):
-    maker.add("test/pgd/accuracy", [0.25], density=0.25)
-    maker.add("train/pgd/loss", [1.0])
-    maker.add("throughput", [12.0])
-    frame = maker.frame()
-    assert frame[["split", "attack", "quantity", "value"]].values.tolist() == [
-        ["test", "pgd", "accuracy", 0.25]
-    ]
-    assert frame["density_percent"].tolist() == [25.0]
-
-
-def test_load_refuses_another_schema(tmp_path):
-    path = tmp_path / "results.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="results.csv: its header is"):
-        tables.load_results(path)
 
 
 def test_accuracy_table_cells_by_hand(maker, reference):
@@ -218,10 +190,3 @@ def test_reference_is_complete(reference):
 def test_reference_says_what_the_paper_says(reference, where, mean, sd):
     row = reference.set_index(list(reference.columns[1:6])).loc[where]
     assert (row["mean_percent"], row["sd_percent"]) == (mean, sd)
-
-
-def test_load_reference_refuses_other_columns(tmp_path):
-    path = tmp_path / "reference.csv"
-    path.write_text("table,mean\n1,2\n")
-    with pytest.raises(UserError, match="reference.csv: its columns are"):
-        tables.load_reference(path)

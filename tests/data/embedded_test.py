@@ -95,6 +95,25 @@ def test_the_whole_of_mnist():
 
 
 @prepared
+def test_the_whole_of_cifar10():
+    data = registry.load_images("cifar10", "tfds", SHARED)
+    assert (len(data.train), len(data.validation), len(data.test)) == (45_000, 5_000, 10_000)
+    assert data.image_shape == (32, 32, 3) and data.num_classes == 10 and data.augment
+    assert np.bincount(data.test.labels).tolist() == [1_000] * 10
+    everything = np.concatenate([data.train.labels, data.validation.labels])
+    assert np.bincount(everything).tolist() == [5_000] * 10
+    # The sky behind airplanes and the sea around ships are blue; frogs and deer are not.
+    red, blue = (
+        np.array([data.test.images[data.test.labels == c, ..., channel].mean() for c in range(10)])
+        for channel in (0, 2)
+    )
+    assert {data.class_names[c] for c in np.argsort(blue - red)[-2:]} == {"airplane", "ship"}
+    fewer = data.limited(3, train=1_000, test=100)
+    assert np.bincount(fewer.train.labels).tolist() == [100] * 10
+    assert np.bincount(fewer.test.labels).tolist() == [10] * 10
+
+
+@prepared
 @both
 def test_are_the_tfds_examples_at_the_cut_indices(name):
     arrays = file_arrays(name)

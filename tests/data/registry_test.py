@@ -12,9 +12,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_tickets.data import registry
+from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import UserError
 
 SIZES = {"train": 12, "test": 5}
+NO_SAMPLE = "--data_source=embedded: cifar10 has no embedded sample; use --data_source=tfds"
 
 
 def pixels(n, shape=(28, 28, 1)):
@@ -74,7 +76,8 @@ def small_and_offline(monkeypatch):
 
 
 def test_names_and_sources():
-    assert registry.DATA_SETS == ("mnist", "fashion_mnist")
+    assert registry.DATA_SETS == ("mnist", "fashion_mnist", "cifar10")
+    assert registry.EMBEDDED_DATA_SETS == ("mnist", "fashion_mnist")
     assert registry.SOURCES == ("embedded", "tfds")
 
 
@@ -83,6 +86,8 @@ def test_names_and_sources():
     [
         ("mnits", "embedded", None, "--data_set=mnits is not known; use one of mnist, fashion_"),
         ("mnist", "tdfs", None, "--data_source=tdfs is not known; use one of embedded, tfds"),
+        ("cifar10", "embedded", None, NO_SAMPLE),
+        ("cifar10", "embedded", "/d", NO_SAMPLE),
         ("mnist", "embedded", "/d", "--data_dir=/d is for --data_source=tfds, but --data_source=e"),
     ],
 )
@@ -109,6 +114,20 @@ def test_loading_splits_the_training_part_only(tmp_path):
     np.testing.assert_array_equal(data.test.images, pixels(5))
     seen = [*data.train.images, *data.validation.images]
     assert {image.tobytes() for image in seen} == {image.tobytes() for image in pixels(12)}
+
+
+def test_a_tenth_of_cifar10_is_set_aside(monkeypatch):
+    train, test = (ImageSplit(pixels(n, (32, 32, 3)), np.arange(n) % 10) for n in (50, 10))
+    monkeypatch.setattr(registry, "read_tfds", lambda name, data_dir: (train, test))
+    data = registry.load_images("cifar10", "tfds")
+    assert (len(data.train), len(data.validation), len(data.test)) == (45, 5, 10)
+    assert data.augment and data.class_names[0] == "airplane" and data.class_names[9] == "truck"
+
+
+def test_digits_and_clothes_are_not_augmented(tmp_path):
+    write_set(tmp_path)
+    assert not registry.load_images("mnist", "tfds", tmp_path).augment
+    assert not registry._SPECS["fashion_mnist"].augment
 
 
 def test_the_home_directory_and_the_default_directory(tmp_path, monkeypatch):

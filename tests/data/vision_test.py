@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_tickets.data.vision import ImageData, ImageSplit, to_unit_interval
+from tf_tickets.errors import UserError
 
 
 def split(n=4, shape=(2, 3, 1), labels=None):
@@ -54,6 +55,72 @@ def test_splits_of_different_shapes_are_refused():
 def test_labels_without_a_class_are_refused(label):
     with pytest.raises(ValueError, match="labels outside 0 to 1"):
         data(validation=split(2, labels=[0, label]))
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def test_padding_is_zero_and_symmetric():
+    original = data(augment=True)
+    padded = original.padded(6)
+    assert padded.image_shape == (6, 6, 1) and padded.augment and padded.name == "toy"
+    for name in SPLITS:
+        before, after = getattr(original, name), getattr(padded, name)
+        expected = np.zeros((len(before), 6, 6, 1), np.uint8)
+        expected[:, 2:4, 1:4] = before.images  # Of the three columns two lie on the right.
+        np.testing.assert_array_equal(after.images, expected)
+        np.testing.assert_array_equal(after.labels, before.labels)
+
+
+def test_padding_to_the_same_size_is_nothing():
+    square = data(train=split(shape=(3, 3, 1)), **{n: split(2, (3, 3, 1)) for n in SPLITS[1:]})
+    assert square.padded(3) is square
+    assert data().padded(3).image_shape == (3, 3, 1)
+
+
+def test_padding_does_not_crop():
+    with pytest.raises(ValueError, match="images of 2x3 pixels do not fit in 2x2"):
+        data().padded(2)
+
+
+def numbered(n):
+    """A split whose images say where they stand."""
+    return ImageSplit(np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), np.arange(n) % 2)
+
+
+def positions(part):
+    return part.images.ravel().tolist()
+
+
+def test_limits():
+    whole = data(augment=True, **{name: numbered(40) for name in SPLITS})
+    part = whole.limited(1, train=10, test=6)
+    assert (len(part.train), len(part.validation), len(part.test)) == (10, 40, 6)
+    assert part.validation is whole.validation and part.augment
+    for kept in (part.train, part.test):
+        assert np.bincount(kept.labels).tolist() == [len(kept) // 2] * 2
+        assert np.all(np.diff(positions(kept)) > 0)
+        np.testing.assert_array_equal(kept.labels, np.array(positions(kept)) % 2)
+
+
+def test_limits_follow_the_seed_but_the_test_examples_do_not():
+    whole = data(**{name: numbered(40) for name in SPLITS})
+    one, again, two = (whole.limited(s, train=9, validation=9, test=9) for s in (1, 1, 2))
+    for name in SPLITS:
+        parts = [positions(getattr(part, name)) for part in (one, again, two)]
+        assert parts[0] == parts[1]
+        assert (parts[0] == parts[2]) == (name == "test")
+
+
+@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("count", [0, -3, 41])
+def test_impossible_limits_are_refused(name, count):
+    whole = data(**{name: numbered(40) for name in SPLITS})
+    with pytest.raises(UserError) as caught:
+        whole.limited(0, **{name: count})
+    assert str(caught.value) == (
+        f"--{name}_examples={count}: expected 1 to 40, the {name} examples of toy (embedded)"
+    )
 
 
 def test_unit_interval_in_numpy_and_in_a_graph():

@@ -1,5 +1,7 @@
 """LeNet-300-100 against its definition."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,19 @@ def test_the_seed_decides_all_weights():
     for path in SHAPES:
         np.testing.assert_array_equal(first[path], again[path])
         assert np.mean(first[path] == other[path]) < 1e-3
+
+
+def test_the_weights_of_a_seed_stay_what_they_were():
+    # Tickets in old run directories belong to these.
+    arrays = read_weights(lenet_300_100(seed=3)).values()
+    found = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    assert found == "89f96277c0980cdeeb0ec360d2f019f44e2a3a06425fce1e111b36e003ef30bc"
+
+
+def test_width_multiplier():
+    model = lenet_300_100((4, 4, 1), 7, 0, width_multiplier=0.25)
+    shapes = [array.shape for array in read_weights(model).values()]
+    assert shapes == [(16, 75), (75, 25), (25, 7)]
 
 
 def test_layers_do_not_share_their_random_numbers():

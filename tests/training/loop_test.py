@@ -10,9 +10,10 @@ from tests.noise import BATCH, LEARNING_RATE, make_trainer, run
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.training import loop
-from tf_tickets.training.checkpoints import LevelCheckpoint
+from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.schedules import constant
+from tf_tickets.training.selection import KeptWeights, Selection
 
 
 @pytest.fixture
@@ -131,3 +132,87 @@ def test_a_full_disk_is_an_os_error_that_names_the_folder(train, tmp_path, monke
         train(make_trainer("natural"))
     assert error.value.errno == errno.ENOSPC
     assert error.value.filename == str(tmp_path / "level")
+
+
+def robust(values):
+    """An evaluation that finds these accuracies, one after the other, every 4 iterations."""
+    return lambda iteration: {"accuracy": values[iteration // 4]}
+
+
+def train_selected(trainer, tmp_path, values, iterations=20, **arguments):
+    with tf.distribute.get_strategy().scope():
+        kept = KeptWeights(trainer.model)
+    checkpoint = LevelCheckpoint(
+        tmp_path / "level", trainer.model, trainer.optimizer, trainer.masks, kept
+    )
+    return train_level(
+        trainer,
+        BatchOrder(48, BATCH, (4, 0)),
+        iterations,
+        4,
+        robust(values),
+        checkpoint,
+        constant(LEARNING_RATE),
+        selection=Selection("accuracy", stop_after_drop=0.2),
+        **arguments,
+    )
+
+
+def weights_after(iterations, tmp_path):
+    trainer = make_trainer("natural")
+    checkpoint = LevelCheckpoint(
+        tmp_path / f"after_{iterations}", trainer.model, trainer.optimizer, trainer.masks
+    )
+    order = BatchOrder(48, BATCH, (4, 0))
+    rates = constant(LEARNING_RATE)
+    train_level(trainer, order, iterations, 99, lambda _: {}, checkpoint, rates)
+    return trainer.weights()
+
+
+def assert_equal_weights(found, expected):
+    for path, weight in expected.items():
+        np.testing.assert_array_equal(found[path], weight)
+
+
+def test_a_selection_ends_with_the_first_of_the_best_weights(tmp_path):
+    trainer = make_trainer("natural")
+    progress = train_selected(trainer, tmp_path, [0.1, 0.3, 0.5, 0.4, 0.5, 0.45])
+    assert (progress.iteration, progress.selected_iteration, progress.collapsed) == (20, 8, False)
+    assert_equal_weights(trainer.weights(), weights_after(8, tmp_path))
+
+
+def test_training_that_collapses_is_stopped_and_taken_back(tmp_path):
+    trainer = make_trainer("natural")
+    progress = train_selected(trainer, tmp_path, [0.1, 0.3, 0.35, 0.0, 0.9, 0.9])
+    assert (progress.iteration, progress.selected_iteration, progress.collapsed) == (12, 8, True)
+    assert_equal_weights(trainer.weights(), weights_after(8, tmp_path))
+    again = make_trainer("natural")  # As after a kill between the collapse and its record.
+    assert train_selected(again, tmp_path, [None] * 6).iteration == 12
+    assert_equal_weights(again.weights(), trainer.weights())
+
+
+def test_a_selection_survives_an_interruption(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_PER_CALL", 3)
+    values = [0.1, 0.5, 0.4, 0.45, 0.4, 0.35]
+    with pytest.raises(StopRequested):
+        train_selected(make_trainer("natural"), tmp_path, values, stop_if_requested=stop_at_call(5))
+    trainer = make_trainer("natural")
+    assert train_selected(trainer, tmp_path, values).selected_iteration == 4
+    assert_equal_weights(trainer.weights(), weights_after(4, tmp_path))
+
+
+def test_time_is_cumulative_and_recorded_only_when_asked_for(train):
+    assert not [name for _, name, _ in train(make_trainer("natural")) if "seconds" in name]
+
+
+def test_recorded_time_grows_with_training_alone(train):
+    history = train(make_trainer("natural"), record_time=True)
+    for quantity in ("seconds", "cpu_seconds"):
+        times = [value for _, name, value in history if name == f"train/natural/{quantity}"]
+        assert times[0] == 0 and len(times) == 4 and np.all(np.diff(times) > 0)
+
+
+def test_calls_are_shortened_where_steps_are_slow():
+    progress = Progress(iteration=10, seconds=20.0)  # Two seconds a step.
+    assert loop._steps_per_call(progress) == 1
+    assert loop._steps_per_call(Progress(iteration=100, seconds=0.1)) == loop.STEPS_PER_CALL

@@ -1,6 +1,6 @@
 """The paper's figures, and one overview, drawn from a run's results as PNG files.
 
-Every function takes the frame of `tables.load_results`, draws what a run has
+Every function takes the frame of `measurements.load_results`, draws what a run has
 finished so far and returns the paths that it wrote: none where there is nothing
 to draw. Lines are means over seeds, bands and bars the sample standard deviation.
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, NullLocator
 from numpy.typing import ArrayLike
 
+from tf_tickets.analysis.drawing import draw_curve, shade, write_png
+from tf_tickets.analysis.measurements import DATA_SET_LABELS, mean_and_sd, seeds_label, select
 from tf_tickets.analysis.tables import (
-    DATA_SET_LABELS,
     METHODS,
     REGIME_LABELS,
     REGIMES,
@@ -25,11 +25,8 @@ from tf_tickets.analysis.tables import (
     density_label,
     early_stopping,
     matching_densities,
-    mean_and_sd,
     methods_in,
-    select,
 )
-from tf_tickets.runs.files import atomic_path
 
 # The P_m, in %, that the paper's tables and figures show.
 PAPER_DENSITIES = (100.0, 51.3, 16.9, 8.7, 3.6, 1.8)
@@ -124,7 +121,7 @@ def overview(
     A line per regime, with the paper's numbers (after 30,000 iterations) as crosses.
 
     Args:
-      frame: from `tables.load_results`.
+      frame: from `measurements.load_results`.
       reference: from `tables.load_reference`.
       data_set: "mnist" or "fashion_mnist".
       directory: where the PNG goes.
@@ -149,8 +146,10 @@ def overview(
         _density_axis(axes, rows)
     figure.axes[0].plot([], [], "kx", label="paper, 30,000 iterations")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"{DATA_SET_LABELS[data_set]}, original, end of training, {_seeds(rows)}")
-    return [_write(figure, directory / f"{data_set}_overview.png")]
+    figure.suptitle(
+        f"{DATA_SET_LABELS[data_set]}, original, end of training, {seeds_label(rows, ' ± ')}"
+    )
+    return [write_png(figure, directory / f"{data_set}_overview.png")]
 
 
 def initial_weight_distributions(
@@ -249,7 +248,7 @@ def _curve_figure(rows, kind, data_set, regime):
     for axes in panels:
         axes.set_xlabel("iteration")
         axes.legend(title="$P_m$ (%)", fontsize=8)
-    what = f"{name} {_images(regime)}, {_seeds(rows)}"
+    what = f"{name} {_images(regime)}, {seeds_label(rows, ' ± ')}"
     figure.suptitle(_title(kind, data_set, regime, what))
     return figure
 
@@ -262,13 +261,10 @@ def _draw_levels(axes, kind, rows, at_most, linestyle="-"):
         curve = mean_and_sd(select(rows, level=level), "iteration")
         if kind == "test_accuracy":
             curve = 100 * curve
-        colour = colormaps["viridis"](0.95 * rank / max(1, len(levels) - 1))
         # One legend entry per density: the dashed curves share their partner's colour.
         label = density_label(densities[level]) if linestyle == "-" else None
-        axes.plot(curve.index, curve["mean"], linestyle, color=colour, label=label)
-        sd = curve["sd"].fillna(0)
-        band = {"color": colour, "alpha": 0.15, "linewidth": 0}
-        axes.fill_between(curve.index, curve["mean"] - sd, curve["mean"] + sd, **band)
+        colour = shade(rank, len(levels))
+        draw_curve(axes, curve, linestyle=linestyle, color=colour, label=label)
     return levels
 
 
@@ -303,7 +299,7 @@ def _early_stopping_figure(stops, data_set, regime):
         axes.set_ylabel(name)
         _density_axis(axes, stops)
     figure.axes[-1].legend(fontsize=8)
-    what = f"at the smallest validation loss {_images(regime)}, {_seeds(stops)}"
+    what = f"at the smallest validation loss {_images(regime)}, {seeds_label(stops, ' ± ')}"
     figure.suptitle(_title("early_stopping", data_set, regime, what))
     return figure
 
@@ -360,11 +356,6 @@ def _images(attack):
     return "on natural images" if attack == "natural" else f"under {attack.upper()}"
 
 
-def _seeds(rows):
-    count = rows["seed"].nunique()
-    return "one seed" if count == 1 else f"mean ± sd of {count} seeds"
-
-
 def _title(kind, data_set, regime, what):
     number = paper_figure_number(kind, data_set, regime)
     paper = f" (as the paper's Figure {number})" if number else ""
@@ -374,10 +365,4 @@ def _title(kind, data_set, regime, what):
 def _save(figure, directory, kind, data_set, regime):
     number = paper_figure_number(kind, data_set, regime)
     prefix = f"figure_{number:02d}_" if number else ""
-    return _write(figure, directory / f"{prefix}{data_set}_{regime}_{kind}.png")
-
-
-def _write(figure, path):
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    return path
+    return write_png(figure, directory / f"{prefix}{data_set}_{regime}_{kind}.png")

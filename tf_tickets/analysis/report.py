@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from tf_tickets.analysis import figures, summary, tables
+from tf_tickets.analysis.measurements import load_results
 from tf_tickets.deployment.saved_model import Export
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.events import write_figures
@@ -35,7 +36,7 @@ def write_report(
     Returns:
       The table by density and the paths of everything, for the terminal.
     """
-    frame = tables.load_results(run.results_path)
+    frame = load_results(run.results_path)
     reference = tables.load_reference(reference_path)
     directory = run.path / "figures"
     drawn = []
@@ -45,13 +46,14 @@ def write_report(
     write_figures(run.path / "tensorboard" / "figures", {path.stem: path for path in drawn})
     summary_path = run.path / "summary.md"
     summary.write_summary(run.results_path, reference_path, summary_path, drawn, scale)
+    labelled = {f"{cell.data_set}, {cell.regime}": export for cell, export in exports.items()}
     return "\n".join(
         [
             summary.terminal_table(frame, reference),
             "",
             f"Scale: {scale}",
             "",
-            _paths(run, summary_path, exports),
+            closing_paths(run, summary_path, labelled),
         ]
     )
 
@@ -85,18 +87,23 @@ def _tickets_to_show(run, cell, levels):
     return [(ticket.density, ticket.masks) for ticket, show in zip(tickets, shown) if show]
 
 
-def _paths(run, summary_path, exports):
+def closing_paths(run: RunDirectory, summary_path: Path, exports: Mapping[str, Export]) -> str:
+    """Where a run left what, a line each, for the terminal.
+
+    Args:
+      run: its folder.
+      summary_path: its summary.md.
+      exports: its SavedModels, by what tells them apart.
+    """
     lines = {
         "Run directory": run.path,
         "Tables": summary_path,
         "Figures": run.path / "figures",
         "Tickets": run.path / "tickets",
     }
-    for cell, export in exports.items():
+    for label, export in exports.items():
         share = export.zeros / export.prunable
-        lines[f"SavedModel ({cell.data_set}, {cell.regime})"] = (
-            f"{export.path} ({share:.1%} of its weights are zero)"
-        )
+        lines[f"SavedModel ({label})"] = f"{export.path} ({share:.1%} of its weights are zero)"
     lines["TensorBoard"] = f"tensorboard --logdir {run.path}"
     width = max(map(len, lines)) + 2
     return "\n".join(f"{name + ':':{width}}{value}" for name, value in lines.items())

@@ -1,12 +1,13 @@
 """A run's summary.md, and the tables that a driver prints when it ends."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from tf_tickets.analysis import tables
+from tf_tickets.analysis.markdown import image_link
+from tf_tickets.analysis.measurements import DATA_SET_LABELS, load_results, select
 from tf_tickets.runs.files import atomic_write_text
 
 # The iteration of the paper's Tables 1 and 2; its training runs to 50,000.
@@ -39,13 +40,13 @@ def write_summary(
     Raises:
       UserError: results or reference do not follow their schema.
     """
-    frame = tables.load_results(results_path)
+    frame = load_results(results_path)
     reference = tables.load_reference(reference_path)
     sections = ["# The Search for Sparse, Robust Neural Networks", scale, _INTRODUCTION.strip()]
     for data_set in _data_sets(frame):
         sections += _data_set_sections(frame, reference, data_set)
     if figure_paths:
-        sections += ["## Figures", *(_image(path, output_path.parent) for path in figure_paths)]
+        sections += ["## Figures", *(image_link(path, output_path.parent) for path in figure_paths)]
     atomic_write_text(output_path, "\n\n".join(sections) + "\n")
 
 
@@ -56,14 +57,14 @@ def terminal_table(frame: pd.DataFrame, reference: pd.DataFrame) -> str:
     if there are several strategies, how they compare.
 
     Args:
-      frame: from `tables.load_results`.
+      frame: from `measurements.load_results`.
       reference: from `tables.load_reference`.
     """
     parts = []
     for data_set in _data_sets(frame):
-        of_data_set = tables.select(frame, data_set=data_set)
+        of_data_set = select(frame, data_set=data_set)
         methods = tables.methods_in(of_data_set)
-        parts.append(f"{tables.DATA_SET_LABELS[data_set]}, {methods[0]}")
+        parts.append(f"{DATA_SET_LABELS[data_set]}, {methods[0]}")
         parts.append(tables.accuracy_table(frame, reference, data_set, methods[0]))
         if len(methods) > 1:
             parts.append(tables.strategy_table(frame, data_set))
@@ -71,13 +72,13 @@ def terminal_table(frame: pd.DataFrame, reference: pd.DataFrame) -> str:
 
 
 def _data_sets(frame):
-    return [name for name in tables.DATA_SET_LABELS if (frame["data_set"] == name).any()]
+    return [name for name in DATA_SET_LABELS if (frame["data_set"] == name).any()]
 
 
 def _data_set_sections(frame, reference, data_set):
-    label = tables.DATA_SET_LABELS[data_set]
-    method = tables.methods_in(tables.select(frame, data_set=data_set))[0]
-    numbers = tables.select(reference, data_set=data_set)["table"].unique()
+    label = DATA_SET_LABELS[data_set]
+    method = tables.methods_in(select(frame, data_set=data_set))[0]
+    numbers = select(reference, data_set=data_set)["table"].unique()
     sections = [f"## {label}"]
     for title, at in (
         (f"after {PAPER_ITERATION:,} iterations, as the paper", PAPER_ITERATION),
@@ -94,8 +95,3 @@ def _data_set_sections(frame, reference, data_set):
         tables.cross_attack_table(frame, data_set, method),
     ]
     return sections
-
-
-def _image(path, directory):
-    relative = Path(os.path.relpath(path, directory)).as_posix()
-    return f"![{path.stem.replace('_', ' ')}]({relative})"

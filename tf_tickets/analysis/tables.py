@@ -1,25 +1,23 @@
 """Results as tables beside the paper's: mean ± sample standard deviation over seeds.
 
-Every function takes the frame that `load_results` makes and accepts whatever a
+Every function takes the frame that `measurements.load_results` makes and accepts whatever a
 run has finished so far: one regime, one seed, a few levels.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from tabulate import tabulate
 
-from tf_tickets.errors import UserError
+from tf_tickets.analysis import measurements
+from tf_tickets.analysis.markdown import cell, cells, markdown_table
+from tf_tickets.analysis.measurements import seeds_label, select
 from tf_tickets.evaluation.early_stopping import early_stopping_iteration
-from tf_tickets.runs import results
 
 ATTACKS = ("fgsm", "pgd")
 REGIMES = ("natural", *ATTACKS)
 METHODS = ("original", "random", "continued", "random_pruning", "dense", "gradual")
-DATA_SET_LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 REGIME_LABELS = {
     "natural": "naturally trained",
     "fgsm": "FGSM-trained",
@@ -34,51 +32,15 @@ LEVEL_KEYS = ["data_set", "method", "regime", "seed", "level"]
 # than half a decimal. Neighbouring levels lie at least 0.3 points apart there.
 _DENSITY_TOLERANCE = 0.06
 
-_METRIC = r"^(?P<split>validation|test)/(?P<attack>natural|fgsm|pgd)/(?P<quantity>accuracy|loss)$"
 _REFERENCE_COLUMNS = [
     "table", "data_set", "density_percent", "training", "attack_setting", "metric",
     "mean_percent", "sd_percent",
 ]  # fmt: skip
 
 
-def load_results(path: Path) -> pd.DataFrame:
-    """Reads results.csv.
-
-    Returns:
-      A row per validation or test measurement: the columns of `Result`, but
-      `metric` taken apart into `split`, `attack` and `quantity`, and
-      `density_percent`, P_m. Other metrics, such as training losses, are left out.
-
-    Raises:
-      UserError: the file does not follow the schema of `results.Result`.
-      FileNotFoundError: there is no such file.
-    """
-    rows = results.from_csv(path.read_text(encoding="utf-8"), str(path))
-    frame = pd.DataFrame(rows, columns=results.Result._fields)
-    parts = frame["metric"].astype("str").str.extract(_METRIC)
-    frame = pd.concat([frame.drop(columns="metric"), parts], axis=1).dropna(subset="split")
-    return frame.assign(density_percent=100 * (1 - frame["sparsity"].astype(float)))
-
-
 def load_reference(path: Path) -> pd.DataFrame:
-    """Reads the paper's Tables 1 and 2, as experiments/reference/README.md describes them.
-
-    Raises:
-      UserError: the columns are others.
-      FileNotFoundError: there is no such file.
-    """
-    reference = pd.read_csv(path)
-    if list(reference.columns) != _REFERENCE_COLUMNS:
-        found = list(reference.columns)
-        raise UserError(f"{path}: its columns are {found}, expected {_REFERENCE_COLUMNS}")
-    return reference
-
-
-def select(frame: pd.DataFrame, **values) -> pd.DataFrame:
-    """The rows whose columns equal the values, as in `select(frame, regime="pgd")`."""
-    for column, value in values.items():
-        frame = frame[frame[column] == value]
-    return frame
+    """Reads the paper's Tables 1 and 2; raises as `measurements.load_reference`."""
+    return measurements.load_reference(path, _REFERENCE_COLUMNS)
 
 
 def methods_in(frame: pd.DataFrame) -> list[str]:
@@ -103,11 +65,6 @@ def matching_densities(densities: pd.Series, others: ArrayLike) -> pd.Series:
     """
     differences = np.abs(np.subtract.outer(densities.to_numpy(float), np.atleast_1d(others)))
     return pd.Series((differences <= _DENSITY_TOLERANCE).any(axis=1), index=densities.index)
-
-
-def mean_and_sd(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
-    """`mean`, `sd` (ddof = 1; NaN for one seed) and `count` of the values in each group."""
-    return rows.groupby(by)["value"].agg(mean="mean", sd="std", count="count")
 
 
 def early_stopping(frame: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +103,7 @@ def at_iteration(frame: pd.DataFrame, at: int | str) -> pd.DataFrame:
     """The rows measured at one iteration of every level.
 
     Args:
-      frame: from `load_results`.
+      frame: from `measurements.load_results`.
       at: an iteration, taken exactly; or "end", the last one of each level; or
         "early_stopping", see `early_stopping`.
 
@@ -180,7 +137,7 @@ def accuracy_table(
     only that one has them. Columns without a number of ours are left out.
 
     Args:
-      frame: from `load_results`.
+      frame: from `measurements.load_results`.
       reference: from `load_reference`.
       data_set: "mnist" or "fashion_mnist".
       method: a pruning strategy.
@@ -206,7 +163,7 @@ def strategy_table(frame: pd.DataFrame, data_set: str, at: int | str = "end") ->
     as many levels of training.
 
     Args:
-      frame: from `load_results`.
+      frame: from `measurements.load_results`.
       data_set: "mnist" or "fashion_mnist".
       at: as in `accuracy_table`.
     """
@@ -227,7 +184,7 @@ def cross_attack_table(frame: pd.DataFrame, data_set: str, method: str = "origin
     falls to PGD. One Markdown table; the paper has none.
 
     Args:
-      frame: from `load_results`.
+      frame: from `measurements.load_results`.
       data_set: "mnist" or "fashion_mnist".
       method: a pruning strategy.
     """
@@ -240,7 +197,7 @@ def cross_attack_table(frame: pd.DataFrame, data_set: str, method: str = "origin
     for regime in ATTACKS:
         for attack in ATTACKS:
             heading = f"{REGIME_LABELS[regime]}, {attack.upper()}"
-            columns[heading] = _cells(select(chosen, regime=regime, attack=attack), "level")
+            columns[heading] = cells(select(chosen, regime=regime, attack=attack), "level")
     if not any(list(columns.values())[1:]):
         return f"No adversarially trained networks of {method} on {data_set} yet."
     caption = f"Training, attack: test accuracy in % {_moment(chosen, 'end')}."
@@ -280,10 +237,10 @@ def _accuracy_table_under(attack, chosen, theirs, densities, at):
         ("RA", attack, "adversarial_accuracy"),
     ):
         for regime, training in (("natural", "natural"), (attack, "adversarial")):
-            cells = _cells(select(chosen, regime=regime, attack=image_kind), "level")
+            ours = cells(select(chosen, regime=regime, attack=image_kind), "level")
             paper = select(theirs, attack_setting=attack, training=training, metric=metric)
-            columns[f"{short} {training[:3]}."] = cells
-            columns[f"{short} {training[:3]}. paper"] = _paper_cells(paper, densities, cells)
+            columns[f"{short} {training[:3]}."] = ours
+            columns[f"{short} {training[:3]}. paper"] = _paper_cells(paper, densities, ours)
     if not any(list(columns.values())[1:]):
         return ""
     name = attack.upper()
@@ -301,7 +258,7 @@ def _strategy_table_of(chosen, regime, at):
     labels = chosen.sort_values("density_percent", ascending=False)["label"].unique()
     columns = {"P_m (%)": {label: label for label in labels}}
     for method in methods_in(chosen):
-        columns[method] = _cells(select(chosen, method=method), "label")
+        columns[method] = cells(select(chosen, method=method), "label")
     images = "on natural images" if regime == "natural" else f"under {regime.upper()}"
     trained = REGIME_LABELS[regime]
     caption = (
@@ -313,37 +270,28 @@ def _strategy_table_of(chosen, regime, at):
 
 
 def _moment(chosen, at):
-    seeds = chosen["seed"].nunique()
-    averaged = "one seed" if seeds == 1 else f"mean±sd of {seeds} seeds"
+    averaged = seeds_label(chosen)
     if at == "early_stopping":
         return f"at the smallest validation loss, {averaged}"
     iterations = sorted(chosen["iteration"].unique())
     return f"after {' or '.join(f'{i:,}' for i in iterations)} iterations, {averaged}"
 
 
-def _cells(rows, by) -> dict:
-    """Group → "98.33±0.06", in %."""
-    groups = mean_and_sd(rows, by)
-    return {group.Index: _cell(100 * group.mean, 100 * group.sd) for group in groups.itertuples()}
-
-
 def _paper_cells(paper, densities, levels) -> dict:
     """Level → the paper's cell, for those of the levels that the paper's table has."""
-    cells = {}
+    found = {}
     for row in paper.itertuples():
         for level in densities.index[matching_densities(densities, row.density_percent)]:
-            cells[level] = _cell(row.mean_percent, row.sd_percent)
-    return {level: cell for level, cell in cells.items() if level in levels}
+            found[level] = cell(row.mean_percent, row.sd_percent)
+    return {level: shown for level, shown in found.items() if level in levels}
 
 
-def _cell(mean, sd):
-    return f"{mean:.2f}" if pd.isna(sd) else f"{mean:.2f}±{sd:.2f}"
-
-
-def _markdown(columns: Mapping[str, Mapping], keys: Sequence) -> str:
-    """A Markdown table: a row per key, and the columns that hold any cell."""
-    filled = {heading: cells for heading, cells in columns.items() if cells}
+def _markdown(columns, keys):
+    """A table of the columns that hold any cell."""
     # "SA nat. paper" stands right of "SA nat.", so "paper" alone says it, in less width.
-    headings = ["paper" if heading.endswith(" paper") else heading for heading in filled]
-    rows = [[cells.get(key, "") for cells in filled.values()] for key in keys]
-    return tabulate(rows, headings, tablefmt="pipe", stralign="right", disable_numparse=True)
+    filled = [
+        ("paper" if heading.endswith(" paper") else heading, cells_of)
+        for heading, cells_of in columns.items()
+        if cells_of
+    ]
+    return markdown_table(filled, keys)

@@ -59,7 +59,7 @@ def main():
     )
     parser.add_argument("--data_dir", required=True, help="TFDS directory to read from")
     data_dir = parser.parse_args().data_dir
-    for name in registry.DATA_SETS:
+    for name in registry.EMBEDDED_DATA_SETS:
         arrays = cut_sample(*registry.read_tfds(name, data_dir))
         np.savez_compressed(pathlib.Path(__file__).with_name(f"{name}.npz"), **arrays)
         print(name, registry.sample_sha256(arrays))

@@ -1,0 +1,43 @@
+"""Learning rates by hand."""
+
+import numpy as np
+
+from tf_tickets.training.schedules import StepDecay, constant
+
+
+def test_constant():
+    np.testing.assert_array_equal(constant(0.5)(7, 3), np.float32([0.5, 0.5, 0.5]))
+
+
+def test_step_decay_at_a_half_and_three_quarters():
+    schedule = StepDecay(0.1, epochs=4, steps_per_epoch=2)
+    expected = [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    np.testing.assert_allclose(schedule(0, 8), expected, rtol=1e-6)
+
+
+def test_warmup_climbs_an_epoch_at_a_time():
+    """The paper's VGG-16: from 0.01 to 0.1 over ten epochs."""
+    schedule = StepDecay(0.1, 100, 3, warmup_epochs=10, warmup_start=0.01)
+    rates = schedule(0, 36)
+    expected = [0.01 + 0.009 * epoch for epoch in range(10)] + [0.1, 0.1]
+    np.testing.assert_allclose(rates[::3], expected, rtol=1e-6)
+    np.testing.assert_array_equal(rates.reshape(12, 3), np.tile(rates[::3, None], 3))
+    np.testing.assert_allclose(schedule(150, 1), 0.01, rtol=1e-6)
+    np.testing.assert_allclose(schedule(225, 1), 0.001, rtol=1e-6)
+
+
+def test_a_decay_inside_the_warmup_divides_what_it_reached():
+    schedule = StepDecay(1.0, epochs=4, steps_per_epoch=1, warmup_epochs=4, warmup_start=0.2)
+    np.testing.assert_allclose(schedule(0, 4), [0.2, 0.4, 0.06, 0.008], rtol=1e-6)
+
+
+def test_any_part_of_the_schedule_is_the_same_as_the_whole():
+    schedule = StepDecay(0.1, 10, 7, warmup_epochs=2, warmup_start=0.05)
+    whole = schedule(0, 70)
+    parts = [schedule(start, 1) for start in range(70)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_without_milestones_only_the_warmup_is_left():
+    schedule = StepDecay(0.1, 4, 1, milestones=())
+    np.testing.assert_allclose(schedule(0, 4), 0.1, rtol=1e-6)

@@ -1,0 +1,413 @@
+"""The studies of "Boosting Ticket", and what their tables and figures compute from results.
+
+A training's method is a `family` and a `percent`, how long it is: "boosting_40" is the
+boosting ticket trained for 40% of the full schedule.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tf_tickets.analysis import measurements
+from tf_tickets.analysis.measurements import DATA_SET_LABELS, select
+
+_REFERENCE_COLUMNS = [
+    "source", "data_set", "model", "method", "regime", "epoch", "metric", "value", "unit",
+    "remark",
+]  # fmt: skip
+
+# One training; what is averaged is several seeds of it.
+_TRAINING_KEYS = ["data_set", "model", "method", "regime", "seed"]
+
+FAMILY_LABELS = {
+    "boosting": "boosting ticket",
+    "winning": "winning ticket",
+    "random": "boosting's masks, new weights",
+    "iterative": "iteratively pruned ticket",
+    "dense": "dense (never pruned)",
+    "natural_ticket": "natural ticket",
+    "fgsm_ticket": "FGSM ticket",
+    "pgd_ticket": "PGD ticket",
+    "fast_ticket": "fast ticket",
+    "fgsm_random": "FGSM ticket's masks, new weights",
+    "pgd_random": "PGD ticket's masks, new weights",
+    "finding_fgsm": "FGSM training (finds the ticket)",
+}
+# The columns of Tables 3 and 6.
+ACCELERATED = {
+    "dense_100": "Madry's",
+    "fgsm_ticket_40": "Ours-40",
+    "fgsm_ticket_70": "Ours-70",
+    "fgsm_ticket_100": "Ours-100",
+}
+
+
+class Study(NamedTuple):
+    """One experiment of the paper.
+
+    Attributes:
+      title: heading of its section.
+      by: the columns whose values tell its groups apart.
+      methods: what it is made from, a regular expression.
+      own: those of them that tell it from other studies in the same results.
+      where: column → regular expression, for what else its rows have in common.
+    """
+
+    title: str
+    by: tuple[str, ...]
+    methods: str
+    own: str
+    where: Mapping[str, str]
+
+
+_NETWORK = ("data_set", "model")
+_NATURAL = {"regime": "natural"}
+_PGD = {"regime": "pgd"}
+
+STUDIES = {
+    "existence": Study(
+        "Existence of boosting tickets (Figures 1 and 9)",
+        _NETWORK,
+        "(boosting|winning|random|iterative)_100",
+        "(winning|random|iterative)_100",
+        _NATURAL,
+    ),
+    "epochs": Study(
+        "Length of the training (Figure 2, Table 1)",
+        _NETWORK,
+        r"(boosting|winning)_\d+",
+        r"(boosting|winning)_(?!100)\d+",
+        _NATURAL,
+    ),
+    "learning_rate": Study(
+        "Learning rate that finds the ticket (Figure 3)",
+        _NETWORK,
+        r"found_at_.+_\d+",
+        r"found_at_.+_\d+",
+        _NATURAL,
+    ),
+    "pruning_ratio": Study(
+        "Pruning ratio (Figure 4)",
+        _NETWORK,
+        "(boosting|random)_sparsity_.+",
+        "(boosting|random)_sparsity_.+",
+        _NATURAL,
+    ),
+    "capacity": Study(
+        "Width and depth (Figure 5, Table 4)",
+        ("data_set",),
+        "boosting_100",
+        "boosting_100",
+        _NATURAL | {"model": r"wide_resnet_\d+_\d+"},
+    ),
+    "adversarial": Study(
+        "Tickets of adversarial training (Figure 6)",
+        _NETWORK,
+        "(natural_ticket|fgsm_ticket|pgd_ticket|fgsm_random)_100",
+        "(natural_ticket|fgsm_random)_100",
+        _PGD,
+    ),
+    "mnist": Study(
+        "Small networks (Figure 7, Table 5)",
+        ("data_set",),
+        "(dense|winning|boosting|random|pgd_ticket|pgd_random)_100",
+        "(dense|winning|boosting|random|pgd_ticket|pgd_random)_100",
+        {"data_set": "mnist|fashion_mnist"},
+    ),
+    "convergence": Study(
+        "Length of adversarial training (Figure 8, Table 2)",
+        _NETWORK,
+        r"fgsm_ticket_\d+|dense_100",
+        "fgsm_ticket_(20|60|80)",
+        _PGD,
+    ),
+    "acceleration": Study(
+        "Time that adversarial training takes (Tables 3 and 6)",
+        _NETWORK,
+        "|".join(ACCELERATED),
+        "fgsm_ticket_70",
+        _PGD,
+    ),
+}
+
+
+class Group(NamedTuple):
+    """What one table or figure is made of.
+
+    Attributes:
+      name: for file names, such as "cifar10_vgg_16".
+      label: for headings, such as "VGG-16 on CIFAR-10".
+      rows: of `load_results`.
+      attack: the attack that evaluates robust accuracy, such as "pgd_20".
+    """
+
+    name: str
+    label: str
+    rows: pd.DataFrame
+    attack: str
+
+
+def load_results(path: Path) -> pd.DataFrame:
+    """Reads results.csv as `measurements.load_results`, training measurements included.
+
+    Returns:
+      Also `epoch`, of the rows at an evaluated iteration; and `family` and
+      `percent`, the method "boosting_40" taken apart.
+    """
+    frame = measurements.load_results(path, ("train", "validation", "test"))
+    evaluated = select(frame, split="validation", attack="natural", quantity="accuracy")
+    evaluated = evaluated[[*_TRAINING_KEYS, "iteration"]]
+    # Evaluated before training and after each epoch.
+    ranks = evaluated.groupby(_TRAINING_KEYS)["iteration"].rank(method="dense")
+    evaluated = evaluated.assign(epoch=ranks - 1)
+    frame = frame.merge(evaluated, on=[*_TRAINING_KEYS, "iteration"], how="left")
+    return _with_family(frame)
+
+
+def load_reference(path: Path) -> pd.DataFrame:
+    """Reads the paper's numbers; raises as `measurements.load_reference`."""
+    return _with_family(measurements.load_reference(path, _REFERENCE_COLUMNS))
+
+
+def groups(frame: pd.DataFrame, study: str) -> list[Group]:
+    """The groups that the study has results of.
+
+    Studies may share networks and trainings. A group counts if it has a row of the
+    study's own methods; where none has (yet), if it has a row of any of its methods.
+
+    Args:
+      frame: from `load_results`.
+      study: a name in `STUDIES`.
+    """
+    _, by, methods, own, where = STUDIES[study]
+    used = _matching(frame, "method", methods)
+    for column, pattern in where.items():
+        used = _matching(used, column, pattern)
+    owned = _matching(used, "method", own)
+    needed = used if owned.empty else owned
+    attack = evaluation_attack(frame)
+    found = []
+    for values in sorted(set(zip(*(needed[column] for column in by))), key=_group_order):
+        named = dict(zip(by, values))
+        rows = select(frame, **named)
+        found.append(Group("_".join(values), group_label(**named), rows, attack))
+    return found
+
+
+def _matching(frame, column, pattern):
+    return frame[frame[column].astype("str").str.fullmatch(pattern)]
+
+
+def _group_order(values):
+    data_sets = list(DATA_SET_LABELS)
+    place = data_sets.index(values[0]) if values[0] in data_sets else len(data_sets)
+    return place, values
+
+
+def evaluation_attack(frame: pd.DataFrame) -> str:
+    """The attack that validation runs after every epoch; "pgd_20" before there is any."""
+    attacks = select(frame, split="validation", quantity="accuracy")["attack"]
+    attacks = attacks[attacks.astype("str").str.fullmatch(r"pgd_\d+")]
+    return "pgd_20" if attacks.empty else attacks.mode()[0]
+
+
+def attack_label(attack: str) -> str:
+    """ "PGD-20" of "pgd_20", "C&W" of "cw"."""
+    return {"natural": "natural", "cw": "C&W"}.get(attack, attack.upper().replace("_", "-"))
+
+
+def model_label(model: str) -> str:
+    """The paper's name of a network: "WideResNet-34-10" of "wide_resnet_34_10"."""
+    names = {"vgg": "VGG", "resnet": "ResNet", "wide_resnet": "WideResNet", "lenet": "LeNet"}
+    match = re.fullmatch(r"([a-z_]+?)((?:_\d+)+)", model)
+    if model == "lenet_conv":
+        return "LeNet (two convolutions)"
+    return names.get(match[1], match[1]) + match[2].replace("_", "-") if match else model
+
+
+def validation_curves(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFrame:
+    """Validation accuracies in [0, 1] of all epochs."""
+    return select(rows, split="validation", attack=attack, quantity="accuracy")
+
+
+def last_epoch(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each training's last epoch."""
+    return rows[rows["epoch"] == rows.groupby(_TRAINING_KEYS)["epoch"].transform("max")]
+
+
+def tested_accuracies(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFrame:
+    """Test accuracies in [0, 1] of the selected weights."""
+    return select(rows, split="test", attack=attack, quantity="accuracy")
+
+
+def full_length(rows: pd.DataFrame, regime: str, families: tuple[str, ...]) -> pd.DataFrame:
+    """The rows of `<family>_100` of the families."""
+    rows = select(rows, regime=regime, percent=100)
+    return rows[rows["family"].isin(families)]
+
+
+def first_reaching(curves: pd.DataFrame, targets: Mapping[int, float], column: str) -> pd.Series:
+    """Where each seed of one method first reaches its target.
+
+    Args:
+      curves: rows with `seed`, `epoch`, `value` and `column`.
+      targets: seed → value to reach; seeds without one are left out.
+      column: what to report.
+
+    Returns:
+      Seed → `column` at the first epoch whose value is at least the target, NaN if
+      there is none.
+    """
+    found = {}
+    for seed, curve in curves.sort_values("epoch").groupby("seed"):
+        if seed in targets:
+            reached = curve.loc[curve["value"] >= targets[seed], column]
+            found[seed] = np.nan if reached.empty else reached.iloc[0]
+    return pd.Series(found, dtype=float)
+
+
+def finding_rates(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of tickets `found_at_<learning rate>_<percent>`, with `learning_rate`."""
+    rates = rows["family"].astype("str").str.extract(r"^found_at_(.+)$", expand=False)
+    return rows.assign(learning_rate=pd.to_numeric(rates, errors="coerce")).dropna(
+        subset="learning_rate"
+    )
+
+
+def pruned_to(rows: pd.DataFrame) -> pd.DataFrame:
+    """Validation accuracies of `<family>_sparsity_<s>`, with `pruned` and `sparsity_percent`."""
+    rows = validation_curves(select(rows, regime="natural"))
+    families = rows["method"].astype("str").str.extract(r"^(\w+)_sparsity_", expand=False)
+    # Exact counts make 80% of a network's weights 79.998% of them.
+    percents = (100 * rows["sparsity"].astype(float)).round(1)
+    return rows.assign(pruned=families, sparsity_percent=percents).dropna(subset="pruned")
+
+
+def with_width_and_depth(rows: pd.DataFrame) -> pd.DataFrame:
+    """Boosting tickets of WideResNets, with `depth` and `width`."""
+    rows = full_length(rows, "natural", ("boosting",))
+    sizes = rows["model"].astype("str").str.extract(r"^wide_resnet_(?P<depth>\d+)_(?P<width>\d+)$")
+    return pd.concat([rows, sizes], axis=1).dropna().astype({"depth": int, "width": int})
+
+
+def accelerated(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the networks that Tables 3 and 6 compare."""
+    rows = select(rows, regime="pgd")
+    return rows[rows["method"].isin(ACCELERATED)]
+
+
+def finds_fgsm_ticket(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are of the FGSM training that FGSM tickets are pruned from; booleans."""
+    # A training that warms up finds winning tickets, which adversarial training does not use.
+    return (rows["regime"] == "fgsm") & rows["method"].astype("str").str.fullmatch(
+        r"finding_fgsm_(?!.*_warmup$).+"
+    )
+
+
+def finding_seconds(rows: pd.DataFrame, quantity: str = "seconds") -> pd.Series:
+    """Seed → seconds that the training took which the FGSM tickets are pruned from.
+
+    If there were several, with other learning rates, the longest.
+    """
+    found = select(rows[finds_fgsm_ticket(rows)], split="train", attack="fgsm", quantity=quantity)
+    return found.groupby("seed")["value"].max()
+
+
+def training_times(rows: pd.DataFrame, quantity: str = "seconds") -> pd.DataFrame:
+    """What the trainings of the acceleration study took.
+
+    Args:
+      rows: of one network.
+      quantity: "seconds" by the clock or "cpu_seconds" of the process.
+
+    Returns:
+      `method`, `seed`, `pruning` (0 for dense), `training`, `total`, all in seconds,
+      and `ratio`, the total over that of the dense network of the same seed; NaN
+      where something is missing, and for the dense network's ratio.
+    """
+    trained = select(accelerated(rows), split="train", attack="pgd", quantity=quantity)
+    times = trained.groupby(["method", "seed"])["value"].max().rename("training").reset_index()
+    found = times["seed"].map(finding_seconds(rows, quantity)).astype(float)
+    times["pruning"] = found.where(times["method"] != "dense_100", 0.0)
+    times["total"] = times["pruning"] + times["training"]
+    dense = select(times, method="dense_100").set_index("seed")["total"]
+    ratio = times["total"] / times["seed"].map(dense).astype(float)
+    times["ratio"] = ratio.where(times["method"] != "dense_100")
+    return times
+
+
+def timed_curves(group: Group, quantity: str = "seconds") -> pd.DataFrame:
+    """Robust validation accuracy against the time since everything began.
+
+    Returns:
+      Rows of `validation_curves` with `seconds`, since the training began or, for
+      tickets, since the training that found them began; evaluations do not count.
+    """
+    curves = validation_curves(accelerated(group.rows), group.attack)
+    times = select(group.rows, split="train", attack="pgd", quantity=quantity)
+    times = times[[*_TRAINING_KEYS, "iteration", "value"]].rename(columns={"value": "seconds"})
+    curves = curves.merge(times, on=[*_TRAINING_KEYS, "iteration"], how="left")
+    seconds = curves["seconds"].where(curves["epoch"] > 0, 0.0)
+    found = curves["seed"].map(finding_seconds(group.rows, quantity)).astype(float)
+    found = found.where(curves["method"] != "dense_100", 0.0)
+    return curves.assign(seconds=seconds + found).dropna(subset="seconds")
+
+
+def best_robust_accuracy(group: Group) -> pd.Series:
+    """Seed → the best validation robust accuracy of Madry's after training, in [0, 1]."""
+    dense = select(group.rows, regime="pgd", method="dense_100")
+    curves = validation_curves(dense, group.attack)
+    return _trained(curves).groupby("seed")["value"].max()
+
+
+def _trained(curves):
+    """Without the evaluation before training, at which nothing is reached."""
+    return curves[curves["epoch"] > 0]
+
+
+def times_to_accuracy(group: Group, quantity: str = "seconds") -> pd.DataFrame:
+    """When ours first is as robust as Madry's ever gets, on validation data.
+
+    Args:
+      group: of the acceleration study.
+      quantity: as in `training_times`.
+
+    Returns:
+      A row per ticket's training: `method`, `seed`, `seconds` with finding the ticket
+      (NaN: never), `of_whole`, as a share of Madry's whole training, and `of_own`, of
+      the time after which Madry's gets there. Seeds without Madry's are left out.
+    """
+    times = training_times(group.rows, quantity)
+    whole = select(times, method="dense_100").set_index("seed")["total"]
+    goals = best_robust_accuracy(group)
+    goals = goals[goals.index.isin(whole.index)]
+    curves = _trained(timed_curves(group, quantity))
+    reached = pd.concat(
+        {
+            method: first_reaching(select(curves, method=method), goals, "seconds")
+            for method in ACCELERATED
+        },
+        names=["method", "seed"],
+    )
+    reached = reached.rename("seconds").reset_index()
+    own = select(reached, method="dense_100").set_index("seed")["seconds"]
+    ours = reached[reached["method"] != "dense_100"]
+    return ours.assign(
+        of_whole=ours["seconds"] / ours["seed"].map(whole),
+        of_own=ours["seconds"] / ours["seed"].map(own),
+    )
+
+
+def _with_family(frame):
+    parts = frame["method"].astype("str").str.extract(r"^(?P<family>.+)_(?P<percent>\d+)$")
+    return frame.assign(family=parts["family"], percent=pd.to_numeric(parts["percent"]))
+
+
+def group_label(data_set: str, model: str | None = None) -> str:
+    """ "VGG-16 on CIFAR-10" of a data set and, if given, a model."""
+    on = DATA_SET_LABELS.get(data_set, data_set)
+    return f"{model_label(model)} on {on}" if model else on

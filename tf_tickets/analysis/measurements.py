@@ -1,0 +1,73 @@
+"""Results read back as a frame, and what every table and figure computes from it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tf_tickets.errors import UserError
+from tf_tickets.runs import results
+
+DATA_SET_LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+
+_METRIC = r"^(?P<split>[^/]+)/(?P<attack>[^/]+)/(?P<quantity>[^/]+)$"
+
+
+def load_results(path: Path, splits: Sequence[str] = ("validation", "test")) -> pd.DataFrame:
+    """Reads results.csv.
+
+    Args:
+      path: the file.
+      splits: which measurements to keep, by the first part of their metric.
+
+    Returns:
+      A row per measurement: the columns of `Result`, but `metric` taken apart into
+      `split`, `attack` and `quantity`, and `density_percent`, P_m. Metrics of
+      another form are left out.
+
+    Raises:
+      UserError: the file does not follow the schema of `results.Result`.
+      FileNotFoundError: there is no such file.
+    """
+    rows = results.from_csv(path.read_text(encoding="utf-8"), str(path))
+    frame = pd.DataFrame(rows, columns=results.Result._fields)
+    parts = frame["metric"].astype("str").str.extract(_METRIC)
+    frame = pd.concat([frame.drop(columns="metric"), parts], axis=1)
+    frame = frame[frame["split"].isin(splits)]
+    return frame.assign(density_percent=100 * (1 - frame["sparsity"].astype(float)))
+
+
+def load_reference(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Reads a paper's numbers, as experiments/reference/README.md describes them.
+
+    Args:
+      path: the CSV file.
+      columns: what its header must say.
+
+    Raises:
+      UserError: the columns are others.
+      FileNotFoundError: there is no such file.
+    """
+    reference = pd.read_csv(path)
+    found = list(reference.columns)
+    if found != list(columns):
+        raise UserError(f"{path}: its columns are {found}, expected {list(columns)}")
+    return reference
+
+
+def select(frame: pd.DataFrame, **values) -> pd.DataFrame:
+    """The rows whose columns equal the values, as in `select(frame, regime="pgd")`."""
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def mean_and_sd(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
+    """`mean`, `sd` (ddof = 1; NaN for one seed) and `count` of the values in each group."""
+    return rows.groupby(by)["value"].agg(mean="mean", sd="std", count="count")
+
+
+def seeds_label(rows: pd.DataFrame, sign: str = "±") -> str:
+    """What a number is over the rows' seeds: "one seed" or "mean±sd of 3 seeds"."""
+    count = rows["seed"].nunique()
+    return "one seed" if count == 1 else f"mean{sign}sd of {count} seeds"
