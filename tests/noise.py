@@ -1,8 +1,11 @@
 """LeNet-300-100 on random images: the smallest thing that trains like the real one."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
+from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import fgsm, pgd
 from tf_tickets.data.vision import ImageData, ImageSplit
 from tf_tickets.training.trainer import Trainer, TrainingSettings
@@ -19,6 +22,13 @@ def make_data(count=48):
         random.integers(10, size=count),
     )
     return ImageData("noise", "embedded", split, split, split, tuple("0123456789"))
+
+
+@functools.cache
+def mirrored():
+    """Two logical CPUs. One for all tests: TensorFlow numbers the collective operations of
+    each strategy anew, and confuses those of two strategies in one process."""
+    return runtime.make_strategy("mirrored")
 
 
 def make_trainer(regime, strategy=None, batch_size=BATCH, **changes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_tickets import runtime
+from tests.noise import mirrored
 from tf_tickets.attacks.gradient import build_attack, uniform_noise
 from tf_tickets.attacks.threat_model import fgsm, pgd
 from tf_tickets.data.augmentation import random_crop_and_flip
@@ -130,10 +130,9 @@ def test_validation_images_are_never_augmented():
 @pytest.mark.parametrize("regime", ["natural", "pgd"])
 def test_two_mirrored_devices_draw_what_one_does(regime):
     """Without BatchNorm, whose statistics are each replica's own, the step is the same."""
-    mirrored = runtime.make_strategy("mirrored")
     data = make_data(True)
     changes = {"model": "lenet_300_100", "weight_decay": 0.01, "data": data}
-    one, two = make_trainer(regime, **changes), make_trainer(regime, strategy=mirrored, **changes)
+    one, two = make_trainer(regime, **changes), make_trainer(regime, strategy=mirrored(), **changes)
     batches, rates = order(4), [0.1, 0.1, 0.01, 0.01]
     np.testing.assert_allclose(run(one, batches, rates), run(two, batches, rates), rtol=1e-4)
     for path, weight in one.weights().items():
@@ -141,8 +140,7 @@ def test_two_mirrored_devices_draw_what_one_does(regime):
 
 
 def test_mirrored_batch_norms_train_and_stay_equal():
-    mirrored = runtime.make_strategy("mirrored")
-    trainer = make_trainer("pgd", strategy=mirrored)
+    trainer = make_trainer("pgd", strategy=mirrored())
     masks = {
         path: np.random.default_rng(3).random(s) < 0.3 for path, s in trainer.masks.shapes.items()
     }

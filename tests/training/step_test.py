@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.noise import ATTACKS, make_data, make_order, make_trainer, run
-from tf_tickets import runtime
+from tests.noise import ATTACKS, make_data, make_order, make_trainer, mirrored, run
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket
 from tf_tickets.training.objectives import cross_entropy
@@ -110,7 +109,7 @@ def test_reset_forgets_everything():
 
 @pytest.mark.parametrize("regime", ["natural", "pgd"])
 def test_two_mirrored_devices_train_as_one_does(regime):
-    strategy = runtime.make_strategy("mirrored")
+    strategy = mirrored()
     assert strategy.num_replicas_in_sync == 2
     one, two, order = make_trainer(regime), make_trainer(regime, strategy), make_order(5)
     masks = {
@@ -129,17 +128,17 @@ def test_two_mirrored_devices_train_as_one_does(regime):
 
 
 def test_mirrored_masks_are_pruned_as_single_ones_are():
-    one, two = make_trainer("natural"), make_trainer("natural", runtime.make_strategy("mirrored"))
+    one, two = make_trainer("natural"), make_trainer("natural", mirrored())
     two.reset(one.weights(), two.masks.read())
     provenance = Provenance("", "", {}, "", 0, 0, "", "", {})
     dense = Ticket(one.masks.read(), provenance)
     keep = {path: mask.size // 3 for path, mask in dense.masks.items()}
-    single, mirrored = (trainer.masks.prune_by_magnitude(dense, keep) for trainer in (one, two))
+    single, double = (trainer.masks.prune_by_magnitude(dense, keep) for trainer in (one, two))
     for path, mask in single.items():
         assert mask.sum() == keep[path]
-        np.testing.assert_array_equal(mask, mirrored[path])
+        np.testing.assert_array_equal(mask, double[path])
 
 
 def test_refuses_a_batch_that_does_not_divide_among_the_replicas():
     with pytest.raises(UserError, match="--batch_size=13: expected a multiple of the 2 replicas"):
-        make_trainer("natural", runtime.make_strategy("mirrored"), batch_size=13)
+        make_trainer("natural", mirrored(), batch_size=13)
