@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import fgsm, pgd
 from tf_tickets.data.vision import ImageData, ImageSplit
+from tf_tickets.errors import StopRequested
 from tf_tickets.training.trainer import Trainer, TrainingSettings
 
 BATCH = 12
@@ -49,3 +50,15 @@ def make_order(steps, batch_size=BATCH):
 def run(trainer, order, first_iteration=0):
     rates = tf.fill([len(order)], LEARNING_RATE)
     return trainer.train_steps(tf.constant(order), tf.constant(first_iteration), rates).numpy()
+
+
+def stop_at_call(number):
+    """Raises `StopRequested` when asked for the number-th time."""
+    calls = []
+
+    def stop_if_requested():
+        calls.append(None)
+        if len(calls) == number:
+            raise StopRequested(15)
+
+    return stop_if_requested

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.noise import BATCH, LEARNING_RATE, make_trainer, run
+from tests.noise import BATCH, LEARNING_RATE, make_trainer, run, stop_at_call
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.training import loop
@@ -36,18 +36,6 @@ def train(tmp_path, monkeypatch):
         return train_level(trainer, order, checkpoint=checkpoint, **arguments).history
 
     return train
-
-
-def stop_at_call(number):
-    """Raises `StopRequested` when asked for the number-th time."""
-    calls = []
-
-    def stop_if_requested():
-        calls.append(None)
-        if len(calls) == number:
-            raise StopRequested(15)
-
-    return stop_if_requested
 
 
 def test_evaluates_at_the_start_at_every_multiple_and_at_the_end(train):

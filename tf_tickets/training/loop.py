@@ -104,7 +104,7 @@ def _evaluate(progress, evaluate, trainer, record_time):
 
 
 def _select(progress, selection, checkpoint):
-    if not selection:
+    if not selection or not progress.iteration:  # Untrained weights are no choice.
         return
     value = next(value for _, name, value in reversed(progress.history) if name == selection.metric)
     if progress.selected_value is None or value > progress.selected_value:
