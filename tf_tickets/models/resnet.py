@@ -2,7 +2,7 @@
 
 import tf_keras as keras
 
-from tf_tickets.models.lenet import SeededLayers, batch_norm, relu, scaled
+from tf_tickets.models.layers import SeededLayers, batch_norm, relu, scaled
 
 
 def resnet_18(

@@ -2,7 +2,7 @@
 
 import tf_keras as keras
 
-from tf_tickets.models.lenet import SeededLayers, batch_norm, relu, scaled
+from tf_tickets.models.layers import SeededLayers, batch_norm, relu, scaled
 
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 

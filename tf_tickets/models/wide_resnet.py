@@ -3,7 +3,7 @@
 import tf_keras as keras
 
 from tf_tickets.errors import require
-from tf_tickets.models.lenet import SeededLayers, batch_norm, relu, scaled
+from tf_tickets.models.layers import SeededLayers, batch_norm, relu, scaled
 
 
 def require_depth(depth: int, widen_factor: int) -> None:
