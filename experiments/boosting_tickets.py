@@ -124,6 +124,14 @@ SMOKE = QUICK | {
     "finding_epochs": 1,
     "warmup_epochs": 0,
 }
+# Flags that only one study reads.
+ONLY_OF = {
+    "capacity_models": "capacity",
+    "mnist_models": "mnist",
+    "finding_learning_rates": "learning_rate",
+    "sparsities": "pruning_ratio",
+    "rounds": "existence",
+}
 # The mnist study's own data and attacker (section 4.1), unless flags say otherwise.
 MNIST = {"data_set": "mnist", "eps": 0.3, "step_size": 0.075, "warmup_epochs": 0}
 
@@ -186,6 +194,20 @@ def assessment_attacks(config):
     }
 
 
+def scale(config):
+    """How a configuration differs from the paper's, in words."""
+    studies, of_study = config["study"], MNIST if "mnist" in config["study"] else {}
+    models = [model for study in studies for model in boosting.PAPER_MODELS.get(study, ())]
+    paper = PAPER | of_study | {"study": studies, "models": list(dict.fromkeys(models))}
+    read = {name for name in paper if ONLY_OF.get(name, studies[0]) in studies}
+    words = {name: "all" for name in paper if name.endswith("_examples") and not config[name]}
+    if not config["models"]:
+        words["models"] = paper["models"]
+    all_examples = {name: "all" for name in paper if name.endswith("_examples")}
+    paper = {name: value for name, value in (paper | all_examples).items() if name in read}
+    return common.scale(config | words, paper)
+
+
 def main():
     """Runs, or resumes, the studies and reports on them."""
     config = common.resolve(presets())
@@ -206,8 +228,8 @@ def main():
         stop_if_requested()
         if run.writable:
             exports = export_best_trainings(trainings, recipe, run)
-            scale = common.scale(config, PAPER | {"study": studies})
-            print(boosting_report.write_report(run, studies, exports, REFERENCE, scale))
+            report = boosting_report.write_report(run, studies, exports, REFERENCE, scale(config))
+            print(report)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""The flags that all drivers share, their presets, and how a driver starts and ends."""
+"""The flags that all drivers share, and their presets."""
 
 import dataclasses
-import errno
 import hashlib
 import json
-import shlex
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from experiments import program
 from tf_tickets import runtime
-from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.errors import UserError
 
 PRESETS = ("smoke", "quick", "paper")
 
@@ -117,46 +115,9 @@ def numbers(flag: str, texts: Sequence[str]) -> tuple[float, ...]:
 
 def run(main: Callable[[], None]) -> None:
     """Runs a driver; what a user can mend ends in one line and a non-zero exit."""
-    app.run(lambda _: sys.exit(exit_code(main)), flags_parser=parse)
+    app.run(lambda _: sys.exit(program.exit_code(main)), flags_parser=parse)
 
 
 def parse(arguments: list[str]) -> list[str]:
     """Parses the command line; exits with one line about a flag that is wrong."""
-    try:
-        rest = flags.FLAGS(arguments)
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    if len(rest) > 1:
-        print(f"error: {rest[1]}: expected flags only, as in --name=value", file=sys.stderr)
-        sys.exit(2)
-    return rest
-
-
-def exit_code(main: Callable[[], None]) -> int:
-    """Runs `main` and says on standard error what ended it, where that is the user's to mend."""
-    logging.set_verbosity(logging.WARNING)
-    try:
-        main()
-        return 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (StopRequested, KeyboardInterrupt) as stop:
-        number = getattr(stop, "signal_number", signal.SIGINT)
-        command = f"python -m experiments.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}"
-        print(
-            f"stopped by {signal.Signals(number).name}; everything so far is kept. "
-            f"The same command goes on: {command.rstrip()}",
-            file=sys.stderr,
-        )
-        return 128 + number
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(
-            f"error: {error.filename}: no space left on the disk; everything recorded is kept. "
-            "Free some space and run the same command again",
-            file=sys.stderr,
-        )
-        return 3
+    return program.parse(arguments, flags.FLAGS)

@@ -23,6 +23,8 @@ _RECORDED_PACKAGES = (
     "tensorflow-datasets",
     "tensorboard",
     "numpy",
+    "scipy",
+    "adversarial-robustness-toolbox",
 )
 
 

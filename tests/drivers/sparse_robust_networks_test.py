@@ -7,8 +7,6 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,14 +15,17 @@ import pytest
 from absl.testing import flagsaver
 
 from experiments import flags as common
+from experiments import program
 from experiments import sparse_robust_networks as driver
+from tests.drivers import programs
+from tests.drivers.programs import last_line
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import from_csv
 
-ROOT = Path(__file__).parents[2]
+DRIVER = "sparse_robust_networks"
 SMALL = (
     "--preset=smoke",
     "--regimes=pgd",
@@ -33,38 +34,13 @@ SMALL = (
 )
 
 
-def command(run_dir, *flags):
-    return [
-        sys.executable,
-        "-m",
-        "experiments.sparse_robust_networks",
-        f"--run_dir={run_dir}",
-        *flags,
-    ]
-
-
 def start(run_dir, *flags, **environment):
-    # Drivers choose TensorFlow's log level themselves unless their user does.
-    inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    return subprocess.Popen(
-        command(run_dir, *flags),
-        cwd=ROOT,
-        env={**inherited, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return programs.start(DRIVER, f"--run_dir={run_dir}", *flags, **environment)
 
 
 def run(run_dir, *flags, **environment):
     """Runs the driver to its end: exit code, standard output, standard error."""
-    process = start(run_dir, *flags, **environment)
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
-
-
-def last_line(errors):
-    return errors.strip().splitlines()[-1]
+    return programs.run(DRIVER, f"--run_dir={run_dir}", *flags, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +173,7 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, flags, messag
     with flagsaver.flagsaver():
         try:
             common.parse(["driver", f"--run_dir={tmp_path / 'run'}", "--preset=smoke", *flags])
-            code = common.exit_code(driver.main)
+            code = program.exit_code(driver.main)
         except SystemExit as end:
             code = end.code
     output, errors = capsys.readouterr()
@@ -268,7 +244,7 @@ def test_what_a_user_can_mend_is_one_line(capsys, failure, code, message):
     def main():
         raise failure
 
-    assert common.exit_code(main) == code
+    assert program.exit_code(main) == code
     errors = capsys.readouterr().err
     assert errors.startswith(message) and len(errors.splitlines()) == 1
 
@@ -278,7 +254,7 @@ def test_any_other_failure_keeps_its_trace():
         raise OSError(errno.EIO, "input/output error")
 
     with pytest.raises(OSError):
-        common.exit_code(main)
+        program.exit_code(main)
 
 
 def test_two_workers_on_loopback_train_as_one_device_does(tmp_path):

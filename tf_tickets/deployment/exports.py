@@ -46,7 +46,8 @@ def export_best_trainings(
     ended with, under attack where it was trained against one.
 
     Args:
-      trainings: finished ones; those without a ticket are left out.
+      trainings: finished ones; those without a ticket, or from other weights than its
+        own, are left out.
       settings: of the run they belong to.
       run: the run directory.
 
@@ -56,7 +57,7 @@ def export_best_trainings(
     seed, groups = settings.seeds[0], {}
     data = settings.load(seed)
     for training in trainings:
-        if training.ticket:
+        if training.ticket and not training.reinitialized:
             groups.setdefault((training.model, training.regime), []).append(training)
     exports = {}
     for (name, regime), group in groups.items():

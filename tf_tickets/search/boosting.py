@@ -13,7 +13,7 @@ from tf_tickets.search.recipes import Pruning, Training, iterative, unscheduled
 PERCENTS = (20, 40, 60, 80, 100)
 ACCELERATED_PERCENTS = (40, 70, 100)
 # The paper does not name Figure 6's network.
-_PAPER_MODELS = {
+PAPER_MODELS = {
     "existence": ("vgg_16", "resnet_18"),
     "epochs": ("vgg_16",),
     "learning_rate": ("vgg_16", "resnet_18"),
@@ -84,7 +84,7 @@ class BoostingSettings:
 
     def models_of(self, study: str) -> tuple[str, ...]:
         """The networks of a study."""
-        return tuple(self.models) or _PAPER_MODELS[study]
+        return tuple(self.models) or PAPER_MODELS[study]
 
     def small_learning_rate(self, model: str) -> float:
         """Of the trainings that find a model's masks, and where its warm-up begins.

@@ -1,0 +1,237 @@
+"""Attacks a saved network, and checks whether its robustness can be believed.
+
+    python -m experiments.evaluate --model=PATH --attack=fgsm,pgd,cw_linf --eps=8/255
+
+PATH is a ticket of a run (RUN/tickets/.../level_NN.npz), the folder of a SavedModel, or a
+.keras file. Prints a table and writes it as JSON with everything that decided it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from tf_tickets import runtime
+from tf_tickets.analysis.robustness_tables import robustness_tables
+from tf_tickets.attacks.auto_attack import require_toolbox
+from tf_tickets.attacks.carlini_wagner import L2Settings
+from tf_tickets.attacks.threat_model import carlini_wagner, fgsm, pgd
+from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.errors import UserError, require, require_choices
+from tf_tickets.evaluation import masked_gradients, robustness
+from tf_tickets.evaluation.robustness import RobustnessEvaluator
+from tf_tickets.evaluation.victims import fitting_data, load_victim
+from tf_tickets.runs.files import atomic_write_json
+from tf_tickets.runs.progress import ProgressBar
+
+ATTACKS = ("fgsm", "pgd", "cw_linf", "cw_l2", "auto_attack", "transfer")
+
+# Flags of its own, as no preset and no run directory belongs to an evaluation.
+FLAGS = flags.FlagValues()
+_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
+_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
+_boolean = functools.partial(flags.DEFINE_boolean, flag_values=FLAGS)
+_enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
+
+_boolean("help", False, "Shows this text.")
+_string(
+    "model", None, "What to attack: a ticket file of a run, a SavedModel folder, a .keras file."
+)
+_string("source", None, "A second such network, for transfer: it makes the examples.")
+flags.DEFINE_list("attack", ["pgd"], f"Any of: {', '.join(ATTACKS)}.", flag_values=FLAGS)
+_string("eps", "8/255", "Radius of the L∞ ball, a decimal or a fraction; images lie in [0, 1].")
+_string("step_size", None, "Length of a step, likewise. Default: eps/4, as 2/255 is for 8/255.")
+_integer("steps", 20, "Steps of pgd, cw_linf and transfer.")
+_integer("restarts", 1, "Random starts of the same; an image counts if it withstands all.")
+_integer("examples", 1000, "Test images, as many of each class; 0 for all there are.")
+_integer("slow_examples", 50, "Images, at most, for cw_l2 and auto_attack; 0 for all.")
+_integer("check_examples", 500, "Images, at most, for the checks; 0 for all.")
+_integer("cw_iterations", 1000, "Adam's steps in each of the five searches of cw_l2.")
+_integer("batch_size", 100, "Images at a time.")
+_integer("seed", 0, "Decides the random starts.", lower_bound=0, upper_bound=2**31 - 1)
+_boolean("checks", True, "Checks for masked gradients, around pgd. Many times the work of pgd.")
+_enum("data_set", None, DATA_SETS, "Default: the ticket's own; needed for other networks.")
+_enum("data_source", None, SOURCES, "Default: the ticket's own, or embedded.")
+_string("data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; tfds only.")
+_string("output", None, "The JSON file. Default: tensorboard_logs/evaluate/<model>-<hash>.json.")
+
+
+def number(flag: str, text: str) -> float:
+    """Reads a decimal (0.03) or a fraction (8/255)."""
+    try:
+        numerator, _, denominator = text.partition("/")
+        value = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    require(0 <= value <= 1, flag, text, "a decimal or a fraction in [0, 1], such as 0.03 or 8/255")
+    return value
+
+
+def read_config() -> dict:
+    """All flags, checked as far as that is possible without loading anything."""
+    config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
+    require(config["model"] is not None, "model", "", "the path of a network to attack")
+    require_choices("attack", config["attack"], ATTACKS)
+    config["eps"] = number("eps", config["eps"])
+    if config["step_size"] is None:
+        config["step_size"] = config["eps"] / 4
+    else:
+        config["step_size"] = number("step_size", config["step_size"])
+    for flag in ("steps", "restarts", "batch_size", "cw_iterations"):
+        require(config[flag] >= 1, flag, config[flag], "at least 1")
+    for flag in ("examples", "slow_examples", "check_examples"):
+        require(config[flag] >= 0, flag, config[flag], "at least 0")
+    if "auto_attack" in config["attack"]:
+        require_toolbox()
+        require(config["eps"] > 0, "eps", config["eps"], "above 0 for auto_attack")
+    if "transfer" in config["attack"] and config["source"] is None:
+        raise UserError("--attack=transfer: needs --source, a network to make the examples")
+    if config["checks"]:
+        require(config["eps"] > 0, "eps", config["eps"], "above 0, or --nochecks")
+    pgd_attack(config)  # Refuses a step that is longer than the ball.
+    return config
+
+
+def pgd_attack(config):
+    """The PGD of `--attack=pgd`, of transfer and of the checks."""
+    return pgd(config["eps"], config["step_size"], config["steps"], random_start=True)
+
+
+def load(config):
+    """The network, the source or None, and the images to attack them on."""
+    victim = load_victim(config["model"])
+    source = load_victim(config["source"], "source") if config["source"] else None
+    name = config["data_set"] or victim.data_set
+    require(name is not None, "data_set", "", f"one of {', '.join(DATA_SETS)} for this --model")
+    place = config["data_source"] or victim.data_source or "embedded"
+    data = load_images(name, place, config["data_dir"])
+    if source is not None:
+        require(
+            source.image_shape == victim.image_shape,
+            "source",
+            source.path,
+            f"a network for images of shape {victim.image_shape}, as --model's; "
+            f"its are {source.image_shape}",
+        )
+        fitting_data(source, data, "source")
+    limit = config["examples"]
+    if limit:
+        require(
+            limit <= len(data.test), "examples", limit, f"at most {len(data.test)}, or 0 for all"
+        )
+        data = data.limited(config["seed"], test=limit)
+    return victim, source, fitting_data(victim, data)
+
+
+def attempts(config, source) -> dict:
+    """Attack → how it is tried, and on how many images at most (0: all)."""
+    attack, restarts = pgd_attack(config), config["restarts"]
+    margin = carlini_wagner(attack.eps, attack.step_size, attack.steps)
+    l2 = L2Settings(config["cw_iterations"])
+    slow = config["slow_examples"]
+    known = {
+        "fgsm": (robustness.gradient_attempt("fgsm", fgsm(attack.eps)), 0),
+        "pgd": (robustness.gradient_attempt("pgd", attack, restarts), 0),
+        "cw_linf": (robustness.gradient_attempt("cw_linf", margin, restarts), 0),
+        "cw_l2": (robustness.carlini_wagner_l2_attempt(l2), slow),
+        "auto_attack": (robustness.auto_attack_attempt(attack.eps), slow),
+        "transfer": (robustness.gradient_attempt("transfer", attack, restarts, source), 0),
+    }
+    return {name: known[name] for name in config["attack"]}
+
+
+def measure(config, victim, source, images):
+    """The outcomes of all attacks, and the checks."""
+
+    def count(limit):
+        return min(limit or len(images), len(images))
+
+    tried = attempts(config, source).values()
+    work = len(images) + sum(attempt.passes * count(limit) for attempt, limit in tried)
+    checked = count(config["check_examples"])
+    if config["checks"]:
+        work += masked_gradients.check_passes(pgd_attack(config), source) * checked
+    chunks = runtime.parallel_chunks(runtime.make_strategy("one_device"))
+    with ProgressBar(work) as bar:
+        judge = RobustnessEvaluator(
+            victim, images, config["batch_size"], config["seed"], chunks, bar.advance
+        )
+        outcomes = [judge.natural()]
+        outcomes += [attempt.run(judge.limited(count(limit))) for attempt, limit in tried]
+        checks = []
+        if config["checks"]:
+            checks = masked_gradients.gradient_masking_checks(
+                judge.limited(checked), pgd_attack(config), source
+            )
+    return outcomes, checks
+
+
+def output_path(config, victim) -> Path:
+    """`--output`, or a file that the configuration and the network decide."""
+    if config["output"]:
+        return Path(config["output"])
+    decisive = json.dumps([config, victim.sha256], sort_keys=True)
+    digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
+    return Path("tensorboard_logs", "evaluate", f"{victim.name}-{digest}.json")
+
+
+def refuse_unwritable(path):
+    """Says before the work, not after it, that its result has no place."""
+    require(not path.is_dir(), "output", path, "a file, not a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = f"a place that can be written ({error.strerror})"
+        raise UserError(f"--output={path}: expected {reason}") from None
+
+
+def report(config, victim, source, data, outcomes, checks) -> dict:
+    """Everything that decided the numbers, and the numbers."""
+    return {
+        "config": config,
+        "model": {"path": victim.path, "sha256": victim.sha256},
+        "source": source and {"path": source.path, "sha256": source.sha256},
+        "data_set": data.name,
+        "data_source": data.source,
+        "images": len(data.test),
+        "seed": config["seed"],
+        "outcomes": [outcome.to_json() for outcome in outcomes],
+        "checks": [dataclasses.asdict(check) for check in checks],
+        "environment": runtime.environment_report(runtime.make_strategy("one_device")),
+    }
+
+
+def main():
+    """Attacks, prints and writes."""
+    config = read_config()
+    runtime.make_strategy("one_device")
+    victim, source, data = load(config)
+    path = output_path(config, victim)
+    refuse_unwritable(path)
+    outcomes, checks = measure(config, victim, source, data.test)
+    atomic_write_json(path, report(config, victim, source, data, outcomes, checks))
+    print(f"{victim.path} on {len(data.test)} test images of {data.name} ({data.source})\n")
+    print(f"{robustness_tables(outcomes, checks)}\n\n{path}")
+
+
+def parse(arguments):
+    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
+    FLAGS.unparse_flags()
+    program.parse(arguments, FLAGS)
+    if FLAGS.help:
+        print(f"{__doc__}\n{FLAGS.get_help()}")
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    parse(sys.argv)
+    sys.exit(program.exit_code(main, resumable=False))

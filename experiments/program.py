@@ -1,0 +1,62 @@
+"""How a program reads its command line and how it ends."""
+
+import errno
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags, logging
+
+from tf_tickets.errors import StopRequested, UserError
+
+
+def parse(arguments: list[str], values: flags.FlagValues) -> list[str]:
+    """Parses the command line into `values`; exits with one line about a flag that is wrong."""
+    try:
+        rest = values(arguments)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    if len(rest) > 1:
+        print(f"error: {rest[1]}: expected flags only, as in --name=value", file=sys.stderr)
+        sys.exit(2)
+    return rest
+
+
+def exit_code(main: Callable[[], None], resumable: bool = True) -> int:
+    """Runs `main` and says on standard error what ended it, where that is the user's to mend.
+
+    Args:
+      main: the program.
+      resumable: whether the same command goes on where it was stopped.
+    """
+    logging.set_verbosity(logging.WARNING)
+    try:
+        main()
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (StopRequested, KeyboardInterrupt) as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        if not resumable:
+            print(f"stopped by {signal.Signals(number).name}; nothing was written", file=sys.stderr)
+            return 128 + number
+        command = f"python -m experiments.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}"
+        print(
+            f"stopped by {signal.Signals(number).name}; everything so far is kept. "
+            f"The same command goes on: {command.rstrip()}",
+            file=sys.stderr,
+        )
+        return 128 + number
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"error: {error.filename}: no space left on the disk; everything recorded is kept. "
+            "Free some space and run the same command again",
+            file=sys.stderr,
+        )
+        return 3

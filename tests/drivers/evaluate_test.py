@@ -1,0 +1,157 @@
+"""The command that attacks saved networks, as its user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import evaluate, program
+from tests import trained
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    return {
+        "ticket": trained.save_run(trained.lenet(), folder / "run"),
+        "source": trained.save_model(trained.lenet(1), folder / "source"),
+    }
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs the command in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*flags):
+        try:
+            evaluate.parse(["evaluate", *flags])
+            code = program.exit_code(evaluate.main, resumable=False)
+        except SystemExit as end:
+            code = end.code
+        output, errors = capfd.readouterr()
+        return code, output, errors
+
+    return call
+
+
+def test_from_flags_to_files(saved, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [
+        *(sys.executable, "-m", "experiments.evaluate"),
+        *(f"--model={saved['ticket']}", f"--source={saved['source']}"),
+        *("--attack=fgsm,pgd,cw_linf,transfer", "--eps=16/255", "--steps=8", "--restarts=2"),
+        *("--examples=200", "--check_examples=100", "--batch_size=80", "--seed=1"),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "tensorboard_logs" / "evaluate").glob("*.json")
+    assert path.name.startswith("mnist-natural-original-seed_0-level_03-")
+    assert path.name in done.stdout
+    assert "200 test images of mnist (embedded)" in done.stdout
+    assert all(word in done.stdout for word in ("cw_linf", "95% interval", "PASS"))
+    assert "left" in done.stderr and "oneDNN" not in done.stderr
+
+    found = json.loads(path.read_text())
+    assert found["config"]["eps"] == pytest.approx(16 / 255)
+    assert found["config"]["step_size"] == pytest.approx(4 / 255)
+    assert found["seed"] == 1 and found["images"] == 200 and found["data_set"] == "mnist"
+    assert set(found["model"]["sha256"]) == {
+        str(saved["ticket"]),
+        str(saved["ticket"]).replace("/tickets/", "/checkpoints/"),
+    }
+    assert found["environment"]["packages"]["tensorflow"]
+    names = [outcome["attack"] for outcome in found["outcomes"]]
+    assert names == ["natural", "fgsm", "pgd", "cw_linf", "transfer"]
+    accuracy = {outcome["attack"]: outcome["accuracy"] for outcome in found["outcomes"]}
+    assert accuracy["natural"] > accuracy["transfer"] > accuracy["pgd"]
+    assert found["outcomes"][2]["settings"]["restarts"] == 2
+    assert [check["verdict"] for check in found["checks"]] == ["PASS"] * 5
+
+
+def test_a_saved_model_in_this_process(saved, run, tmp_path):
+    output = tmp_path / "result" / "numbers.json"
+    code, text, _ = run(
+        f"--model={saved['source']}",
+        "--data_set=mnist",
+        "--attack=pgd,cw_l2",
+        "--cw_iterations=20",
+        "--examples=20",
+        "--slow_examples=5",
+        "--steps=2",
+        "--nochecks",
+        f"--output={output}",
+    )
+    assert code == 0
+    found = json.loads(output.read_text())
+    assert [outcome["images"] for outcome in found["outcomes"]] == [20, 20, 5]
+    assert found["checks"] == [] and "gradient masking" not in text
+
+
+@pytest.mark.parametrize(
+    "flag,message",
+    [
+        ("--model=nowhere", "--model=nowhere: no such file or folder"),
+        ("--attack=bim", "--attack=bim: expected one or more of fgsm, pgd"),
+        ("--attack=", "--attack="),
+        ("--attack=transfer", "--attack=transfer: needs --source"),
+        ("--eps=8/0", "--eps=8/0: expected a decimal or a fraction in [0, 1]"),
+        ("--eps=1e999999999", "--eps=1e999999999: expected"),
+        ("--eps=2", "--eps=2: expected"),
+        ("--eps=nan", "--eps=nan: expected"),
+        ("--eps=__import__('os')", "--eps=__import__('os'): expected"),
+        ("--eps=0", "--eps=0.0: expected above 0, or --nochecks"),
+        ("--step_size=1", "--step_size=1.0: expected in [0, 0.06"),
+        ("--steps=0", "--steps=0: expected at least 1"),
+        ("--restarts=0", "--restarts=0: expected at least 1"),
+        ("--examples=-1", "--examples=-1: expected at least 0"),
+        ("--examples=5000", "--examples=5000: expected at most 2000, or 0 for all"),
+        ("--batch_size=0", "--batch_size=0: expected at least 1"),
+        ("--data_set=cifar10", "--data_source=embedded: cifar10 has no embedded sample"),
+        ("--data_source=web", "flag --data_source=web"),
+        ("--source=/", "--source=/: no saved_model.pb in it"),
+        ("--output=/", "--output=/: expected a file, not a folder"),
+        (
+            "--output=/proc/x/y.json",
+            "--output=/proc/x/y.json: expected a place that can be written",
+        ),
+        ("--epsilon=1", "Unknown command line flag 'epsilon'"),
+        ("surplus", "surplus: expected flags only"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(saved, run, flag, message):
+    code, output, errors = run(f"--model={saved['ticket']}", flag)
+    assert code == 2 and output == ""
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith("error: ") and message in line
+
+
+def test_what_must_be_given(saved, run):
+    code, _, errors = run()
+    assert code == 2 and "error: --model=: expected the path of a network" in errors
+    code, _, errors = run(f"--model={saved['source']}")
+    assert code == 2 and "error: --data_set=: expected one of mnist" in errors
+
+
+def test_help(run):
+    code, output, _ = run("--help")
+    assert code == 0 and "--eps" in output and "8/255" in output
+
+
+@pytest.mark.parametrize(
+    "text,value", [("8/255", 8 / 255), ("0.03", 0.03), ("1", 1.0), ("3e-2", 0.03)]
+)
+def test_numbers(text, value):
+    assert evaluate.number("eps", text) == pytest.approx(value)

@@ -1,0 +1,249 @@
+"""Saved networks of all kinds, as something to attack."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from tf_tickets.data.vision import ImageData
+from tf_tickets.errors import UserError
+from tf_tickets.masking.ticket import Ticket
+from tf_tickets.models.folding import FoldedNetwork
+from tf_tickets.models.registry import build_model
+from tf_tickets.models.weights import write_weights
+from tf_tickets.runs.files import load_arrays
+
+_SIGNATURE = "serving_default"
+_KINDS = (
+    "a SavedModel's folder, a ticket RUN/tickets/.../level_NN.npz, or a Keras model's .keras file"
+)
+# Of a data set and its source, as a ticket's provenance names them.
+_DATA_SET = re.compile(r"(\w+) \((\w+)\)")
+# How far a row of probabilities may sum from 1.
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Victim:
+    """A network in inference mode, of which only inputs and outputs are known.
+
+    Attributes:
+      name: what it is called, for reports.
+      path: the file or folder it was loaded from.
+      sha256: path → hash of every file that it was loaded from.
+      logits_fn: float32 images `[batch, *image_shape]` in [0, 1] → logits
+        `[batch, num_classes]`, differentiable, as `build_attack` takes it.
+      image_shape: (height, width, channels).
+      num_classes: size of the logits.
+      data_set: what it was trained on, where that is known.
+      data_source: where that came from, where that is known.
+    """
+
+    name: str
+    path: str
+    sha256: dict[str, str]
+    logits_fn: Callable[[tf.Tensor], tf.Tensor]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    data_set: str | None = None
+    data_source: str | None = None
+
+
+def load_victim(path: str | Path, flag: str = "model") -> Victim:
+    """Loads a network to attack.
+
+    Args:
+      path: the folder of a SavedModel whose signature `serving_default` takes one float32
+        batch of images in [0, 1] and returns `logits`, or logits alone; a ticket file in
+        the folder `tickets` of a run, whose trained weights lie at the same place in
+        `checkpoints`; or a Keras model that returns logits, as a `.keras` file.
+      flag: the flag that errors name.
+
+    Raises:
+      UserError: nothing like that is there, it is damaged, its weights and masks
+        disagree, it returns probabilities, or no gradient reaches the images.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise UserError("no such file or folder")
+        victim = _loader(path)(path)
+        _check(victim)
+    except UserError as error:
+        raise UserError(f"--{flag}={path}: {error}") from None
+    return victim
+
+
+def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:
+    """The data in the victim's image size: as they are, or padded with zeros to a larger one.
+
+    Raises:
+      UserError: other channels or classes, or the images are larger.
+    """
+    height, width, channels = victim.image_shape
+    fits = channels == data.image_shape[2] and height == width >= max(data.image_shape[:2])
+    if not fits and victim.image_shape != data.image_shape:
+        raise UserError(
+            f"--{flag}={victim.path}: takes images of shape {victim.image_shape}, but "
+            f"{data.name} has {data.image_shape}; give the --data_set that it was made for"
+        )
+    if victim.num_classes != data.num_classes:
+        raise UserError(
+            f"--{flag}={victim.path}: tells {victim.num_classes} classes apart, but {data.name} "
+            f"has {data.num_classes}; give the --data_set that it was made for"
+        )
+    return data if victim.image_shape == data.image_shape else data.padded(height)
+
+
+def _loader(path):
+    if path.is_dir():
+        return _load_saved_model
+    loaders = {".npz": _load_ticket, ".keras": _load_keras}
+    if path.suffix not in loaders:
+        raise UserError(f"expected {_KINDS}")
+    return loaders[path.suffix]
+
+
+def _load_saved_model(path):
+    if not (path / "saved_model.pb").is_file():
+        raise UserError(f"no saved_model.pb in it; expected {_KINDS}")
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # Every op and storage layer has errors of its own.
+        raise UserError(f"cannot be loaded as a SavedModel ({_one_line(error)})") from None
+    if _SIGNATURE not in loaded.signatures:
+        found = ", ".join(loaded.signatures) or "none"
+        raise UserError(f"expected a signature {_SIGNATURE}, found {found}")
+    serve = loaded.signatures[_SIGNATURE]
+    image_shape = _image_shape(list(serve.structured_input_signature[1].values()))
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    logits_fn, num_classes = _frozen(serve)
+    return Victim(path.name, str(path), _sha256(files), logits_fn, image_shape, num_classes)
+
+
+def _frozen(serve):
+    """The signature's logits as a function of the images, and their number.
+
+    Its variables become constants: a gradient then is computed for the images alone.
+    """
+    outputs = sorted(serve.structured_outputs)
+    if "logits" not in outputs and len(outputs) > 1:
+        raise UserError(
+            f"expected an output `logits`, or one output only; {_SIGNATURE} has "
+            f"{', '.join(outputs)}"
+        )
+    name = "logits" if "logits" in outputs else outputs[0]
+    shape = serve.structured_outputs[name].shape
+    if shape.rank != 2 or shape[1] is None:
+        raise UserError(f"expected an output of shape [batch, classes], {name} has {shape}")
+    frozen, index = convert_variables_to_constants_v2(serve), outputs.index(name)
+    return lambda images: frozen(images)[index], shape[1]
+
+
+def _load_keras(path):
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Every layer's configuration has errors of its own.
+        raise UserError(f"cannot be loaded as a Keras model ({_one_line(error)})") from None
+    if len(model.inputs or ()) != 1 or len(model.outputs) != 1:
+        raise UserError("expected a model with one input and one output")
+    image_shape = _image_shape(model.inputs)
+    shape = model.outputs[0].shape
+    if shape.rank != 2 or shape[1] is None:
+        raise UserError(f"expected an output of shape [batch, classes], it has {shape}")
+
+    def logits_fn(images):
+        return model(images, training=False)
+
+    return Victim(path.stem, str(path), _sha256([path]), logits_fn, image_shape, shape[1])
+
+
+def _image_shape(specs):
+    shape = specs[0].shape
+    if len(specs) != 1 or specs[0].dtype != tf.float32 or shape.rank != 4 or None in shape[1:]:
+        found = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs)
+        raise UserError(
+            f"expected one input, float32 [batch, height, width, channels]; has {found}"
+        )
+    return tuple(shape[1:])
+
+
+def _load_ticket(path):
+    weights_path = _weights_path(path)
+    ticket = Ticket.load(path)
+    weights = load_arrays(weights_path)
+    _refuse_disagreement(ticket, weights, weights_path)
+    config = dict(ticket.provenance.model_config)
+    try:
+        image_shape = tuple(config["image_shape"])
+        model = build_model(
+            ticket.provenance.model, seed=0, **config | {"image_shape": image_shape}
+        )
+        write_weights(model, weights)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot be built from its provenance ({_one_line(error)})") from None
+    known = _DATA_SET.fullmatch(ticket.provenance.data_set)
+    return Victim(
+        "-".join(weights_path.parts[-5:]).removesuffix(".npz"),
+        str(path),
+        _sha256([path, weights_path]),
+        FoldedNetwork(model),
+        image_shape,
+        model.output_shape[-1],
+        *(known.groups() if known else ()),
+    )
+
+
+def _weights_path(path):
+    """Where the trained weights of a ticket lie in its run."""
+    parts = list(path.absolute().parts)
+    if "tickets" not in parts[:-1]:
+        raise UserError("expected a ticket in the folder `tickets` of its run, RUN/tickets/...")
+    last = len(parts) - 1 - parts[::-1].index("tickets")
+    weights_path = Path(*parts[:last], "checkpoints", *parts[last + 1 :])
+    if not weights_path.is_file():
+        raise UserError(f"its trained weights are missing; expected them in {weights_path}")
+    return weights_path
+
+
+def _refuse_disagreement(ticket, weights, weights_path):
+    for name, mask in ticket.masks.items():
+        if name not in weights or weights[name].shape != mask.shape:
+            found = weights[name].shape if name in weights else "missing"
+            raise UserError(
+                f"its mask of {name} has shape {mask.shape}, the weights in {weights_path}: {found}"
+            )
+        outside = int(np.count_nonzero(weights[name][~mask]))
+        if outside:
+            raise UserError(
+                f"{outside} weights of {name} outside its mask are not zero in {weights_path}; "
+                "expected the weights that were trained under this ticket"
+            )
+
+
+def _check(victim):
+    """Refuses what gradient attacks cannot work on, or would work on wrongly."""
+    images = tf.constant(
+        np.random.default_rng(0).uniform(size=(4, *victim.image_shape)), tf.float32
+    )
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = victim.logits_fn(images)
+    if tape.gradient(logits, images) is None:
+        raise UserError("no gradient leads from its logits to its images, so it cannot be attacked")
+    if np.all(logits >= 0) and np.allclose(np.sum(logits, axis=1), 1, atol=_SUM_TOLERANCE):
+        raise UserError("returns probabilities; expected logits, from before the softmax")
+
+
+def _sha256(files):
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _one_line(error):
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
