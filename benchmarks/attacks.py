@@ -9,9 +9,7 @@ the batch on the cores; --threads=shared divides every operation among the cores
 TensorFlow's default and best for Foolbox.
 """
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +23,7 @@ import tf_keras as keras
 from absl import app, flags, logging
 from tabulate import tabulate
 
+from benchmarks.timing import time_in_turn
 from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.attacks.threat_model import pgd
@@ -84,17 +83,14 @@ def foolboxs(folder: Path) -> Contestant:
     return run
 
 
-def time_in_turn(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds, every contestant timed once a round."""
-    for contestant in contestants.values():
-        contestant()
-    times = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            start = time.perf_counter()
-            contestant()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def repeated(attack: Contestant, images: tf.Tensor, labels: tf.Tensor) -> Callable[[int], None]:
+    """Attacks so many times."""
+
+    def run(times):
+        for _ in range(times):
+            attack(images, labels)
+
+    return run
 
 
 def row(name: str, folder: Path, chunks: int) -> list[str]:
@@ -110,8 +106,9 @@ def row(name: str, folder: Path, chunks: int) -> list[str]:
         return np.mean(np.argmax(logits_fn(tf.constant(examples)), axis=1) == labels)
 
     medians = time_in_turn(
-        {who: lambda attack=attack: attack(images, labels) for who, attack in attacks.items()},
+        {who: repeated(attack, images, labels) for who, attack in attacks.items()},
         flags.FLAGS.rounds,
+        units=1,
     )
     return [
         name,

@@ -6,8 +6,6 @@ Needs the extra `benchmark`. Everything is measured in one process, the contesta
 turn, so that only ratios are worth quoting. PyTorch has the better of one and two threads.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import experiments  # noqa: F401  (silences TensorFlow's start)
@@ -20,6 +18,7 @@ from absl import app, flags
 from tabulate import tabulate
 from torch.nn import functional
 
+from benchmarks.timing import time_in_turn
 from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import fgsm, pgd
 from tf_tickets.data.batches import BatchOrder
@@ -154,19 +153,6 @@ def with_threads(contestant: Contestant, threads: int) -> Contestant:
         contestant(steps)
 
     return run
-
-
-def time_in_turn(contestants: dict[str, Contestant], rounds: int, steps: int) -> dict[str, float]:
-    """Median seconds a step, every contestant timed once a round."""
-    for contestant in contestants.values():
-        contestant(2)
-    times = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            start = time.perf_counter()
-            contestant(steps)
-            times[name].append((time.perf_counter() - start) / steps)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def row(regime: str, data, strategy, rounds: int, steps: int) -> list[str]:
