@@ -23,7 +23,8 @@ from tf_tickets.models.registry import MODELS
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search import boosting
 from tf_tickets.search.assessment import assess
-from tf_tickets.search.recipe_runner import RecipeSettings, run_trainings
+from tf_tickets.search.recipe_bench import RecipeSettings
+from tf_tickets.search.recipe_runner import run_trainings
 from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
 
 flags.adopt_module_key_flags(common)

@@ -106,6 +106,13 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver is None or not resolver.task_id
 
 
+def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
+    """Returns once every worker of a cluster has come here; at once where there is one."""
+    if strategy.cluster_resolver is not None and strategy.extended._in_multi_worker_mode():
+        here = strategy.run(lambda: tf.constant(1.0))
+        strategy.reduce("SUM", here, axis=None)
+
+
 def parallel_chunks(strategy: tf.distribute.Strategy) -> int:
     """Slices of a replica's batch that can run side by side; 1 where the work is on GPUs."""
     if tf.config.list_logical_devices("GPU"):

@@ -124,6 +124,15 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bytes(finished,
     assert contents(tmp_path / "run") == contents(finished[0])
 
 
+def test_two_workers_on_loopback_prune_and_retrain_together(tmp_path):
+    run_dir = tmp_path / "workers"
+    flags = ("--study=capacity", "--capacity_models=wide_resnet_10_1", *SMALL)
+    programs.run_two_workers(DRIVER, f"--run_dir={run_dir}", *flags)
+    rows = [row for row in rows_of(run_dir) if row.metric == "test/natural/accuracy"]
+    sparsities = {row.method: round(row.sparsity, 2) for row in rows}
+    assert sparsities == {"finding_natural_0.05": 0, "boosting_100": 0.8}
+
+
 CASES = {
     "--study=speed": "--study=speed: expected one or more of existence",
     "--study=mnist,epochs": "--study=mnist,epochs: expected mnist by itself, if at all",

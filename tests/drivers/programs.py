@@ -1,6 +1,8 @@
 """Drivers as their users start them: in processes of their own."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +34,25 @@ def run(module, *flags, **environment):
 def last_line(errors):
     """The last line of what a driver said."""
     return errors.strip().splitlines()[-1]
+
+
+def run_two_workers(module, *flags):
+    """Runs it as a cluster of two on loopback; both must end well."""
+    with socket.socket() as one, socket.socket() as two:
+        for probe in (one, two):
+            probe.bind(("127.0.0.1", 0))
+        workers = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in (one, two)]
+    processes = [
+        start(
+            module,
+            *flags,
+            "--strategy=multi_worker",
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            ),
+        )
+        for index in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors

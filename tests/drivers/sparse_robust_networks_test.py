@@ -1,12 +1,10 @@
 """The driver as its user runs it: in a process of its own, from flags to files."""
 
 import errno
-import json
 import os
 import random
 import shutil
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -259,24 +257,7 @@ def test_any_other_failure_keeps_its_trace():
 
 def test_two_workers_on_loopback_train_as_one_device_does(tmp_path):
     flags = (*SMALL, "--regimes=natural", "--pruning_strategies=original", "--iterations=20")
-    with socket.socket() as one, socket.socket() as two:
-        for probe in (one, two):
-            probe.bind(("127.0.0.1", 0))
-        workers = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in (one, two)]
-    processes = [
-        start(
-            tmp_path / "workers",
-            *flags,
-            "--strategy=multi_worker",
-            TF_CONFIG=json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            ),
-        )
-        for index in (0, 1)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    programs.run_two_workers(DRIVER, f"--run_dir={tmp_path / 'workers'}", *flags)
     code, _, errors = run(tmp_path / "one", *flags)
     assert code == 0, errors
     folders = tmp_path / "one", tmp_path / "workers"

@@ -16,7 +16,8 @@ from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import from_csv
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.assessment import assess
-from tf_tickets.search.recipe_runner import RecipeSettings, run_trainings
+from tf_tickets.search.recipe_bench import RecipeSettings
+from tf_tickets.search.recipe_runner import run_trainings
 from tf_tickets.search.recipes import Pruning, Training
 from tf_tickets.training import loop
 from tf_tickets.training.trainer import TrainingSettings

@@ -12,7 +12,7 @@ from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.search.recipe_runner import RecipeSettings
+from tf_tickets.search.recipe_bench import RecipeSettings
 from tf_tickets.search.recipes import Training
 from tf_tickets.search.study import StudySettings
 

@@ -11,7 +11,8 @@ from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.results import Result
 from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.search.recipe_runner import RecipeSettings, Trial
+from tf_tickets.search.recipe_bench import RecipeSettings
+from tf_tickets.search.recipe_runner import Trial
 from tf_tickets.search.recipes import Training
 
 RECORD = "assessment"
@@ -59,6 +60,7 @@ def assess(
                 cell = settings.cell(training, seed)
                 measured = _attack(training, benches, settings, attacks, trial.data.test)
                 run.add_record(cell, RECORD, _results(settings, training, cell, run, measured))
+                runtime.wait_for_workers(strategy)
                 bar.advance(1, f"attacking {cell.description}")
     if run.writable:
         run.write_results()

@@ -61,21 +61,8 @@ class Laboratory:
 
     def provenance(self, cell: Cell) -> Provenance:
         """What is common to the tickets of a search here; the search fills in the rest."""
-        return Provenance(
-            algorithm=f"{cell.method} under {cell.regime} training",
-            model=self.training.model,
-            model_config={
-                "image_shape": list(self.data.image_shape),
-                "num_classes": self.data.num_classes,
-                "width_multiplier": self.training.width_multiplier,
-            },
-            data_set=f"{self.data.name} ({self.data.source})",
-            seed=cell.seed,
-            level=0,
-            initial_weights_sha256="",
-            parent_sha256="",
-            versions=runtime.package_versions(),
-        )
+        algorithm = f"{cell.method} under {cell.regime} training"
+        return self.training.provenance(self.data, cell.seed, algorithm)
 
 
 class Bench:

@@ -2,111 +2,26 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tf_tickets import runtime
-from tf_tickets.attacks.gradient import Attack
-from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.batches import BatchOrder
-from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import require, require_choices
-from tf_tickets.evaluation.accuracy import Evaluator
+from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import SCORES, layer_counts
-from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
+from tf_tickets.masking.ticket import Ticket, arrays_sha256
 from tf_tickets.models.registry import require_image_shape
 from tf_tickets.models.weights import read_weights, write_weights
 from tf_tickets.runs.progress import ProgressBar
-from tf_tickets.runs.run_directory import Cell, RunDirectory
+from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.level_store import LevelStore
+from tf_tickets.search.recipe_bench import RecipeBench, RecipeSettings
 from tf_tickets.search.recipes import Training, in_order
 from tf_tickets.search.training_session import TrainingSession
 from tf_tickets.training.schedules import StepDecay
-from tf_tickets.training.selection import KeptWeights, Selection
-from tf_tickets.training.trainer import Trainer, TrainingSettings
-
-# Images measured at a time; an attack on a large network keeps all their activations.
-EVALUATION_BATCH = 250
-
-
-@dataclasses.dataclass(frozen=True)
-class RecipeSettings:
-    """What all trainings of a run share.
-
-    Attributes:
-      experiment: its name in the results.
-      data_set: a name in `tf_tickets.data.registry`.
-      data_source: `embedded` or `tfds`.
-      data_dir: where prepared TFDS data lie; None for TFDS's own choice.
-      image_size: images are padded to this height and width; 0 leaves them as they are.
-      train_examples, validation_examples, test_examples: how many are used; 0 for all.
-      seeds: one a trial.
-      training: how networks are trained; each training names its own model.
-      batch_sizes: model → batch size, where it is not `training`'s.
-      warmup_epochs: length of the warm-ups.
-      evaluation_attacks: name → attack that adversarially trained networks meet after
-        every epoch; the first decides which weights are selected.
-      stop_after_drop: see `Selection`.
-    """
-
-    experiment: str
-    data_set: str
-    data_source: str
-    data_dir: str | None
-    image_size: int
-    train_examples: int
-    validation_examples: int
-    test_examples: int
-    seeds: Sequence[int]
-    training: TrainingSettings
-    batch_sizes: Mapping[str, int]
-    warmup_epochs: int
-    evaluation_attacks: Mapping[str, ThreatModel]
-    stop_after_drop: float
-
-    def __post_init__(self):
-        require_choices("data_set", [self.data_set], DATA_SETS)
-        require_choices("data_source", [self.data_source], SOURCES)
-        for flag in ("image_size", "train_examples", "validation_examples", "test_examples"):
-            require(getattr(self, flag) >= 0, flag, getattr(self, flag), "at least 0")
-
-    def load(self, seed: int) -> ImageData:
-        """The data of a trial.
-
-        Raises:
-          UserError: they are not there, damaged, or fewer than asked for.
-        """
-        data = load_images(self.data_set, self.data_source, self.data_dir, seed)
-        if self.image_size:
-            largest = max(data.image_shape[:2])
-            expected = f"0 or at least {largest}, the size of the images"
-            require(self.image_size >= largest, "image_size", self.image_size, expected)
-            data = data.padded(self.image_size)
-        return data.limited(
-            seed,
-            self.train_examples or None,
-            self.validation_examples or None,
-            self.test_examples or None,
-        )
-
-    def training_of(self, model: str) -> TrainingSettings:
-        """How that model is trained."""
-        batch_size = self.batch_sizes.get(model, self.training.batch_size)
-        return dataclasses.replace(self.training, model=model, batch_size=batch_size)
-
-    def cell(self, training: Training, seed: int) -> Cell:
-        """The training's place in the run directory."""
-        return Cell(self.data_set, training.regime, training.method, seed, training.model)
-
-    def selection(self, training: Training) -> Selection | None:
-        """Which of its weights a training keeps."""
-        if not training.selected:
-            return None
-        attack = next(iter(self.evaluation_attacks))
-        return Selection(f"validation/{attack}/accuracy", self.stop_after_drop)
 
 
 def run_trainings(
@@ -207,15 +122,16 @@ class Trial:
             (measured, f"test/{metric}", value) for metric, value in test.items()
         ]
         self._store(training).save(level, Ticket(masks, provenance), trained.weights, history)
+        runtime.wait_for_workers(self._strategy)  # What comes next may read it.
 
     @functools.cached_property
     def data(self) -> ImageData:
         """The trial's data."""
         return self._settings.load(self._seed)
 
-    def trained_network(self, training: Training) -> "Bench":
+    def trained_network(self, training: Training) -> RecipeBench:
         """A bench of its own whose network has the weights that a finished training ended with."""
-        bench = Bench(self._settings, training, self.data, self._seed, self._strategy)
+        bench = RecipeBench(self._settings, training, self.data, self._seed, self._strategy)
         _, weights = self._load(training, bench.trainer.masks.shapes)
         write_weights(bench.trainer.model, weights)
         return bench
@@ -225,7 +141,7 @@ class Trial:
         if key not in self._benches:
             if any(model != training.model for model, _ in self._benches):
                 self._benches.clear()  # A model that is done with needs no memory.
-            self._benches[key] = Bench(
+            self._benches[key] = RecipeBench(
                 self._settings, training, self.data, self._seed, self._strategy
             )
         return self._benches[key]
@@ -294,56 +210,16 @@ class Trial:
         )
 
     def _provenance(self, training, start, parent_sha256):
-        data, ticket = self.data, training.ticket
+        ticket = training.ticket
         how = f"{ticket.score} after {ticket.of.method}" if ticket else "dense"
-        return Provenance(
-            algorithm=f"{training.method} under {training.regime} training; {how}",
-            model=training.model,
-            model_config={
-                "image_shape": list(data.image_shape),
-                "num_classes": data.num_classes,
-                "width_multiplier": self._settings.training.width_multiplier,
-            },
-            data_set=f"{data.name} ({data.source})",
-            seed=self._seed,
+        settings = self._settings.training_of(training.model)
+        algorithm = f"{training.method} under {training.regime} training; {how}"
+        return dataclasses.replace(
+            settings.provenance(self.data, self._seed, algorithm),
             level=training.level,
             initial_weights_sha256=arrays_sha256(start),
             parent_sha256=parent_sha256,
-            versions=runtime.package_versions(),
         )
-
-
-class Bench:
-    """A network with its compiled training step and measurements.
-
-    Args:
-      settings: what all trainings share.
-      training: names the model and the regime.
-      data: what to train on.
-      seed: the trial's.
-      strategy: where it runs.
-    """
-
-    def __init__(
-        self,
-        settings: RecipeSettings,
-        training: Training,
-        data: ImageData,
-        seed: int,
-        strategy: tf.distribute.Strategy,
-    ):
-        self.trainer = Trainer(
-            settings.training_of(training.model), training.regime, data, strategy, seed
-        )
-        with strategy.scope():
-            self.kept_weights = KeptWeights(self.trainer.model)
-        self._chunks = runtime.parallel_chunks(strategy)
-        attacks = {} if training.regime == "natural" else settings.evaluation_attacks
-        self.evaluator = self.evaluator_under(self.trainer.build_attacks(attacks))
-
-    def evaluator_under(self, attacks: Mapping[str, Attack]) -> Evaluator:
-        """Measures the network under attacks of any origin."""
-        return Evaluator(self.trainer.model, attacks, self._chunks, EVALUATION_BATCH)
 
 
 def _learning_rates(training, steps_per_epoch, warmup_epochs):

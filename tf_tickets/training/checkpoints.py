@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import tensorflow as tf
@@ -73,9 +74,10 @@ class LevelCheckpoint:
 
     def save(self, progress: Progress) -> None:
         """Writes the current state; an earlier one goes only once this one is whole."""
-        if not self._writable:
-            return
         self._state.progress = progress
+        if not self._writable:
+            self._take_part()
+            return
         try:
             self._manager.save()
         except tf.errors.OpError as error:
@@ -83,6 +85,11 @@ class LevelCheckpoint:
             if reason not in error.message:
                 raise
             raise OSError(errno.ENOSPC, reason, self._manager.directory) from None
+
+    def _take_part(self):
+        """Saves for nothing: BatchNorm's statistics are averaged over all workers as one saves."""
+        with tempfile.TemporaryDirectory() as nowhere:
+            self._manager.checkpoint.write(os.path.join(nowhere, "state"))
 
     def restore(self) -> Progress:
         """Puts back the last saved state; a fresh `Progress` if there is none.

@@ -12,11 +12,12 @@ from tf_tickets.attacks.gradient import Attack, build_attack
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require, require_choices
+from tf_tickets.masking.ticket import Provenance
 from tf_tickets.masking.weight_masks import WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import build_model, require_model
 from tf_tickets.models.weights import Weights, read_weights, write_weights
-from tf_tickets.runtime import parallel_chunks
+from tf_tickets.runtime import package_versions, parallel_chunks
 from tf_tickets.training import objectives
 from tf_tickets.training.step import make_train_steps
 
@@ -71,6 +72,24 @@ class TrainingSettings:
         """The network for such images and classes, with initial weights decided by `seed`."""
         return build_model(
             self.model, data.image_shape, data.num_classes, seed, self.width_multiplier
+        )
+
+    def provenance(self, data: ImageData, seed: int, algorithm: str) -> Provenance:
+        """Of a dense ticket of such a network; a search replaces what is not so."""
+        return Provenance(
+            algorithm=algorithm,
+            model=self.model,
+            model_config={
+                "image_shape": list(data.image_shape),
+                "num_classes": data.num_classes,
+                "width_multiplier": self.width_multiplier,
+            },
+            data_set=f"{data.name} ({data.source})",
+            seed=seed,
+            level=0,
+            initial_weights_sha256="",
+            parent_sha256="",
+            versions=package_versions(),
         )
 
 
