@@ -134,7 +134,13 @@ ONLY_OF = {
     "rounds": "existence",
 }
 # The mnist study's own data and attacker (section 4.1), unless flags say otherwise.
-MNIST = {"data_set": "mnist", "eps": 0.3, "step_size": 0.075, "warmup_epochs": 0}
+MNIST = {
+    "data_set": "mnist",
+    "image_size": 32,  # VGG-16 needs it.
+    "eps": 0.3,
+    "step_size": 0.075,
+    "warmup_epochs": 0,
+}
 
 
 def presets():
@@ -201,6 +207,8 @@ def scale(config):
     models = [model for study in studies for model in boosting.PAPER_MODELS.get(study, ())]
     paper = PAPER | of_study | {"study": studies, "models": list(dict.fromkeys(models))}
     read = {name for name in paper if ONLY_OF.get(name, studies[0]) in studies}
+    if not models:
+        read.remove("models")
     words = {name: "all" for name in paper if name.endswith("_examples") and not config[name]}
     if not config["models"]:
         words["models"] = paper["models"]
