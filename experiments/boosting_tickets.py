@@ -32,8 +32,10 @@ flags.DEFINE_list("study", None, f"Any of: {', '.join(boosting.STUDIES)}.")
 flags.DEFINE_enum("data_set", None, DATA_SETS, "What to train on.")
 flags.DEFINE_integer("image_size", None, "Images are padded to this size; 0 leaves them.")
 flags.DEFINE_integer("train_examples", None, "Training images, as many of each class; 0 for all.")
-flags.DEFINE_integer("validation_examples", None, "The same for validation.")
-flags.DEFINE_integer("test_examples", None, "The same for test.")
+flags.DEFINE_integer(
+    "validation_examples", None, "Validation images, as many of each class; 0 for all."
+)
+flags.DEFINE_integer("test_examples", None, "Test images, as many of each class; 0 for all.")
 flags.DEFINE_list(
     "models",
     None,
@@ -45,24 +47,29 @@ flags.DEFINE_float("width_multiplier", None, "Scales the channels of every netwo
 flags.DEFINE_integer("epochs", None, "100% of a retraining.")
 flags.DEFINE_integer("finding_epochs", None, "Length of the trainings that find masks.")
 flags.DEFINE_integer("batch_size", None, "Examples a step; 0: 64 for vgg_16, else 128.")
-flags.DEFINE_float("learning_rate", None, "SGD's, at its highest.")
+flags.DEFINE_float("learning_rate", None, "SGD's learning rate, at its highest.")
 flags.DEFINE_float(
     "finding_learning_rate",
     None,
     "Learning rate that finds masks and begins warm-ups; 0: 0.01 for vgg_16, else 0.05.",
 )
-flags.DEFINE_list("finding_learning_rates", None, "Those of the learning_rate study.")
+flags.DEFINE_list("finding_learning_rates", None, "What the learning_rate study finds masks with.")
 flags.DEFINE_integer("warmup_epochs", None, "Epochs of retraining below the highest rate.")
-flags.DEFINE_float("momentum", None, "SGD's.")
+flags.DEFINE_float("momentum", None, "SGD's momentum.")
 flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖².")
+flags.DEFINE_list("finders", None, "What finds the adversarial study's tickets: regimes.")
 flags.DEFINE_float("sparsity", None, "Share of the weights that a ticket removes.")
-flags.DEFINE_list("sparsities", None, "Those of the pruning_ratio study.")
+flags.DEFINE_list("sparsities", None, "What the pruning_ratio study removes.")
 flags.DEFINE_enum("score", None, list(SCORES), "What the weights to keep are ranked by.")
 flags.DEFINE_integer("rounds", None, "Prunings of an iterative ticket.")
 flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
 flags.DEFINE_float("step_size", None, "Length of a PGD step.")
 flags.DEFINE_integer("attack_steps", None, "Number of PGD steps in training.")
-flags.DEFINE_bool("random_start", None, "Whether PGD starts at a random point of the ball.")
+flags.DEFINE_bool(
+    "random_start",
+    None,
+    "Whether PGD training starts at a random point of the ball; evaluation always does.",
+)
 flags.DEFINE_enum("attack_mode", None, ATTACK_MODES, "How BatchNorm meets training attacks.")
 
 REFERENCE = Path(__file__).parent / "reference" / "boosting_tickets.csv"
@@ -90,6 +97,7 @@ PAPER = {
     "warmup_epochs": 10,
     "momentum": 0.9,
     "weight_decay": 1e-4,
+    "finders": ["natural", "fgsm", "pgd"],
     "sparsity": 0.8,
     "sparsities": [f"{tenths / 10:g}" for tenths in range(1, 10)],
     "score": "magnitude",
@@ -128,6 +136,7 @@ SMOKE = QUICK | {
 # Flags that only one study reads.
 ONLY_OF = {
     "capacity_models": "capacity",
+    "finders": "adversarial",
     "mnist_models": "mnist",
     "finding_learning_rates": "learning_rate",
     "sparsities": "pruning_ratio",
@@ -145,7 +154,7 @@ MNIST = {
 
 def presets():
     """The presets of the studies asked for."""
-    studies = flags.FLAGS.study or PAPER["study"]
+    studies = PAPER["study"] if flags.FLAGS.study is None else flags.FLAGS.study
     require_choices("study", studies, boosting.STUDIES)
     of_study = MNIST if "mnist" in studies else {}
     require(
@@ -188,7 +197,7 @@ def recipe_settings(config):
         ),
         batch_sizes={} if config["batch_size"] else {"vgg_16": 64},
         evaluation_attacks={"pgd_20": pgd(eps, step_size, 20, random_start=True)},
-        stop_after_drop=0.2,
+        fast_stop_after_drop=0.2,
     )
 
 

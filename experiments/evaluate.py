@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import tensorflow as tf
 from absl import flags
 
 from experiments import program
@@ -47,9 +48,9 @@ _string(
 _string("source", None, "A second such network, for transfer: it makes the examples.")
 flags.DEFINE_list("attack", ["pgd"], f"Any of: {', '.join(ATTACKS)}.", flag_values=FLAGS)
 _string("eps", "8/255", "Radius of the L∞ ball, a decimal or a fraction; images lie in [0, 1].")
-_string("step_size", None, "Length of a step, likewise. Default: eps/4, as 2/255 is for 8/255.")
+_string("step_size", None, "Length of an attack step, a decimal or a fraction. Default: eps/4.")
 _integer("steps", 20, "Steps of pgd, cw_linf and transfer.")
-_integer("restarts", 1, "Random starts of the same; an image counts if it withstands all.")
+_integer("restarts", 1, "Random starts of pgd, cw_linf, transfer; an image must withstand all.")
 _integer("examples", 1000, "Test images, as many of each class; 0 for all there are.")
 _integer("slow_examples", 50, "Images, at most, for cw_l2 and auto_attack; 0 for all.")
 _integer("check_examples", 500, "Images, at most, for the checks; 0 for all.")
@@ -77,13 +78,14 @@ def number(flag: str, text: str) -> float:
 def read_config() -> dict:
     """All flags, checked as far as that is possible without loading anything."""
     config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
-    require(config["model"] is not None, "model", "", "the path of a network to attack")
+    require(bool(config["model"]), "model", "", "the path of a network to attack")
     require_choices("attack", config["attack"], ATTACKS)
     config["eps"] = number("eps", config["eps"])
     if config["step_size"] is None:
         config["step_size"] = config["eps"] / 4
     else:
         config["step_size"] = number("step_size", config["step_size"])
+        require(config["step_size"] > 0, "step_size", config["step_size"], "above 0")
     for flag in ("steps", "restarts", "batch_size", "cw_iterations"):
         require(config[flag] >= 1, flag, config[flag], "at least 1")
     for flag in ("examples", "slow_examples", "check_examples"):
@@ -213,6 +215,8 @@ def report(config, victim, source, data, outcomes, checks) -> dict:
 def main():
     """Attacks, prints and writes."""
     config = read_config()
+    # CleverHans' gradient is a graph function that each attack traces anew, as it must.
+    tf.get_logger().setLevel("ERROR")
     runtime.make_strategy("one_device")
     victim, source, data = load(config)
     path = output_path(config, victim)

@@ -23,9 +23,9 @@ _RECORDED_PACKAGES = (
     "tensorflow-datasets",
     "tensorboard",
     "numpy",
-    "scipy",
-    "adversarial-robustness-toolbox",
 )
+# These judge networks, and decide nothing about tickets.
+_JUDGING_PACKAGES = ("scipy", "adversarial-robustness-toolbox")
 
 
 def available_cores() -> int:
@@ -156,14 +156,18 @@ def environment_report(strategy: tf.distribute.Strategy) -> dict:
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": strategy.num_replicas_in_sync,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-        "packages": package_versions(),
+        "packages": package_versions() | _versions(_JUDGING_PACKAGES),
     }
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of the packages that decide the numbers."""
+    """The versions of the packages that decide tickets and their numbers."""
+    return _versions(_RECORDED_PACKAGES)
+
+
+def _versions(packages):
     versions = {}
-    for package in _RECORDED_PACKAGES:
+    for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions

@@ -122,6 +122,20 @@ def test_refuses_probabilities(tmp_path):
     assert "returns probabilities; expected logits" in refusal(tmp_path / "softmax.keras")
 
 
+def test_refuses_a_network_without_numbers(tmp_path):
+    model = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(3, kernel_initializer=keras.initializers.Constant(np.nan)))
+    model.save(tmp_path / "nan.keras")
+    assert "returns values that are not finite" in refusal(tmp_path / "nan.keras")
+
+
+def test_refuses_a_batch_of_fixed_size(tmp_path):
+    spec = tf.TensorSpec([4, 4, 4, 1], tf.float32, name="images")
+    save_function(lambda images: tf.reshape(images, [4, 16]), tmp_path / "fixed", spec)
+    message = refusal(tmp_path / "fixed")
+    assert "expected batches of any size, it takes 4 images at a time" in message
+
+
 def save_function(function, folder, spec):
     module = tf.Module()
     module.serve = tf.function(function, input_signature=[spec])

@@ -109,8 +109,22 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path, changes,
     assert tree(tmp_path) == before
 
 
-def test_a_configuration_with_a_key_less_is_refused(tmp_path):
+def test_a_configuration_refused_before_any_work_can_be_corrected(tmp_path):
     open_run(tmp_path)
+    corrected = {**CONFIG, "eps": 0.1}
+    open_run(tmp_path, corrected)
+    assert json.loads((tmp_path / "config.json").read_text()) == corrected
+
+
+def test_a_configuration_that_is_no_object_is_refused(tmp_path):
+    open_run(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(UserError, match="config.json: expected a JSON object"):
+        open_run(tmp_path)
+
+
+def test_a_configuration_with_a_key_less_is_refused(tmp_path):
+    open_run(tmp_path).finish_level(CELL, 0, rows_of(CELL, 0))
     with pytest.raises(UserError, match=r"eps=0\.3 \(now None\)"):
         open_run(tmp_path, {key: value for key, value in CONFIG.items() if key != "eps"})
 

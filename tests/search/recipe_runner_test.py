@@ -47,7 +47,7 @@ SETTINGS = RecipeSettings(
     batch_sizes={},
     warmup_epochs=1,
     evaluation_attacks={"pgd_20": pgd(EPS, EPS / 4, 5, True)},
-    stop_after_drop=1.0,
+    fast_stop_after_drop=1.0,
 )
 FINDING = Training("finding_fgsm_0.05", "lenet_300_100", "fgsm", 2, 2, 0.05)
 TICKET = Pruning(FINDING, 0.8, "magnitude")
@@ -182,7 +182,7 @@ def test_what_is_finished_is_not_trained_again(finished, tmp_path):
 
 def test_a_collapsing_fast_training_is_stopped(tmp_path, monkeypatch):
     fast_training = Training("finding_fast_0.1", "lenet_300_100", "fast", 6, 6, 0.1, selected=True)
-    settings = dataclasses.replace(SETTINGS, stop_after_drop=0.2)
+    settings = dataclasses.replace(SETTINGS, fast_stop_after_drop=0.2)
     values = iter([0.1, 0.5, 0.6, 0.1])
 
     def measured(self, split):

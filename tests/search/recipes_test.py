@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tf_tickets.errors import UserError
+from tf_tickets.models.registry import require_image_shape
 from tf_tickets.search import boosting
 from tf_tickets.search.boosting import BoostingSettings, trainings_of
 from tf_tickets.search.recipes import Pruning, Training, in_order, iterative
@@ -18,6 +19,7 @@ PAPER = BoostingSettings(
     learning_rate=0.1,
     finding_learning_rate=0.0,
     finding_learning_rates=(0.005, 0.01, 0.05, 0.1),
+    finders=("natural", "fgsm", "pgd"),
     warmup_epochs=10,
     sparsity=0.8,
     sparsities=(0.5, 0.9),
@@ -101,6 +103,13 @@ def test_all_adversarial_tickets_are_retrained_alike():
     }
 
 
+def test_the_adversarial_study_can_include_fast_training_which_stops_early():
+    settings = dataclasses.replace(PAPER, finders=("fast",))
+    trainings = by_name(boosting.adversarial(settings))
+    assert set(trainings) == {"fast_ticket_100", "fgsm_random_100"}
+    assert trainings["fast_ticket_100"].ticket.of.selected
+
+
 def test_the_mnist_study_has_no_schedule_anywhere():
     for each in in_order(boosting.mnist(PAPER)):
         assert not each.decayed and each.warmup_start is None
@@ -123,6 +132,13 @@ def test_nothing_comes_before_its_ticket():
             seen.add(each)
 
 
+def test_every_network_can_take_its_images():
+    """CIFAR's, and MNIST's padded as the driver pads them."""
+    for study in boosting.STUDIES:
+        for each in trainings_of([study], PAPER):
+            require_image_shape(each.model, (32, 32, 1 if study == "mnist" else 3))
+
+
 def test_two_trainings_of_one_name_are_refused():
     one = Training("a", "vgg_16", "natural", 1, 1, 0.1)
     with pytest.raises(ValueError, match="two different trainings are called"):
@@ -141,6 +157,10 @@ def test_two_trainings_of_one_name_are_refused():
         ({"sparsity": 1.0}, "--sparsity=1.0: expected in [0, 1)"),
         ({"sparsities": (0.5, 1.5)}, "--sparsities=1.5: expected in [0, 1)"),
         ({"score": "luck"}, "--score=luck: expected one or more of magnitude"),
+        ({"sparsities": (0.8, 0.80000001)}, "--sparsities=0.8,0.8: expected different numbers"),
+        ({"finding_learning_rates": ()}, "--finding_learning_rates=: expected at least one"),
+        ({"capacity_models": ("vgg_16",)}, "--capacity_models=vgg_16: expected Wide ResNets"),
+        ({"finders": ("dense",)}, "--finders=dense: expected one or more of natural"),
         ({"rounds": 0}, "--rounds=0: expected at least 1"),
     ],
 )

@@ -361,10 +361,10 @@ def best_robust_accuracy(group: Group) -> pd.Series:
     """Seed → the best validation robust accuracy of Madry's after training, in [0, 1]."""
     dense = select(group.rows, regime="pgd", method="dense_100")
     curves = validation_curves(dense, group.attack)
-    return _trained(curves).groupby("seed")["value"].max()
+    return trained(curves).groupby("seed")["value"].max()
 
 
-def _trained(curves):
+def trained(curves: pd.DataFrame) -> pd.DataFrame:
     """Without the evaluation before training, at which nothing is reached."""
     return curves[curves["epoch"] > 0]
 
@@ -385,7 +385,7 @@ def times_to_accuracy(group: Group, quantity: str = "seconds") -> pd.DataFrame:
     whole = select(times, method="dense_100").set_index("seed")["total"]
     goals = best_robust_accuracy(group)
     goals = goals[goals.index.isin(whole.index)]
-    curves = _trained(timed_curves(group, quantity))
+    curves = trained(timed_curves(group, quantity))
     reached = pd.concat(
         {
             method: first_reaching(select(curves, method=method), goals, "seconds")

@@ -7,6 +7,7 @@ import numpy as np
 
 from tf_tickets.data.registry import load_images
 from tf_tickets.deployment.saved_model import Export, export_saved_model
+from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.weights import write_weights
@@ -92,7 +93,11 @@ def _export(cell, settings, run):
 
 
 def _export_level(run, cell, level, model, data, place):
-    write_weights(model, load_arrays(run.trained_weights_path(cell, level)))
+    try:
+        write_weights(model, load_arrays(run.trained_weights_path(cell, level)))
+    except UserError as error:
+        record = run.record_path(cell, level)
+        raise UserError(f"{error}; to train this level anew, delete {record}") from None
     images = data.validation.images[:_CHECK_IMAGES].astype(np.float32) / np.float32(255)
     ticket = Ticket.load(run.ticket_path(cell, level))
     return export_saved_model(model, ticket, run.path / "exports" / place, images)

@@ -268,6 +268,16 @@ class RobustnessEvaluator:
             functools.partial(_is_correct, self.victim), input_signature=self._signature()
         )
 
+    def _noise(self, images, positions, restart):
+        """Random starts that depend on nothing but the seed, the image and the restart."""
+
+        def of_image(image_and_position):
+            image, position = image_and_position
+            seed = tf.random.experimental.stateless_fold_in([self._seed, restart], position)
+            return uniform_noise(image, seed)
+
+        return tf.map_fn(of_image, (images, positions), fn_output_signature=images.dtype)
+
     def _signature(self):
         """Any number of images and labels, so that a smaller last batch needs no new graph."""
         images = tf.TensorSpec([None, *self.victim.image_shape], tf.float32)
@@ -282,15 +292,11 @@ class RobustnessEvaluator:
         attack = build_attack(threat_model, source.logits_fn, self._chunks)
 
         def survivors(images, labels, start):
-            seed = tf.stack([self._seed, start])
-
             def restart(index, survived):
-                noise_seed = tf.random.experimental.stateless_fold_in(seed, index)
                 where = tf.where(survived)[:, 0]
-                some, targets, noise = (
-                    tf.gather(tensor, where)
-                    for tensor in (images, labels, uniform_noise(images, noise_seed))
-                )
+                some, targets = tf.gather(images, where), tf.gather(labels, where)
+                positions = start + tf.cast(where, tf.int32)
+                noise = self._noise(some, positions, index)
                 kept = _is_correct(self.victim, attack(some, targets, noise), targets)
                 return index + 1, tf.tensor_scatter_nd_update(survived, where[:, tf.newaxis], kept)
 

@@ -166,6 +166,8 @@ def _load_keras(path):
 
 def _image_shape(specs):
     shape = specs[0].shape
+    if shape.rank == 4 and shape[0] is not None:
+        raise UserError(f"expected batches of any size, it takes {shape[0]} images at a time")
     if len(specs) != 1 or specs[0].dtype != tf.float32 or shape.rank != 4 or None in shape[1:]:
         found = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs)
         raise UserError(
@@ -232,10 +234,16 @@ def _check(victim):
     images = tf.constant(
         np.random.default_rng(0).uniform(size=(4, *victim.image_shape)), tf.float32
     )
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        logits = victim.logits_fn(images)
-    if tape.gradient(logits, images) is None:
+    try:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = victim.logits_fn(images)
+        gradient = tape.gradient(logits, images)
+    except Exception as error:  # Every op has errors of its own.
+        raise UserError(f"its gradient cannot be computed ({_one_line(error)})") from None
+    if not np.all(np.isfinite(logits)):
+        raise UserError("returns values that are not finite")
+    if gradient is None:
         raise UserError("no gradient leads from its logits to its images, so it cannot be attacked")
     if np.all(logits >= 0) and np.allclose(np.sum(logits, axis=1), 1, atol=_SUM_TOLERANCE):
         raise UserError("returns probabilities; expected logits, from before the softmax")

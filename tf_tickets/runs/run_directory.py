@@ -66,7 +66,7 @@ class RunDirectory:
         if writable:
             self._refuse_unwritable()
             self._remove_unfinished_files()
-            if not self._config_path.exists():
+            if not self._holds_work():  # Nor does what was refused right after it began.
                 atomic_write_json(path / "environment.json", environment)
                 atomic_write_json(self._config_path, config)
             self.write_results()
@@ -146,8 +146,11 @@ class RunDirectory:
 
     def _refuse_strangers(self, config):
         if self._config_path.exists():
-            differences = _differences(load_json(self._config_path), config)
-            if differences:
+            known = load_json(self._config_path)
+            if not isinstance(known, dict):
+                raise UserError(f"{self._config_path}: expected a JSON object; delete the folder")
+            differences = _differences(known, config)
+            if differences and self._holds_work():
                 raise UserError(
                     f"--run_dir={self.path}: holds a run with {'; '.join(differences)}. "
                     "Give the same flags to resume it, or another --run_dir"
@@ -158,6 +161,11 @@ class RunDirectory:
                     f"--run_dir={self.path}: exists but holds no run (no config.json). "
                     "Give an empty or a new folder"
                 )
+
+    def _holds_work(self):
+        """Whether anything was computed here."""
+        folders = ("records", "tickets", "checkpoints")
+        return any((self.path / folder).exists() for folder in folders)
 
     def _refuse_unwritable(self):
         try:

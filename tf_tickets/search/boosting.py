@@ -9,6 +9,8 @@ from tf_tickets.masking.magnitude import SCORES
 from tf_tickets.models.registry import require_model
 from tf_tickets.search.recipes import Pruning, Training, iterative, unscheduled
 
+REGIMES = ("natural", "fgsm", "fast", "pgd")
+
 # Table 1, Figures 2, 3 and 8; Tables 3 and 6: lengths in percent of the whole schedule.
 PERCENTS = (20, 40, 60, 80, 100)
 ACCELERATED_PERCENTS = (40, 70, 100)
@@ -40,6 +42,7 @@ class BoostingSettings:
       finding_learning_rate: of the trainings that find masks, and where a warm-up begins;
         0 for the paper's, see `small_learning_rate`.
       finding_learning_rates: those that the learning-rate study compares.
+      finders: regimes whose tickets the adversarial study compares.
       warmup_epochs: epochs in which retraining climbs to `learning_rate`.
       sparsity: fraction of the weights that a ticket removes.
       sparsities: those that the pruning-ratio study compares.
@@ -55,6 +58,7 @@ class BoostingSettings:
     learning_rate: float
     finding_learning_rate: float
     finding_learning_rates: tuple[float, ...]
+    finders: tuple[str, ...]
     warmup_epochs: int
     sparsity: float
     sparsities: tuple[float, ...]
@@ -81,6 +85,14 @@ class BoostingSettings:
             for value in values:
                 require(0 <= value < 1, flag, value, "in [0, 1)")
         require_choices("score", [self.score], SCORES)
+        require_choices("finders", self.finders, REGIMES)
+        for flag in ("finding_learning_rates", "sparsities"):
+            texts = [f"{value:g}" for value in getattr(self, flag)]
+            require(len(texts) > 0, flag, "", "at least one number")
+            require(len(set(texts)) == len(texts), flag, ",".join(texts), "different numbers")
+        for model in self.capacity_models:
+            is_wide = model.startswith("wide_resnet_")
+            require(is_wide, "capacity_models", model, "Wide ResNets, wide_resnet_<depth>_<width>")
 
     def models_of(self, study: str) -> tuple[str, ...]:
         """The networks of a study."""
@@ -247,7 +259,7 @@ def adversarial(settings: BoostingSettings) -> list[Training]:
     """Figure 6: tickets of natural, FGSM and PGD training, retrained with PGD, and random."""
     trainings = []
     for model in settings.models_of("adversarial"):
-        for regime in ("natural", "fgsm", "pgd"):
+        for regime in settings.finders:
             ticket = _ticket(settings, model, regime)
             trainings.append(retraining(settings, f"{regime}_ticket", model, "pgd", ticket))
         ticket = _ticket(settings, model, "fgsm")

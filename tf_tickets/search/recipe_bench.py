@@ -38,7 +38,7 @@ class RecipeSettings:
       warmup_epochs: length of the warm-ups.
       evaluation_attacks: name → attack that adversarially trained networks meet after
         every epoch; the first decides which weights are selected.
-      stop_after_drop: see `Selection`.
+      fast_stop_after_drop: what stops fast adversarial training, see `Selection`.
     """
 
     experiment: str
@@ -54,7 +54,7 @@ class RecipeSettings:
     batch_sizes: Mapping[str, int]
     warmup_epochs: int
     evaluation_attacks: Mapping[str, ThreatModel]
-    stop_after_drop: float
+    fast_stop_after_drop: float
 
     def __post_init__(self):
         require_choices("data_set", [self.data_set], DATA_SETS)
@@ -95,7 +95,8 @@ class RecipeSettings:
         if not training.selected:
             return None
         attack = next(iter(self.evaluation_attacks))
-        return Selection(f"validation/{attack}/accuracy", self.stop_after_drop)
+        drop = self.fast_stop_after_drop if training.regime == "fast" else 1.0
+        return Selection(f"validation/{attack}/accuracy", drop)
 
 
 class RecipeBench:
