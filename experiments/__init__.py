@@ -28,3 +28,5 @@ if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    # Every network and attack has graphs of its own, which TensorFlow takes for retracing.
+    tf.get_logger().setLevel("ERROR")

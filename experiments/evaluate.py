@@ -15,7 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import tensorflow as tf
 from absl import flags
 
 from experiments import program
@@ -215,8 +214,6 @@ def report(config, victim, source, data, outcomes, checks) -> dict:
 def main():
     """Attacks, prints and writes."""
     config = read_config()
-    # CleverHans' gradient is a graph function that each attack traces anew, as it must.
-    tf.get_logger().setLevel("ERROR")
     runtime.make_strategy("one_device")
     victim, source, data = load(config)
     path = output_path(config, victim)
