@@ -120,6 +120,7 @@ QUICK = PAPER | {
     "mnist_models": ["lenet_conv", "wide_resnet_10_1"],
     "epochs": 6,
     "finding_epochs": 6,
+    "batch_size": 64,
     "warmup_epochs": 1,
     "sparsities": ["0.5", "0.8", "0.9"],
     "rounds": 2,
@@ -131,6 +132,7 @@ SMOKE = QUICK | {
     "width_multiplier": 0.25,
     "epochs": 2,
     "finding_epochs": 1,
+    "batch_size": 0,
     "warmup_epochs": 0,
 }
 # Flags that only one study reads.
