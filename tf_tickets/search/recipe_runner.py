@@ -109,8 +109,8 @@ class Trial:
         if self._run.is_finished(cell, level):
             return
         bench = self._bench(training)
-        initial, masks, parent_sha256 = self._ticket(training, bench)
-        start = self._fresh_weights(training, level) if training.reinitialized else initial
+        start = self._start(training)
+        masks, parent_sha256 = self._masks(training, bench)
         bench.trainer.reset(start, masks)
         trained, progress = self._train(training, bench)
         provenance = self._provenance(training, start, parent_sha256)
@@ -146,27 +146,26 @@ class Trial:
             )
         return self._benches[key]
 
-    def _ticket(self, training, bench):
-        """The initial weights, the masks over them and the hash of what they were cut from."""
-        initial = self._initial_weights(training)
+    def _masks(self, training, bench):
+        """The masks of the training's ticket, and the hash of what they were cut from."""
         masks = bench.trainer.masks
         if training.ticket is None:
-            return initial, {path: np.ones(shape, bool) for path, shape in masks.shapes.items()}, ""
+            return {path: np.ones(shape, bool) for path, shape in masks.shapes.items()}, ""
         parent, weights = self._load(training.ticket.of, masks.shapes)
         scores = SCORES[training.ticket.score](weights, parent)
         keep = layer_counts(scores, parent, training.ticket.sparsity)
         write_weights(bench.trainer.model, weights)
-        return initial, masks.prune_by_magnitude(parent, keep), parent.sha256
+        return masks.prune_by_magnitude(parent, keep), parent.sha256
 
     def _load(self, training, shapes):
         """The ticket and trained weights of a finished training."""
-        initial = self._initial_weights(training)
-        start = self._fresh_weights(training, training.level) if training.reinitialized else initial
-        return self._store(training).load(
-            training.level, shapes, self._provenance(training, start, "")
-        )
+        expected = self._provenance(training, self._start(training), "")
+        return self._store(training).load(training.level, shapes, expected)
 
-    def _initial_weights(self, training):
+    def _start(self, training):
+        """The weights that a training begins with, before they are masked."""
+        if training.reinitialized:
+            return self._fresh_weights(training, training.level)
         return self._store(training).initial_weights(lambda: self._fresh_weights(training, 0))
 
     def _fresh_weights(self, training, level):
