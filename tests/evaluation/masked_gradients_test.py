@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tests import trained
 from tf_tickets.attacks.threat_model import pgd
+from tf_tickets.evaluation import masked_gradients
 from tf_tickets.evaluation.masked_gradients import (
     FAIL,
     NOT_CHECKED,
@@ -77,3 +78,12 @@ def test_announces_the_work_that_it_does():
     source = trained.victim_of(plain(1))
     gradient_masking_checks(judge, THREAT_MODEL, source)
     assert sum(done) == 20 * check_passes(THREAT_MODEL, source)
+
+
+@pytest.mark.parametrize(
+    ("images", "more", "verdict"),
+    [(100, 2, PASS), (100, 3, FAIL), (1000, 5, PASS), (1000, 6, FAIL)],
+)
+def test_random_starts_may_cost_a_stronger_attack_two_images(images, more, verdict):
+    accuracies = {"1 step": 10 / images, "8 steps": (10 + more) / images}
+    assert masked_gradients._does_not_rise("", accuracies, images).verdict == verdict
