@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import flags
@@ -183,18 +182,6 @@ def output_path(config, victim) -> Path:
     return Path("tensorboard_logs", "evaluate", f"{victim.name}-{digest}.json")
 
 
-def refuse_unwritable(path):
-    """Says before the work, not after it, that its result has no place."""
-    require(not path.is_dir(), "output", path, "a file, not a folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        reason = f"a place that can be written ({error.strerror})"
-        raise UserError(f"--output={path}: expected {reason}") from None
-
-
 def report(config, victim, source, data, outcomes, checks) -> dict:
     """Everything that decided the numbers, and the numbers."""
     return {
@@ -217,7 +204,8 @@ def main():
     runtime.make_strategy("one_device")
     victim, source, data = load(config)
     path = output_path(config, victim)
-    refuse_unwritable(path)
+    require(not path.is_dir(), "output", path, "a file, not a folder")
+    program.require_writable("output", path)
     outcomes, checks = measure(config, victim, source, data.test)
     atomic_write_json(path, report(config, victim, source, data, outcomes, checks))
     print(f"{victim.path} on {len(data.test)} test images of {data.name} ({data.source})\n")
@@ -226,11 +214,7 @@ def main():
 
 def parse(arguments):
     """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    FLAGS.unparse_flags()
-    program.parse(arguments, FLAGS)
-    if FLAGS.help:
-        print(f"{__doc__}\n{FLAGS.get_help()}")
-        sys.exit(0)
+    program.parse_or_help(arguments, FLAGS, __doc__)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import errno
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,30 @@ def parse(arguments: list[str], values: flags.FlagValues) -> list[str]:
         print(f"error: {rest[1]}: expected flags only, as in --name=value", file=sys.stderr)
         sys.exit(2)
     return rest
+
+
+def parse_or_help(arguments: list[str], values: flags.FlagValues, explanation: str) -> None:
+    """The same for a program with flags of its own; explains them, and exits, after --help."""
+    values.unparse_flags()
+    parse(arguments, values)
+    if values.help:
+        print(f"{explanation}\n{values.get_help()}")
+        sys.exit(0)
+
+
+def require_writable(flag: str, path: Path) -> None:
+    """Says before the work, not after it, that its result has no place; makes its folder.
+
+    Raises:
+      UserError: nothing can be written beside `path`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = f"a place that can be written ({error.strerror})"
+        raise UserError(f"--{flag}={path}: expected {reason}") from None
 
 
 def exit_code(main: Callable[[], None], resumable: bool = True) -> int:

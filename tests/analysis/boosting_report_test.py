@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_tickets.analysis import boosting_report
+from tf_tickets.analysis import boosting_report, report
 from tf_tickets.analysis.boosting_report import STUDIES, write_report
 from tf_tickets.deployment.saved_model import Export
 from tf_tickets.runs.run_directory import Cell, RunDirectory
@@ -65,7 +65,7 @@ def test_every_beginning_of_a_run_can_be_reported(
 ):
     # What is written is tested above; here, that no missing row stops the tables.
     monkeypatch.setattr(boosting_report, "FIGURES", dict.fromkeys(STUDIES, lambda *_: []))
-    monkeypatch.setattr(boosting_report, "write_figures", lambda *_: None)
+    monkeypatch.setattr(report, "write_figures", lambda *_: None)
     for method, regime in (
         ("boosting_20", "natural"), ("boosting_100", "natural"), ("found_at_0.1_20", "natural"),
         ("boosting_sparsity_0.5", "natural"), ("natural_ticket_100", "pgd"),

@@ -60,21 +60,6 @@ def test_the_evaluation_attack_is_what_the_results_say(trainings):
 
 
 @pytest.mark.parametrize(
-    ("model", "label"),
-    [
-        ("vgg_16", "VGG-16"),
-        ("resnet_18", "ResNet-18"),
-        ("wide_resnet_34_10", "WideResNet-34-10"),
-        ("lenet_conv", "LeNet (two convolutions)"),
-        ("lenet_300_100", "LeNet-300-100"),
-        ("other", "other"),
-    ],
-)
-def test_model_label(model, label):
-    assert boosting_results.model_label(model) == label
-
-
-@pytest.mark.parametrize(
     ("attack", "label"), [("pgd_20", "PGD-20"), ("cw", "C&W"), ("natural", "natural")]
 )
 def test_attack_label(attack, label):

@@ -1,10 +1,10 @@
-"""Random crops and flips against all those that there are."""
+"""Random crops and flips against all those that there are, and mixing pixel by pixel."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_tickets.data.augmentation import random_crop_and_flip
+from tf_tickets.data.augmentation import MIXING, cutmix, cutout, mixup, random_crop_and_flip
 
 
 def all_versions(image, padding):
@@ -80,3 +80,145 @@ def test_the_static_shape_is_kept(batch):
     signature = [tf.TensorSpec([batch, 8, 6, 3], tf.uint8), tf.TensorSpec([2], tf.int32)]
     graph = tf.function(random_crop_and_flip, input_signature=signature).get_concrete_function()
     assert graph.structured_outputs.shape.as_list() == [batch, 8, 6, 3]
+
+
+def make_batch(n, shape):
+    """Images of which no two have a pixel in common, each of a class of its own."""
+    images = np.random.default_rng(0).permutation(n * np.prod(shape)).reshape(n, *shape)
+    return images.astype(np.float32) / images.size + 0.5 / images.size, np.eye(n, dtype=np.float32)
+
+
+def box(mask):
+    """The first and last + 1 row and column of the one box that `mask` is, or None."""
+    if not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    assert mask[top:bottom, left:right].all() and mask.sum() == (bottom - top) * (right - left)
+    return top, bottom, left, right
+
+
+def squares_of_16(height, width):
+    """All boxes that a square of 16 around a pixel leaves of an image → its centres."""
+    found = {}
+    for y in range(height):
+        for x in range(width):
+            ends = max(0, y - 8), min(height, y + 8), max(0, x - 8), min(width, x + 8)
+            found.setdefault(ends, []).append((y, x))
+    return found
+
+
+def test_cutout_zeroes_one_square_of_16_around_any_pixel():
+    images, targets = make_batch(4_000, (20, 18, 1))
+    changed, same = cutout(tf.constant(images), tf.constant(targets[:, :3]), tf.constant([1, 2]))
+    np.testing.assert_array_equal(same, targets[:, :3])
+    possible, centres = squares_of_16(20, 18), []
+    for before, after in zip(images, changed.numpy(), strict=True):
+        zero = after == 0
+        np.testing.assert_array_equal(after[~zero], before[~zero])
+        centres.append(possible[box(zero[..., 0])][0])
+    # Every pixel is as likely a centre; so is then every box, as none has two here.
+    assert all(len(pixels) == 1 for pixels in possible.values())
+    numbers = np.array([18 * y + x for y, x in centres])
+    counts = np.bincount(numbers, minlength=360)
+    assert abs(counts.var() / (4_000 / 360) - 1) < 5 * np.sqrt(2 / 360)
+    assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 5 / np.sqrt(4_000)
+
+
+def test_mixup_averages_images_and_targets_with_one_weight():
+    images, targets = make_batch(5, (4, 6, 3))
+    weights, partners = [], []
+    for step in range(400):
+        mixed, labels = mixup(tf.constant(images), tf.constant(targets), tf.constant([3, step]))
+        labels = labels.numpy()
+        np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+        # Targets are of the classes 0 to 4, so that they say which images were mixed, and how.
+        np.testing.assert_allclose(mixed, np.einsum("nk,kyxc->nyxc", labels, images), atol=1e-5)
+        changed = np.diag(labels) < 1 - 1e-6
+        if changed.any():
+            assert np.ptp(np.diag(labels)[changed]) < 1e-6  # One weight a batch.
+            weights.append(np.diag(labels)[changed][0])
+            partners.append(np.argmax(labels - np.diag(np.diag(labels)), axis=1)[changed])
+            others = np.sort(labels, axis=1)[changed]
+            np.testing.assert_allclose(others[:, -1] + others[:, -2], 1, atol=1e-6)
+        np.testing.assert_allclose(labels.sum(axis=0), 1, atol=1e-5)  # A permutation.
+    assert is_uniform(weights)
+    assert set(np.concatenate(partners)) == {0, 1, 2, 3, 4}
+
+
+def is_uniform(values):
+    """Kolmogorov and Smirnov's test of the uniform distribution, failed once in 10,000 times."""
+    ordered = np.sort(values)
+    steps = np.arange(len(ordered) + 1) / len(ordered)
+    distance = max(np.max(steps[1:] - ordered), np.max(ordered - steps[:-1]))
+    return distance * np.sqrt(len(ordered)) < 2.23
+
+
+def test_cutmix_replaces_one_box_and_weighs_targets_by_area():
+    images, targets = make_batch(5, (12, 9, 2))
+    areas, inner = [], []
+    for step in range(600):
+        mixed, labels = cutmix(tf.constant(images), tf.constant(targets), tf.constant([step, 3]))
+        mixed, labels = mixed.numpy(), labels.numpy()
+        np.testing.assert_allclose(labels.sum(axis=0), 1, atol=1e-6)
+        boxes = set()
+        for number in range(5):
+            # No two images share a value, so each pixel says from where it is.
+            source = np.argmax((mixed[number] == images).all(axis=-1), axis=0)
+            np.testing.assert_array_equal(
+                mixed[number], np.take_along_axis(images, source[None, ..., None], axis=0)[0]
+            )
+            shares = np.bincount(source.ravel(), minlength=5) / source.size
+            np.testing.assert_allclose(labels[number], shares, atol=1e-6)
+            if (source != number).any():
+                boxes.add(box(source != number))
+        assert len(boxes) <= 1  # The same for all images of a batch.
+        for top, bottom, left, right in boxes:
+            areas.append((bottom - top) * (right - left) / 108)
+            if top > 0 and bottom < 12 and left > 0 and right < 9:
+                inner.append((bottom - top, right - left))
+    # A box that the image does not cut off has even sides in the image's proportions.
+    assert {(side % 2, other % 2) for side, other in inner} == {(0, 0)}
+    assert all(abs(side / 12 - other / 9) < 2 / 9 for side, other in inner)
+    assert min(areas) < 0.05 and max(areas) > 0.7
+
+
+def test_cutmix_draws_the_area_uniformly():
+    images, targets = np.zeros((2, 64, 64, 1), np.float32), np.eye(2, dtype=np.float32)
+    images[1] = 1
+    sides = []
+    graph = tf.function(cutmix)
+    for step in range(1_500):
+        mixed, labels = graph(tf.constant(images), tf.constant(targets), tf.constant([step, 9]))
+        if labels[0, 1] > 0:
+            top, bottom, left, right = box(mixed.numpy()[0, ..., 0] == 1)
+            if top > 0 and bottom < 64:  # Its height was not cut off.
+                sides.append((bottom - top) / 64)
+    # Of heights s = √(1 - λ), which have the density 2s, the share 1 - s or a little more is not.
+    edges = np.array([0, 0.25, 0.5, 0.75, 1])
+    counts, _ = np.histogram(sides, edges)
+    expected = np.diff(edges**2 - 2 * edges**3 / 3)
+    found = counts / counts.sum()
+    assert np.all(np.abs(found - expected / expected.sum()) < 0.08)
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_mixing_follows_from_the_seed_in_a_graph_of_any_batch_size(name):
+    signature = [
+        tf.TensorSpec([None, 20, 20, 3], tf.float32),
+        tf.TensorSpec([None, 6], tf.float32),
+        tf.TensorSpec([2], tf.int32),
+    ]
+    graph = tf.function(MIXING[name], input_signature=signature)
+    shapes = [output.shape.as_list() for output in graph.get_concrete_function().structured_outputs]
+    assert shapes == [[None, 20, 20, 3], [None, 6]]
+    images, targets = (tf.constant(array) for array in make_batch(6, (20, 20, 3)))
+    first, again, other = (graph(images, targets, tf.constant([5, step])) for step in (0, 0, 1))
+    eager = MIXING[name](images, targets, tf.constant([5, 0]))
+    for one, two, three in zip(first, again, eager, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_allclose(one, three, atol=1e-6)
+    assert not np.array_equal(first[0], other[0])
+    np.testing.assert_array_equal(
+        graph(images[:1], targets[:1], tf.constant([5, 0]))[1], targets[:1]
+    )

@@ -12,7 +12,15 @@ from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import read_weights, write_weights
 from tf_tickets.models.wide_resnet import wide_resnet
 
-NAMES = ["lenet_conv", "vgg_16", "resnet_18", "wide_resnet_10_1", "wide_resnet_16_2"]
+NAMES = [
+    "lenet_conv",
+    "vgg_16",
+    "resnet_18",
+    "wide_resnet_10_1",
+    "wide_resnet_16_2",
+    "resnet_20",
+    "mobilenet_v2",
+]
 NARROW = 1 / 16
 
 # "Boosting Ticket", table 4. 10 classes of 32x32 images.
@@ -62,6 +70,27 @@ def test_lenet_has_the_431_thousand_parameters_of_lenet_5():
     assert count_trainable("lenet_conv", (28, 28, 1)) == convolutions + head == 431_080
 
 
+@pytest.mark.parametrize("depth", [20, 32, 44, 56])
+def test_parameters_of_cifar_resnets(depth):
+    blocks = (depth - 2) // 6
+    stem = 9 * 3 * 16 + 2 * 16
+    stages = sum(2 * blocks * (9 * width**2 + 2 * width) for width in (16, 32, 64))
+    # The first convolution of a later stage reads half as many channels as it has filters.
+    narrower = sum(9 * width * (width // 2) for width in (32, 64))
+    shortcuts = sum(width * (width // 2) + 2 * width for width in (32, 64))
+    head = 64 * 10 + 10
+    expected = stem + stages - narrower + shortcuts + head
+    assert count_trainable(f"resnet_{depth}") == expected
+    assert depth != 20 or expected == 272_474
+
+
+def test_mobilenet_v2_has_the_parameters_of_the_one_in_keras_applications():
+    with tf.Graph().as_default():  # Whose strides differ, which needs no other weights.
+        peer = keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=10)
+        expected = sum(variable.shape.num_elements() for variable in peer.trainable_variables)
+    assert count_trainable("mobilenet_v2") == expected == 2_236_682
+
+
 def lenet_conv(weights, images):
     network, x = numpy_layers.Network(weights), images
     for number in (1, 2):
@@ -82,18 +111,48 @@ def vgg_16(weights, images):
     return network.dense(relu(network.norm(x, "hidden_norm")), "logits")
 
 
-def resnet_18(weights, images):
+def resnet(weights, images, stages, blocks):
     network = numpy_layers.Network(weights)
     x = relu(network.norm(network.conv(images, "stem/conv"), "stem/norm"))
-    for stage in (1, 2, 3, 4):
-        for block in (1, 2):
-            name, stride = f"stage_{stage}/block_{block}", 1 if block == 2 or stage == 1 else 2
+    for stage in range(1, stages + 1):
+        for block in range(1, blocks + 1):
+            name, stride = f"stage_{stage}/block_{block}", 1 if block > 1 or stage == 1 else 2
             y = relu(network.norm(network.conv(x, f"{name}/conv_1", stride), f"{name}/norm_1"))
             y = network.norm(network.conv(y, f"{name}/conv_2"), f"{name}/norm_2")
             if f"{name}/shortcut_conv/kernel" in weights:
                 x = network.conv(x, f"{name}/shortcut_conv", stride)
                 x = network.norm(x, f"{name}/shortcut_norm")
             x = relu(x + y)
+    return network.dense(x.mean(axis=(1, 2)), "logits")
+
+
+def resnet_18(weights, images):
+    return resnet(weights, images, stages=4, blocks=2)
+
+
+def resnet_20(weights, images):
+    return resnet(weights, images, stages=3, blocks=3)
+
+
+def mobilenet_v2(weights, images):
+    network = numpy_layers.Network(weights)
+
+    def active(x, convolve, name, stride=1):
+        x = convolve(x, f"{name}_conv" if "block" in name else f"{name}/conv", stride)
+        norm = f"{name}_norm" if "block" in name else f"{name}/norm"
+        return np.clip(network.norm(x, norm), 0, 6)
+
+    x = active(images, network.conv, "stem")
+    for stage, blocks in enumerate((1, 2, 3, 4, 3, 3, 1), start=1):
+        for block in range(1, blocks + 1):
+            name, y = f"stage_{stage}/block_{block}", x
+            stride = 2 if stage in (3, 4, 6) and block == 1 else 1
+            if stage > 1:
+                y = active(y, network.conv, f"{name}/expand")
+            y = active(y, network.depthwise, f"{name}/depthwise", stride)
+            y = network.norm(network.conv(y, f"{name}/project_conv"), f"{name}/project_norm")
+            x = x + y if block > 1 else y
+    x = active(x, network.conv, "last")
     return network.dense(x.mean(axis=(1, 2)), "logits")
 
 
@@ -121,7 +180,15 @@ def wide_resnet_16_2(weights, images):
     return wide_resnet_blocks(weights, images, blocks=2)
 
 
-NUMPY = [lenet_conv, vgg_16, resnet_18, wide_resnet_10_1, wide_resnet_16_2]
+NUMPY = [
+    lenet_conv,
+    vgg_16,
+    resnet_18,
+    wide_resnet_10_1,
+    wide_resnet_16_2,
+    resnet_20,
+    mobilenet_v2,
+]
 
 
 @pytest.mark.parametrize("width_multiplier", [NARROW, 0.15])
@@ -145,6 +212,7 @@ def test_only_layers_that_can_be_folded_and_pruned(name):
         "InputLayer",
         "ZeroPadding2D",
         "Conv2D",
+        "DepthwiseConv2D",
         "BatchNormalization",
         "ReLU",
         "Add",
@@ -167,7 +235,7 @@ def test_the_seed_decides_all_weights_and_no_two_layers_share_them(name):
     first, again, other = (
         read_weights(build_model(name, (32, 32, 3), 10, seed, NARROW)) for seed in (3, 3, 4)
     )
-    kernels = [path for path in first if path.endswith("/kernel")]
+    kernels = [path for path in first if path.endswith("kernel")]
     for path in first:
         np.testing.assert_array_equal(first[path], again[path])
         if path in kernels:

@@ -34,6 +34,12 @@ class Network:
         kernel = self._weights[f"{name}/kernel"]
         return convolution(x, kernel, stride, margin=kernel.shape[0] // 2)
 
+    def depthwise(self, x, name, stride=1):
+        """A convolution whose kernel takes nothing from one channel to another."""
+        kernel = self._weights[f"{name}/depthwise_kernel"]
+        size, _, channels, _ = kernel.shape
+        return convolution(x, kernel * np.eye(channels), stride, margin=size // 2)
+
     def norm(self, x, name):
         """BatchNorm in inference mode."""
         gamma, beta, mean, variance = (
@@ -52,7 +58,7 @@ def randomised(weights, seed=0):
     random = np.random.default_rng(seed)
     return {
         path: array
-        if path.endswith("/kernel")
+        if path.endswith("kernel")
         else random.uniform(0.5, 1.5, array.shape).astype(np.float32)
         for path, array in weights.items()
     }

@@ -8,7 +8,20 @@ from tf_tickets.models import registry
 from tf_tickets.models.lenet import lenet_300_100
 from tf_tickets.models.weights import read_weights
 
-CHOICES = "lenet_300_100, lenet_conv, vgg_16, resnet_18, wide_resnet_<depth>_<width>"
+NAMES = [
+    "lenet_300_100",
+    "lenet_conv",
+    "vgg_16",
+    "resnet_18",
+    "resnet_20",
+    "resnet_32",
+    "resnet_44",
+    "resnet_56",
+    "mobilenet_v2",
+    "resnet_50",
+]
+NARROW = 1 / 16
+CHOICES = ", ".join([*NAMES, "wide_resnet_<depth>_<width>"])
 
 
 def message(function, *args, **kwargs):
@@ -19,9 +32,8 @@ def message(function, *args, **kwargs):
 
 
 def test_the_fixed_names():
-    names = ["lenet_300_100", "lenet_conv", "vgg_16", "resnet_18"]
-    assert list(registry.MODELS) == names
-    for name in [*names, "wide_resnet_10_1", "wide_resnet_34_10"]:
+    assert list(registry.MODELS) == NAMES
+    for name in [*NAMES, "wide_resnet_10_1", "wide_resnet_34_10"]:
         registry.require_model(name)
 
 
@@ -61,11 +73,20 @@ def test_an_impossible_depth():
 
 
 @pytest.mark.parametrize(
-    "name, smallest", [("lenet_300_100", 1), ("lenet_conv", 16), ("vgg_16", 32), ("resnet_18", 1)]
+    "name, smallest, width_multiplier",
+    [
+        ("lenet_300_100", 1, NARROW),
+        ("lenet_conv", 16, NARROW),
+        ("vgg_16", 32, NARROW),
+        ("resnet_18", 1, NARROW),
+        ("resnet_20", 1, NARROW),
+        ("mobilenet_v2", 1, NARROW),
+        ("resnet_50", 32, 1),
+    ],
 )
-def test_the_smallest_images(name, smallest):
+def test_the_smallest_images(name, smallest, width_multiplier):
     images = np.zeros((1, smallest, smallest, 1), np.float32)
-    model = registry.build_model(name, images.shape[1:], 10, 0, 1 / 16)
+    model = registry.build_model(name, images.shape[1:], 10, 0, width_multiplier)
     assert model(images).shape == (1, 10)
     if smallest > 1:
         small = (smallest + 4, smallest - 1, 1)

@@ -20,7 +20,6 @@ from tf_tickets.analysis.boosting_results import (
     best_robust_accuracy,
     finding_rates,
     full_length,
-    model_label,
     pruned_to,
     tested_accuracies,
     timed_curves,
@@ -29,6 +28,7 @@ from tf_tickets.analysis.boosting_results import (
 )
 from tf_tickets.analysis.drawing import draw_curve, shade, write_png
 from tf_tickets.analysis.measurements import mean_and_sd, seeds_label, select
+from tf_tickets.analysis.studies import model_label
 
 _FAMILY_COLOURS = {
     "boosting": "C0",

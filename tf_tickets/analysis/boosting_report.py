@@ -3,24 +3,21 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tf_tickets.analysis import boosting_results, boosting_tables
+from tf_tickets.analysis import boosting_results
 from tf_tickets.analysis.boosting_figures import FIGURES
 from tf_tickets.analysis.boosting_tables import TABLES
-from tf_tickets.analysis.markdown import image_link
-from tf_tickets.analysis.report import closing_paths
+from tf_tickets.analysis.markdown import MISSING
+from tf_tickets.analysis.report import Section, write_studies
 from tf_tickets.deployment.saved_model import Export
-from tf_tickets.runs.events import write_figures
-from tf_tickets.runs.files import atomic_write_text
 from tf_tickets.runs.run_directory import RunDirectory
 
 STUDIES = tuple(boosting_results.STUDIES)
 
 _INTRODUCTION = f"""\
-Accuracies are in %, mean±sample standard deviation over seeds; {boosting_tables.MISSING} is
+Accuracies are in %, mean±sample standard deviation over seeds; {MISSING} is
 what was not measured. After natural training the last weights are tested, after adversarial
 training those with the best robust accuracy on validation data. Epoch 0 is before training.
 """
-_NOTHING = "No results yet."
 
 
 def write_report(
@@ -48,21 +45,15 @@ def write_report(
     """
     frame = boosting_results.load_results(run.results_path)
     reference = boosting_results.load_reference(reference_path)
-    summary_path = run.path / "summary.md"
-    sections = ["# Boosting Ticket", scale, _INTRODUCTION.strip()]
-    terminal, drawn = [], []
+    shown = []
     for study in studies:
-        sections.append(f"## {boosting_results.STUDIES[study].title}")
-        groups = boosting_results.groups(frame, study)
-        for group in groups:
-            table = [f"### {group.label}", TABLES[study](group, reference)]
-            paths = FIGURES[study](group, run.path / "figures")
-            sections += [*table, *(image_link(path, run.path) for path in paths)]
-            terminal += table if study == studies[0] else []
-            drawn += paths
-        if not groups:
-            sections.append(_NOTHING)
-    atomic_write_text(summary_path, "\n\n".join(sections) + "\n")
-    write_figures(run.path / "tensorboard" / "figures", {path.stem: path for path in drawn})
-    closing = closing_paths(run, summary_path, exports)
-    return "\n\n".join([*(terminal or [_NOTHING]), f"Scale: {scale}", closing])
+        sections = [
+            Section(
+                group.label,
+                TABLES[study](group, reference),
+                FIGURES[study](group, run.path / "figures"),
+            )
+            for group in boosting_results.groups(frame, study)
+        ]
+        shown.append((boosting_results.STUDIES[study].title, sections))
+    return write_studies(run, "Boosting Ticket", _INTRODUCTION, scale, shown, exports)

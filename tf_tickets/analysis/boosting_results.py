@@ -4,7 +4,6 @@ A training's method is a `family` and a `percent`, how long it is: "boosting_40"
 boosting ticket trained for 40% of the full schedule.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from tf_tickets.analysis import measurements
-from tf_tickets.analysis.measurements import DATA_SET_LABELS, select
+from tf_tickets.analysis.measurements import select
+from tf_tickets.analysis.studies import Study, grouped
 
 _REFERENCE_COLUMNS = [
     "source", "data_set", "model", "method", "regime", "epoch", "metric", "value", "unit",
@@ -44,24 +44,6 @@ ACCELERATED = {
     "fgsm_ticket_70": "Ours-70",
     "fgsm_ticket_100": "Ours-100",
 }
-
-
-class Study(NamedTuple):
-    """One experiment of the paper.
-
-    Attributes:
-      title: heading of its section.
-      by: the columns whose values tell its groups apart.
-      methods: what it is made from, a regular expression.
-      own: those of them that tell it from other studies in the same results.
-      where: column → regular expression, for what else its rows have in common.
-    """
-
-    title: str
-    by: tuple[str, ...]
-    methods: str
-    own: str
-    where: Mapping[str, str]
 
 
 _NETWORK = ("data_set", "model")
@@ -176,36 +158,12 @@ def load_reference(path: Path) -> pd.DataFrame:
 def groups(frame: pd.DataFrame, study: str) -> list[Group]:
     """The groups that the study has results of.
 
-    Studies may share networks and trainings. A group counts if it has a row of the
-    study's own methods; where none has (yet), if it has a row of any of its methods.
-
     Args:
       frame: from `load_results`.
       study: a name in `STUDIES`.
     """
-    _, by, methods, own, where = STUDIES[study]
-    used = _matching(frame, "method", methods)
-    for column, pattern in where.items():
-        used = _matching(used, column, pattern)
-    owned = _matching(used, "method", own)
-    needed = used if owned.empty else owned
     attack = evaluation_attack(frame)
-    found = []
-    for values in sorted(set(zip(*(needed[column] for column in by))), key=_group_order):
-        named = dict(zip(by, values))
-        rows = select(frame, **named)
-        found.append(Group("_".join(values), group_label(**named), rows, attack))
-    return found
-
-
-def _matching(frame, column, pattern):
-    return frame[frame[column].astype("str").str.fullmatch(pattern)]
-
-
-def _group_order(values):
-    data_sets = list(DATA_SET_LABELS)
-    place = data_sets.index(values[0]) if values[0] in data_sets else len(data_sets)
-    return place, values
+    return [Group(*found, attack) for found in grouped(frame, STUDIES[study])]
 
 
 def evaluation_attack(frame: pd.DataFrame) -> str:
@@ -218,15 +176,6 @@ def evaluation_attack(frame: pd.DataFrame) -> str:
 def attack_label(attack: str) -> str:
     """ "PGD-20" of "pgd_20", "C&W" of "cw"."""
     return {"natural": "natural", "cw": "C&W"}.get(attack, attack.upper().replace("_", "-"))
-
-
-def model_label(model: str) -> str:
-    """The paper's name of a network: "WideResNet-34-10" of "wide_resnet_34_10"."""
-    names = {"vgg": "VGG", "resnet": "ResNet", "wide_resnet": "WideResNet", "lenet": "LeNet"}
-    match = re.fullmatch(r"([a-z_]+?)((?:_\d+)+)", model)
-    if model == "lenet_conv":
-        return "LeNet (two convolutions)"
-    return names.get(match[1], match[1]) + match[2].replace("_", "-") if match else model
 
 
 def validation_curves(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFrame:
@@ -405,9 +354,3 @@ def times_to_accuracy(group: Group, quantity: str = "seconds") -> pd.DataFrame:
 def _with_family(frame):
     parts = frame["method"].astype("str").str.extract(r"^(?P<family>.+)_(?P<percent>\d+)$")
     return frame.assign(family=parts["family"], percent=pd.to_numeric(parts["percent"]))
-
-
-def group_label(data_set: str, model: str | None = None) -> str:
-    """ "VGG-16 on CIFAR-10" of a data set and, if given, a model."""
-    on = DATA_SET_LABELS.get(data_set, data_set)
-    return f"{model_label(model)} on {on}" if model else on

@@ -4,8 +4,6 @@ Every table is made from one `boosting_results.Group` and accepts whatever a run
 finished so far: "–" stands for what is not there (yet).
 """
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 
@@ -20,9 +18,7 @@ from tf_tickets.analysis.boosting_results import (
     finds_fgsm_ticket,
     first_reaching,
     full_length,
-    group_label,
     last_epoch,
-    model_label,
     pruned_to,
     tested_accuracies,
     times_to_accuracy,
@@ -31,11 +27,11 @@ from tf_tickets.analysis.boosting_results import (
     validation_curves,
     with_width_and_depth,
 )
-from tf_tickets.analysis.markdown import cell, cells, markdown_table
+from tf_tickets.analysis.markdown import MISSING, captioned, cell, cells, markdown_table, paragraphs
 from tf_tickets.analysis.measurements import seeds_label, select
+from tf_tickets.analysis.studies import group_label, model_label
 from tf_tickets.evaluation.early_stopping import early_stopping_iteration
 
-MISSING = "–"
 _DIGITS = {"%": 2, "s": 0, "1": 2, "epoch": 0}
 _PERCENTS = (20, 40, 60, 80, 100)
 
@@ -65,7 +61,7 @@ def existence_table(group: Group, reference: pd.DataFrame) -> str:
         f"ticket ends with, and test accuracy in % at the end; {seeds_label(rows)}. "
         f"{_paper_network(reference, source)}"
     )
-    return _captioned(caption, _family_table(columns, families, rows))
+    return captioned(caption, _family_table(columns, families, rows))
 
 
 def epochs_table(group: Group, reference: pd.DataFrame) -> str:
@@ -78,7 +74,7 @@ def epochs_table(group: Group, reference: pd.DataFrame) -> str:
         columns.append((FAMILY_LABELS[family], cells(select(tests, family=family), "percent")))
         columns.append(("paper", paper))
     caption = f"Final test accuracy in %, {seeds_label(tests)}. {_lengths(reference, 'Table 1')}"
-    return _captioned(caption, _percent_table(columns, tests))
+    return captioned(caption, _percent_table(columns, tests))
 
 
 def learning_rate_table(group: Group, reference: pd.DataFrame) -> str:
@@ -93,7 +89,7 @@ def learning_rate_table(group: Group, reference: pd.DataFrame) -> str:
         f"Final test accuracy in %, {seeds_label(tests)}. Length: of the full training. "
         "The paper gives no numbers."
     )
-    return _captioned(caption, _percent_table(columns, tests))
+    return captioned(caption, _percent_table(columns, tests))
 
 
 def pruning_ratio_table(group: Group, reference: pd.DataFrame) -> str:
@@ -118,7 +114,7 @@ def pruning_ratio_table(group: Group, reference: pd.DataFrame) -> str:
         f"Validation accuracy in %, {seeds_label(rows)}. Paper, boosting tickets pruned by 60% to "
         f"90%, CIFAR-10, epochs 1 and 5: {paper}."
     )
-    return _captioned(caption, markdown_table(columns, sparsities, MISSING))
+    return captioned(caption, markdown_table(columns, sparsities, MISSING))
 
 
 def capacity_table(group: Group, reference: pd.DataFrame) -> str:
@@ -146,7 +142,7 @@ def capacity_table(group: Group, reference: pd.DataFrame) -> str:
         f"end, {seeds_label(rows)}. The paper's {validation['value']:.2f} (and {test['value']:.2f} "
         f"on test) after one epoch: {validation['remark']}."
     )
-    return _captioned(caption, markdown_table(columns, models, MISSING))
+    return captioned(caption, markdown_table(columns, models, MISSING))
 
 
 def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
@@ -166,7 +162,7 @@ def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
         "validation robust accuracy, of FGSM training of the last one. The paper's FGSM-trained "
         f"network has {under_fgsm:g} under FGSM and {under_pgd:g} under PGD-20."
     )
-    return _captioned(caption, _family_table(columns, (*families, "finding_fgsm"), rows))
+    return captioned(caption, _family_table(columns, (*families, "finding_fgsm"), rows))
 
 
 def _robust_columns(rows, by, attack):
@@ -186,7 +182,7 @@ def _robust_columns(rows, by, attack):
 
 def mnist_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 5, and Figure 7's numbers."""
-    return _paragraphs(_table_5(group, reference), _small_robust_table(group, reference))
+    return paragraphs(_table_5(group, reference), _small_robust_table(group, reference))
 
 
 def _table_5(group, reference):
@@ -206,7 +202,7 @@ def _table_5(group, reference):
         f"and test accuracy in % at the end; {seeds_label(rows)}. "
         f"{_paper_network(reference, 'Table 5')}"
     )
-    return _captioned(caption, _family_table(columns, families))
+    return captioned(caption, _family_table(columns, families))
 
 
 def _stopping_epochs(rows):
@@ -241,7 +237,7 @@ def _small_robust_table(group, reference):
         "with the best validation robust accuracy. Paper: MNIST; with LeNet, "
         f"{text['remark'].iloc[0]}."
     )
-    return _captioned(caption, markdown_table(columns, keys, MISSING))
+    return captioned(caption, markdown_table(columns, keys, MISSING))
 
 
 def _model_then_family(key):
@@ -265,7 +261,7 @@ def convergence_table(group: Group, reference: pd.DataFrame) -> str:
         "baseline: dense, the full training."
     )
     tickets = select(rows, family="fgsm_ticket")
-    return _captioned(caption, _percent_table(columns, tickets, ["baseline"]))
+    return captioned(caption, _percent_table(columns, tickets, ["baseline"]))
 
 
 def _lengths_or_baseline(rows):
@@ -302,8 +298,8 @@ def acceleration_table(group: Group, reference: pd.DataFrame) -> str:
         "whole trainings, without evaluations; pruning is finding the ticket; the ratio, to "
         f"Madry's, is taken seed by seed. Madry's: dense. {_paper_network(reference, 'Table 6')}"
     )
-    table = _captioned(caption, markdown_table(columns, list(ours), MISSING))
-    return _paragraphs(table, _time_to_accuracy(group))
+    table = captioned(caption, markdown_table(columns, list(ours), MISSING))
+    return paragraphs(table, _time_to_accuracy(group))
 
 
 _TIMES = {
@@ -342,7 +338,7 @@ def _time_to_accuracy(group):
     ]
     methods = [method for method in ACCELERATED if (wall["method"] == method).any()]
     table = markdown_table(columns, methods, MISSING)
-    return _captioned(_time_to_accuracy_sentence(group, wall), table)
+    return captioned(_time_to_accuracy_sentence(group, wall), table)
 
 
 def _time_to_accuracy_sentence(group, times):
@@ -404,14 +400,6 @@ def _lengths(reference, source):
         "Length: of the full training, which is 100 epochs in the paper. "
         f"{_paper_network(reference, source)}"
     )
-
-
-def _paragraphs(*parts):
-    return "\n\n".join(filter(None, parts))
-
-
-def _captioned(caption, table):
-    return f"{textwrap.fill(caption, 100)}\n\n{table}"
 
 
 def _family_table(columns, families, rows=None):

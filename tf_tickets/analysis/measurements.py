@@ -8,7 +8,12 @@ import pandas as pd
 from tf_tickets.errors import UserError
 from tf_tickets.runs import results
 
-DATA_SET_LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+DATA_SET_LABELS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "imagenet": "ImageNet",
+}
 
 _METRIC = r"^(?P<split>[^/]+)/(?P<attack>[^/]+)/(?P<quantity>[^/]+)$"
 

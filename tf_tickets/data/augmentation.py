@@ -1,6 +1,11 @@
-"""Random changes to training images that leave their classes as they are."""
+"""Random changes to training images: those that keep the classes, and those that mix them."""
+
+from collections.abc import Callable
 
 import tensorflow as tf
+
+# (images, targets, seed) → images and targets, erased or mixed.
+Mixing = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def random_crop_and_flip(images, seed, padding=4):
@@ -39,3 +44,97 @@ def random_crop_and_flip(images, seed, padding=4):
     indices = padded_width * rows[:, :, None] + columns[:, None, :]
     cropped = tf.gather(tf.reshape(pixels, [-1, channels]), indices)
     return tf.ensure_shape(cropped, images.shape)
+
+
+def cutout(images, targets, seed):
+    """Fills a square of 16x16 pixels with zeros, with its centre anywhere in the image.
+
+    DeVries and Taylor (arXiv:1708.04552), with their side for CIFAR-10. The square may stick out
+    of the image; each image has its own.
+
+    Args:
+        images: float32 tensor of shape [batch, height, width, channels].
+        targets: float32 tensor of shape [batch, classes], a distribution in each row.
+        seed: int32 tensor of shape [2] that decides all the random numbers.
+
+    Returns:
+        Images and targets of the same shapes; the targets are as they were.
+    """
+    inside = _box(images, tf.random.split(seed), tf.shape(images)[:1], 16, 16)
+    return tf.where(inside, 0.0, images), targets
+
+
+def mixup(images, targets, seed):
+    """Averages each image and target with another one, with random weights λ and 1 - λ.
+
+    Zhang et al. (arXiv:1710.09412) with α = 1, as for CIFAR-10: λ is from Beta(1, 1), which is
+    the uniform distribution. As in their code, a batch has one λ, and an image's partner is where
+    a random permutation of the batch leads.
+
+    Args:
+        images: float32 tensor of shape [batch, height, width, channels].
+        targets: float32 tensor of shape [batch, classes], a distribution in each row.
+        seed: int32 tensor of shape [2] that decides all the random numbers.
+
+    Returns:
+        Mixed images and targets of the same shapes.
+    """
+    weight_seed, partner_seed = tf.unstack(tf.random.split(seed))
+    weight = tf.random.stateless_uniform([], weight_seed)
+    partners = _permutation(images, partner_seed)
+
+    def mix(values):
+        return weight * values + (1 - weight) * tf.gather(values, partners)
+
+    return mix(images), mix(targets)
+
+
+def cutmix(images, targets, seed):
+    """Replaces a box of each image by the same box of another one, and mixes targets by area.
+
+    Yun et al. (arXiv:1905.04899): λ is from Beta(1, 1), which is the uniform distribution; the
+    box has the image's proportions, a share 1 - λ of its area, and a centre anywhere, and ends
+    with the image. The targets' weights are the shares of the area that are left. As in their
+    code, a batch has one box, and partners as in `mixup`.
+
+    Args:
+        images: float32 tensor of shape [batch, height, width, channels].
+        targets: float32 tensor of shape [batch, classes], a distribution in each row.
+        seed: int32 tensor of shape [2] that decides all the random numbers.
+
+    Returns:
+        Mixed images and targets of the same shapes.
+    """
+    area_seed, partner_seed, *box_seeds = tf.unstack(tf.random.split(seed, 4))
+    scale = tf.sqrt(1 - tf.random.stateless_uniform([], area_seed))
+    height, width = (tf.cast(scale * side, tf.int32) for side in images.shape[1:3])
+    inside = _box(images, box_seeds, [1], height, width)
+    partners = _permutation(images, partner_seed)
+    share = tf.reduce_mean(tf.cast(inside, tf.float32))
+    images = tf.where(inside, tf.gather(images, partners), images)
+    return images, (1 - share) * targets + share * tf.gather(targets, partners)
+
+
+# By name: functions (images, targets, seed) → (images, targets).
+MIXING: dict[str, Mixing] = {"cutout": cutout, "mixup": mixup, "cutmix": cutmix}
+
+
+def _permutation(images, seed):
+    return tf.argsort(tf.random.stateless_uniform(tf.shape(images)[:1], seed))
+
+
+def _box(images, seeds, count, height, width):
+    """Which pixels lie in boxes around random pixels, bool [count, height, width, 1].
+
+    A box reaches half its size, rounded down, before its centre and as far from there on.
+    """
+
+    def within(side, seed, size):
+        centres = tf.random.stateless_uniform(count, seed, 0, side, tf.int32)[:, None]
+        distance = tf.range(side) - centres
+        return (distance >= -(size // 2)) & (distance < size // 2)
+
+    _, image_height, image_width, _ = images.shape
+    rows = within(image_height, seeds[0], height)
+    columns = within(image_width, seeds[1], width)
+    return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -13,8 +13,11 @@ from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
+from tf_tickets.search.network_store import NetworkStore
 from tf_tickets.search.recipe_bench import RecipeSettings
 from tf_tickets.search.recipes import Training
+from tf_tickets.search.structure_runner import StructureSettings
+from tf_tickets.search.structures import Network
 from tf_tickets.search.study import StudySettings
 
 _CHECK_IMAGES = 64
@@ -70,6 +73,42 @@ def export_best_trainings(
     return exports
 
 
+def export_best_networks(
+    networks: Sequence[Network], settings: StructureSettings, run: RunDirectory
+) -> dict[str, Export]:
+    """Exports one smaller network for every model.
+
+    It is of the first seed: of those that structures were taken out of, the one most
+    accurate on validation data at its end.
+
+    Args:
+      networks: finished ones; the whole ones are left out.
+      settings: of the run they belong to.
+      run: the run directory.
+
+    Returns:
+      `<model>, <method>, level <level>` → its export, in `exports/` of the run directory.
+    """
+    seed, groups, exports = settings.seeds[0], {}, {}
+    images = _check_images(settings.load(seed))
+    for network in networks:
+        if network.cut:
+            groups.setdefault(network.model, []).append(network)
+    for model, group in groups.items():
+        metric = "validation/natural/accuracy"
+        accuracies = [
+            _final_value(run, settings.cell(network, seed), network.level, metric)
+            for network in group
+        ]
+        best = group[int(np.argmax(accuracies))]
+        store = NetworkStore(run, settings.cell(best, seed))
+        place = run.path / "exports" / model / best.method / f"level_{best.level:02d}"
+        exports[f"{model}, {best.method}, level {best.level}"] = export_saved_model(
+            store.load_network(best.level), None, place, images
+        )
+    return exports
+
+
 def _validation_accuracy(run, settings, training):
     attack = "natural"
     if training.regime != "natural":
@@ -98,9 +137,12 @@ def _export_level(run, cell, level, model, data, place):
     except UserError as error:
         record = run.record_path(cell, level)
         raise UserError(f"{error}; to train this level anew, delete {record}") from None
-    images = data.validation.images[:_CHECK_IMAGES].astype(np.float32) / np.float32(255)
     ticket = Ticket.load(run.ticket_path(cell, level))
-    return export_saved_model(model, ticket, run.path / "exports" / place, images)
+    return export_saved_model(model, ticket, run.path / "exports" / place, _check_images(data))
+
+
+def _check_images(data):
+    return data.validation.images[:_CHECK_IMAGES].astype(np.float32) / np.float32(255)
 
 
 def _final_value(run, cell, level, metric):

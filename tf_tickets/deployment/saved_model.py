@@ -23,7 +23,7 @@ class Export:
     Attributes:
       path: the SavedModel's folder.
       zeros: exact zeros among the prunable weights of the reloaded model.
-      prunable: number of prunable weights.
+      prunable: number of prunable weights; 0 without masks.
       max_logits_difference: largest absolute difference between the logits of the
         model and of the reloaded export, on the images that it was checked on.
     """
@@ -35,7 +35,7 @@ class Export:
 
 
 def export_saved_model(
-    model: keras.Model, ticket: Ticket, directory: Path, check_images: np.ndarray
+    model: keras.Model, ticket: Ticket | None, directory: Path, check_images: np.ndarray
 ) -> Export:
     """Writes `model` as a SavedModel that needs nothing of tf_tickets, and checks it.
 
@@ -44,8 +44,8 @@ def export_saved_model(
     `[batch, classes]`.
 
     Args:
-      model: holds the retrained ticket's weights.
-      ticket: the masks they were trained under.
+      model: holds the trained weights.
+      ticket: the masks they were trained under; None without masks.
       directory: where the SavedModel goes; what it holds is replaced.
       check_images: float32 images on which the export must give the model's logits.
 
@@ -53,7 +53,8 @@ def export_saved_model(
       ValueError: a weight outside the masks is not zero.
       UserError: the reloaded export disagrees; nothing is left in `directory`.
     """
-    _refuse_unmasked(model, ticket)
+    masks = ticket.masks if ticket else {}
+    _refuse_unmasked(model, masks)
     with atomic_path(directory) as temporary:
         module, serve = _servable(model)
         tf.saved_model.save(module, str(temporary), signatures=serve)
@@ -68,15 +69,15 @@ def export_saved_model(
         zeros = sum(
             int(np.count_nonzero(variable.numpy() == 0))
             for variable in reloaded.weights
-            if weight_path(variable) in ticket.masks
+            if weight_path(variable) in masks
         )
-    prunable = sum(mask.size for mask in ticket.masks.values())
+    prunable = sum(mask.size for mask in masks.values())
     return Export(directory, zeros, prunable, difference)
 
 
-def _refuse_unmasked(model, ticket):
+def _refuse_unmasked(model, masks):
     for variable in model.weights:
-        mask = ticket.masks.get(weight_path(variable))
+        mask = masks.get(weight_path(variable))
         if mask is not None and np.any(variable.numpy()[~mask]):
             raise ValueError(f"{weight_path(variable)} has weights outside the ticket's mask")
 

@@ -1,5 +1,6 @@
 """Saved networks of all kinds, as something to attack."""
 
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -70,14 +71,35 @@ def load_victim(path: str | Path, flag: str = "model") -> Victim:
         disagree, it returns probabilities, or no gradient reaches the images.
     """
     path = Path(path)
-    try:
-        if not path.exists():
-            raise UserError("no such file or folder")
+    with _errors_about(flag, path):
         victim = _loader(path)(path)
-        _check(victim)
-    except UserError as error:
-        raise UserError(f"--{flag}={path}: {error}") from None
+        _require_logits(victim)
+        _require_gradient(victim)
     return victim
+
+
+def load_keras_model(path: str | Path, flag: str = "model") -> tuple[keras.Model, Victim]:
+    """Loads a Keras model to do more with than to attack it.
+
+    Args:
+      path: a `.keras` file, see `load_victim`.
+      flag: the flag that errors name.
+
+    Returns:
+      The model, not compiled, and what is known of it. Both have the same weights.
+
+    Raises:
+      UserError: nothing like that is there, it is damaged, has layers that Keras does not
+        know, takes or returns anything else than `load_victim` says, or returns probabilities.
+    """
+    path = Path(path)
+    with _errors_about(flag, path):
+        if _loader(path) is not _load_keras:
+            raise UserError("expected a Keras model's .keras file")
+        model = _read_keras(path)
+        victim = _keras_victim(model, path)
+        _require_logits(victim)
+    return model, victim
 
 
 def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:
@@ -101,7 +123,17 @@ def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageD
     return data if victim.image_shape == data.image_shape else data.padded(height)
 
 
+@contextlib.contextmanager
+def _errors_about(flag, path):
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"--{flag}={path}: {error}") from None
+
+
 def _loader(path):
+    if not path.exists():
+        raise UserError("no such file or folder")
     if path.is_dir():
         return _load_saved_model
     loaders = {".npz": _load_ticket, ".keras": _load_keras}
@@ -147,10 +179,17 @@ def _frozen(serve):
 
 
 def _load_keras(path):
+    return _keras_victim(_read_keras(path), path)
+
+
+def _read_keras(path):
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Every layer's configuration has errors of its own.
         raise UserError(f"cannot be loaded as a Keras model ({_one_line(error)})") from None
+
+
+def _keras_victim(model, path):
     if len(model.inputs or ()) != 1 or len(model.outputs) != 1:
         raise UserError("expected a model with one input and one output")
     image_shape = _image_shape(model.inputs)
@@ -229,11 +268,21 @@ def _refuse_disagreement(ticket, weights, weights_path):
             )
 
 
-def _check(victim):
-    """Refuses what gradient attacks cannot work on, or would work on wrongly."""
-    images = tf.constant(
-        np.random.default_rng(0).uniform(size=(4, *victim.image_shape)), tf.float32
-    )
+def _require_logits(victim):
+    """Refuses what does not return numbers, and probabilities, whose logits are not known."""
+    try:
+        logits = victim.logits_fn(_noise(victim))
+    except Exception as error:  # Every op has errors of its own.
+        raise UserError(f"its logits cannot be computed ({_one_line(error)})") from None
+    if not np.all(np.isfinite(logits)):
+        raise UserError("returns values that are not finite")
+    if np.all(logits >= 0) and np.allclose(np.sum(logits, axis=1), 1, atol=_SUM_TOLERANCE):
+        raise UserError("returns probabilities; expected logits, from before the softmax")
+
+
+def _require_gradient(victim):
+    """Refuses what gradient attacks cannot work on."""
+    images = _noise(victim)
     try:
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -241,12 +290,14 @@ def _check(victim):
         gradient = tape.gradient(logits, images)
     except Exception as error:  # Every op has errors of its own.
         raise UserError(f"its gradient cannot be computed ({_one_line(error)})") from None
-    if not np.all(np.isfinite(logits)):
-        raise UserError("returns values that are not finite")
     if gradient is None:
         raise UserError("no gradient leads from its logits to its images, so it cannot be attacked")
-    if np.all(logits >= 0) and np.allclose(np.sum(logits, axis=1), 1, atol=_SUM_TOLERANCE):
-        raise UserError("returns probabilities; expected logits, from before the softmax")
+
+
+def _noise(victim):
+    """A few images."""
+    shape = (4, *victim.image_shape)
+    return tf.constant(np.random.default_rng(0).uniform(size=shape), tf.float32)
 
 
 def _sha256(files):

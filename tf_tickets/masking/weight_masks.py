@@ -50,9 +50,12 @@ class WeightMasks(tf.Module):
         super().__init__()
         self._strategy = tf.distribute.get_strategy()
         self._wrappers = [
-            _wrap(layer, self._make_schedule(layer.kernel)) for layer in _masked_layers(model)
+            _wrap(layer, self._make_schedule(layer.kernel)) for layer in self._masked_layers(model)
         ]
         self._channels = _norm_channels(model, self._wrappers)
+
+    def _masked_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
+        return [layer for layer in model.layers if hasattr(layer, "kernel")]
 
     def _make_schedule(self, kernel: tf.Variable) -> _sparsity.PruningSchedule:
         return OnDemandSparsity()
@@ -123,6 +126,13 @@ class WeightMasks(tf.Module):
         ]
 
 
+class NoMasks(WeightMasks):
+    """Masks over nothing, for networks that are pruned by taking structures out of them."""
+
+    def _masked_layers(self, model):
+        return []
+
+
 class GradualMasks(WeightMasks):
     """Masks that TF-MOT's `PolynomialDecay` tightens while the network trains.
 
@@ -176,10 +186,6 @@ def _norm_channels(model, wrappers):
 
 def _channels_alive(mask):
     return tf.reduce_max(mask, axis=list(range(mask.shape.rank - 1)))
-
-
-def _masked_layers(model):
-    return [layer for layer in model.layers if hasattr(layer, "kernel")]
 
 
 def _wrap(layer, schedule):

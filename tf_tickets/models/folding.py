@@ -38,22 +38,38 @@ class FoldedNetwork:
           Images → what the model gives in inference mode, up to rounding. It holds
           gradients with respect to the images only.
         """
+        tensors_of = self.fixed_tensors()
+        return lambda images: tensors_of(images)[self._graph.output]
+
+    def fixed_tensors(self) -> Callable[..., dict[int, tf.Tensor]]:
+        """The same with all the tensors on the way.
+
+        Returns:
+          A function `(images, change_inputs=None)` → the tensors by their numbers in
+          `graph_of(model)`; what comes right out of a convolution is normalized already
+          where its BatchNorm was folded. `change_inputs` takes the position of a call in
+          the graph and its input tensors, and returns the ones to use instead.
+        """
         folded_away = {id(norm) for norm in self._norms.values()}
         steps = [
-            (tf.identity if id(call.layer) in folded_away else self._fixed(call.layer), call)
+            (tf.identity if id(call.layer) in folded_away else self._fixed(call), call)
             for call in self._graph.calls
         ]
 
-        def network(images):
+        def tensors_of(images, change_inputs=None):
             tensors = {self._graph.input: images}
-            for step, call in steps:
-                tensors[call.output] = step(*(tensors[number] for number in call.inputs))
-            return tensors[self._graph.output]
+            for index, (step, call) in enumerate(steps):
+                inputs = [tensors[number] for number in call.inputs]
+                if change_inputs:
+                    inputs = change_inputs(index, inputs)
+                tensors |= zip(call.outputs, tf.nest.flatten(step(*inputs)))
+            return tensors
 
-        return network
+        return tensors_of
 
-    def _fixed(self, layer):
+    def _fixed(self, call):
         """The layer as a function of its inputs, with the weights it has now."""
+        layer = call.layer
         if is_linear(layer):
             return _fixed_product(layer, self._norms.get(layer.name))
         if is_norm(layer):
@@ -61,9 +77,7 @@ class FoldedNetwork:
             return lambda inputs: inputs * scale + shift
         if isinstance(layer, keras.layers.Add):
             return lambda *inputs: tf.add_n(inputs)
-        return lambda *inputs: layer(
-            inputs[0] if len(inputs) == 1 else list(inputs), **_inference(layer)
-        )
+        return lambda *inputs: call.repeat(layer, inputs, **_inference(layer))
 
 
 def _fixed_product(layer, norm):

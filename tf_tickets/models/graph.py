@@ -1,9 +1,13 @@
 """What a model is made of: which layer is called on the output of which."""
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import tensorflow as tf
 import tf_keras as keras
+
+from tf_tickets.errors import UserError
 
 
 class Call(NamedTuple):
@@ -12,39 +16,89 @@ class Call(NamedTuple):
     Attributes:
       layer: what is called.
       inputs: the numbers of the tensors it reads, in order.
-      output: the number of the tensor it makes.
+      outputs: the numbers of the tensors it makes.
+      node: Keras' own record of the call, with its other arguments.
     """
 
     layer: keras.layers.Layer
     inputs: tuple[int, ...]
-    output: int
+    outputs: tuple[int, ...]
+    node: Any
+
+    @property
+    def output(self) -> int:
+        """The number of the tensor it makes, the first if there are several."""
+        return self.outputs[0]
+
+    def repeat(self, layer: keras.layers.Layer, tensors: Sequence[tf.Tensor], **keywords):
+        """Calls `layer` on other tensors, with this call's other arguments.
+
+        Args:
+          layer: called in place of the call's own.
+          tensors: one for each of `inputs`.
+          **keywords: arguments instead of this call's.
+
+        Returns:
+          What the layer returns.
+        """
+        replacements = {}
+        for old, new in zip(self.node.keras_inputs, tensors, strict=True):
+            replacements.setdefault(str(id(old)), []).append(new)
+        arguments, same_keywords = self.node.map_arguments(replacements)
+        return layer(*arguments, **same_keywords | keywords)
 
 
 class Graph(NamedTuple):
-    """A model of one input and one output as a list of calls, inputs before their readers."""
+    """A model of one input and one output as a list of calls, inputs before their readers.
+
+    Attributes:
+      calls: all calls of layers but that of the input.
+      input: the number of the tensor that the model takes.
+      output: the number of the tensor that the model returns.
+      shapes: tensor's number → its shape, None where a size is open.
+    """
 
     calls: list[Call]
     input: int
     output: int
+    shapes: dict[int, tuple[int | None, ...]]
+
+    def readers(self, tensor: int) -> list[Call]:
+        """The calls that read a tensor."""
+        return [call for call in self.calls if tensor in call.inputs]
 
 
 def graph_of(model: keras.Model) -> Graph:
-    """Reads a functional or sequential model of one input and one output."""
-    numbers = {}
+    """Reads a functional or sequential model of one input and one output.
+
+    Raises:
+      UserError: it is of another kind.
+    """
+    if not model._is_graph_network or len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(
+            f"{model.name}: expected a functional or built sequential model of one input and one "
+            "output"
+        )
+    numbers, shapes = {}, {}
 
     def number(tensor):
-        return numbers.setdefault(id(tensor), len(numbers))
+        known = numbers.setdefault(id(tensor), len(numbers))
+        shapes[known] = tuple(tensor.shape)
+        return known
 
     image, by_depth = number(model.inputs[0]), model._nodes_by_depth
     calls = [
         Call(
-            node.layer, tuple(number(tensor) for tensor in node.keras_inputs), number(node.outputs)
+            node.layer,
+            tuple(number(tensor) for tensor in node.keras_inputs),
+            tuple(number(tensor) for tensor in tf.nest.flatten(node.outputs)),
+            node,
         )
         for depth in sorted(by_depth, reverse=True)
         for node in by_depth[depth]
         if not node.is_input
     ]
-    return Graph(calls, image, number(model.outputs[0]))
+    return Graph(calls, image, number(model.outputs[0]), shapes)
 
 
 def norms_after_products(graph: Graph) -> dict[str, keras.layers.BatchNormalization]:

@@ -17,8 +17,9 @@ class SeededLayers:
 
     Convolutions start from He's normal distribution over the fan-out, N(0, 2 / (k² · channels
     out)), as in the PyTorch implementations of VGG ("Rethinking the Value of Network Pruning",
-    arXiv:1810.05270) and of Wide ResNets (TRADES, arXiv:1901.08573); dense kernels from Glorot's
-    uniform one; biases from 0, and BatchNorm from the identity.
+    arXiv:1810.05270) and of Wide ResNets (TRADES, arXiv:1901.08573); the fan-out of a depthwise
+    convolution is k². Dense kernels start from Glorot's uniform distribution, biases from 0, and
+    BatchNorm from the identity.
 
     Args:
       seed: non-negative int.
@@ -55,15 +56,28 @@ class SeededLayers:
             strides=stride,
             padding="same" if same else "valid",
             use_bias=bias,
-            kernel_initializer=keras.initializers.VarianceScaling(
-                2.0, "fan_out", "untruncated_normal", seed=self._next_seed()
-            ),
+            kernel_initializer=self._he_normal(),
             name=name,
         )
-        if same or not padding or size == 1:
-            return layer
-        pad = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_padding")
-        return lambda images: layer(pad(images))
+        return layer if same or not padding else _padded(layer)
+
+    def depthwise(self, size: int, name: str, stride: int = 1) -> Callable[[tf.Tensor], tf.Tensor]:
+        """A square convolution of each channel by itself, without biases, as a function.
+
+        Args:
+          size: height and width of the kernel, odd.
+          name: the layer's.
+          stride: step in both directions; the padding is that of `convolution`.
+        """
+        layer = keras.layers.DepthwiseConv2D(
+            size,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            use_bias=False,
+            depthwise_initializer=self._he_normal(),
+            name=name,
+        )
+        return layer if stride == 1 else _padded(layer)
 
     def dense(self, units: int, name: str) -> keras.layers.Layer:
         """A dense layer with biases and no activation."""
@@ -73,8 +87,22 @@ class SeededLayers:
             name=name,
         )
 
+    def _he_normal(self):
+        return keras.initializers.VarianceScaling(
+            2.0, "fan_out", "untruncated_normal", seed=self._next_seed()
+        )
+
     def _next_seed(self):
         return self._seeds.spawn(1)[0].generate_state(1).item()
+
+
+def _padded(layer):
+    """The layer after zeros on every side, as many as its windows reach beyond their centres."""
+    margin = layer.kernel_size[0] // 2
+    if margin == 0:
+        return layer
+    pad = keras.layers.ZeroPadding2D(margin, name=f"{layer.name}_padding")
+    return lambda images: layer(pad(images))
 
 
 def batch_norm(name: str) -> keras.layers.Layer:
@@ -85,3 +113,8 @@ def batch_norm(name: str) -> keras.layers.Layer:
 def relu(name: str) -> keras.layers.Layer:
     """ReLU as a layer of its own, so that a convolution and BatchNorm can be folded into one."""
     return keras.layers.ReLU(name=name)
+
+
+def relu_6(name: str) -> keras.layers.Layer:
+    """min(max(x, 0), 6), as a layer of its own too."""
+    return keras.layers.ReLU(max_value=6.0, name=name)

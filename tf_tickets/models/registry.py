@@ -8,7 +8,9 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError, require
 from tf_tickets.models.lenet import lenet_300_100, lenet_conv
-from tf_tickets.models.resnet import resnet_18
+from tf_tickets.models.mobilenet_v2 import mobilenet_v2
+from tf_tickets.models.resnet import cifar_resnet, resnet_18
+from tf_tickets.models.resnet_50 import resnet_50
 from tf_tickets.models.vgg import vgg_16
 from tf_tickets.models.wide_resnet import require_depth, wide_resnet
 
@@ -17,10 +19,16 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "lenet_conv": lenet_conv,
     "vgg_16": vgg_16,
     "resnet_18": resnet_18,
+    "resnet_20": functools.partial(cifar_resnet, depth=20),
+    "resnet_32": functools.partial(cifar_resnet, depth=32),
+    "resnet_44": functools.partial(cifar_resnet, depth=44),
+    "resnet_56": functools.partial(cifar_resnet, depth=56),
+    "mobilenet_v2": mobilenet_v2,
+    "resnet_50": resnet_50,
 }
 
-# Height and width below which a network's pooling leaves nothing.
-_SMALLEST_IMAGE = {"lenet_conv": 16, "vgg_16": 32}
+# Height and width below which a network's pooling leaves nothing, or which Keras asks for.
+_SMALLEST_IMAGE = {"lenet_conv": 16, "vgg_16": 32, "resnet_50": 32}
 
 _WIDE_RESNET = re.compile(r"wide_resnet_([1-9]\d{0,3})_([1-9]\d{0,3})")
 
@@ -73,14 +81,14 @@ def build_model(
       image_shape: height, width and channels of the images, `[0, 1]` floats.
       num_classes: size of the output.
       seed: non-negative int.
-      width_multiplier: scales the numbers of channels and of hidden units.
+      width_multiplier: scales the numbers of channels and of hidden units; 1 for `resnet_50`.
 
     Returns:
       A model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
 
     Raises:
       UserError: no model of that name, one that cannot take such images, or a
-        `width_multiplier` that is not positive.
+        `width_multiplier` that is not positive or that the model does not have.
     """
     build = _find_builder(name)
     require_image_shape(name, image_shape)

@@ -1,4 +1,4 @@
-"""ResNet-18 for images of CIFAR's size."""
+"""Residual networks for images of CIFAR's size."""
 
 import tf_keras as keras
 
@@ -26,22 +26,57 @@ def resnet_18(
     Returns:
       A model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
     """
+    stages = [scaled(filters, width_multiplier) for filters in (64, 128, 256, 512)]
+    return _resnet(image_shape, num_classes, seed, stages, 2, "resnet_18")
+
+
+def cifar_resnet(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    seed: int,
+    width_multiplier: float = 1.0,
+    *,
+    depth: int,
+) -> keras.Model:
+    """Builds a ResNet for CIFAR, such as ResNet-20 with 272,474 parameters for CIFAR-10.
+
+    He et al. (arXiv:1512.03385, section 4.2): a 3x3 convolution of 16 filters, then three
+    stages of (depth - 2) / 6 blocks with 16, 32 and 64 filters. A shortcut that changes shape
+    is a 1x1 convolution with BatchNorm (their option B), as in the deeper ResNets; their own
+    networks for CIFAR pad with zeros there (option A), which saves 2,752 parameters.
+
+    Args:
+      image_shape: height, width and channels of the images, `[0, 1]` floats.
+      num_classes: size of the output.
+      seed: decides the initial weights (see `SeededLayers`).
+      width_multiplier: scales the numbers of filters.
+      depth: number of layers, 6n + 2, such as 20, 32, 44 or 56.
+
+    Returns:
+      A model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
+    """
+    stages = [scaled(filters, width_multiplier) for filters in (16, 32, 64)]
+    blocks = (depth - 2) // 6
+    return _resnet(image_shape, num_classes, seed, stages, blocks, f"resnet_{depth}")
+
+
+def _resnet(image_shape, num_classes, seed, stages, blocks, name):
+    """A stem as wide as the first stage, stages of equally many blocks, and a dense layer."""
     layers = SeededLayers(seed)
     image = keras.layers.Input(image_shape, name="image")
 
-    x = layers.convolution(scaled(64, width_multiplier), 3, "stem/conv")(image)
+    x = layers.convolution(stages[0], 3, "stem/conv")(image)
     x = batch_norm("stem/norm")(x)
     x = relu("stem/relu")(x)
 
-    for stage, filters in enumerate((64, 128, 256, 512), start=1):
-        for block in (1, 2):
+    for stage, filters in enumerate(stages, start=1):
+        for block in range(1, blocks + 1):
             stride = 2 if stage > 1 and block == 1 else 1
-            name = f"stage_{stage}/block_{block}"
-            x = _block(layers, x, scaled(filters, width_multiplier), stride, name)
+            x = _block(layers, x, filters, stride, f"stage_{stage}/block_{block}")
 
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     logits = layers.dense(num_classes, "logits")(x)
-    return keras.Model(image, logits, name="resnet_18")
+    return keras.Model(image, logits, name=name)
 
 
 def _block(layers, x, filters, stride, name):

@@ -34,6 +34,29 @@ class Cell(NamedTuple):
         """The cell's folder below `tickets/`, `checkpoints/`, `records/` and `tensorboard/`."""
         return Path(self.data_set, self.model, self.regime, self.method, f"seed_{self.seed}")
 
+    def results(
+        self,
+        experiment: str,
+        level: int,
+        sparsity: float,
+        measured: Iterable[tuple[int, str, float]],
+    ) -> list[results.Result]:
+        """The rows of what was measured here, as (iteration, metric, value)."""
+        return [
+            results.Result(
+                experiment,
+                self.data_set,
+                self.model,
+                self.method,
+                self.regime,
+                self.seed,
+                level,
+                sparsity,
+                *entry,
+            )
+            for entry in measured
+        ]
+
     @property
     def description(self) -> str:
         """For the progress bar."""

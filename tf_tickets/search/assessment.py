@@ -9,7 +9,6 @@ from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.progress import ProgressBar
-from tf_tickets.runs.results import Result
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.recipe_bench import RecipeSettings
 from tf_tickets.search.recipe_runner import Trial
@@ -93,21 +92,10 @@ def _results(settings, training, cell, run, measured):
         if row.metric == "test/natural/accuracy"
     )
     ticket = Ticket.load(run.ticket_path(cell, training.level))
-    return [
-        Result(
-            settings.experiment,
-            cell.data_set,
-            cell.model,
-            cell.method,
-            cell.regime,
-            cell.seed,
-            training.level,
-            ticket.sparsity,
-            iteration,
-            f"test/{metric}",
-            value,
-        )
+    accuracies = [
+        (iteration, f"test/{metric}", value)
         for metric, value in measured.items()
         # Natural accuracy was recorded at the end of the training.
         if metric.endswith("/accuracy") and not metric.startswith("natural/")
     ]
+    return cell.results(settings.experiment, training.level, ticket.sparsity, accuracies)

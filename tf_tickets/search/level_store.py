@@ -6,7 +6,6 @@ from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket, load_for
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import load_arrays, save_arrays
-from tf_tickets.runs.results import Result
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 
 
@@ -82,23 +81,7 @@ class LevelStore:
             return
         save_arrays(self._run.trained_weights_path(self._cell, level), weights)
         ticket.save(self._run.ticket_path(self._cell, level))
-        self._run.finish_level(self._cell, level, self._results(level, ticket, history))
-
-    def _results(self, level, ticket, history):
-        cell = self._cell
-        return [
-            Result(
-                self._experiment,
-                cell.data_set,
-                self._model,
-                cell.method,
-                cell.regime,
-                cell.seed,
-                level,
-                ticket.sparsity,
-                iteration,
-                metric,
-                value,
-            )
-            for iteration, metric, value in history
-        ]
+        # A study of one model has no folders for models, but its results name it.
+        cell = self._cell._replace(model=self._model)
+        rows = cell.results(self._experiment, level, ticket.sparsity, history)
+        self._run.finish_level(self._cell, level, rows)

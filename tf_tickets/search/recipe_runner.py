@@ -10,10 +10,8 @@ import tensorflow as tf
 from tf_tickets import runtime
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import SCORES, layer_counts
 from tf_tickets.masking.ticket import Ticket, arrays_sha256
-from tf_tickets.models.registry import require_image_shape
 from tf_tickets.models.weights import read_weights, write_weights
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import RunDirectory
@@ -21,6 +19,7 @@ from tf_tickets.search.level_store import LevelStore
 from tf_tickets.search.recipe_bench import RecipeBench, RecipeSettings
 from tf_tickets.search.recipes import Training, in_order
 from tf_tickets.search.training_session import TrainingSession
+from tf_tickets.search.trial_settings import steps_per_epoch
 from tf_tickets.training.schedules import StepDecay
 
 
@@ -39,11 +38,7 @@ def run_trainings(
     """
     ordered = in_order(trainings)
     data = settings.load(settings.seeds[0])  # Must be usable before any work begins.
-    for training in ordered:
-        require_image_shape(training.model, data.image_shape)
-        size = settings.training_of(training.model).batch_size
-        expected = f"at most {len(data.train)}, one epoch"
-        require(size <= len(data.train), "batch_size", size, expected)
+    settings.require_trainable([training.model for training in ordered], data)
     work = [
         _passes(training, settings, data)
         for seed in settings.seeds
@@ -57,11 +52,6 @@ def run_trainings(
                 trial.finish(training)
     if run.writable:
         run.write_results()
-
-
-def steps_per_epoch(data: ImageData, batch_size: int) -> int:
-    """Iterations that come closest to one pass through the training examples."""
-    return max(1, round(len(data.train) / batch_size))
 
 
 def _passes(training, settings, data):

@@ -7,7 +7,8 @@ import tensorflow as tf
 from tf_tickets.attacks.gradient import Attack
 
 # (images, labels, noise) → the images and labels whose mean loss the step reduces; `noise` is
-# the random start of attacks, see `attacks.gradient.uniform_noise`.
+# the random start of attacks, see `attacks.gradient.uniform_noise`. Labels are integers, or
+# distributions over the classes where images were mixed.
 Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -45,13 +46,16 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
     """Softmax cross-entropy of each example, in nats.
 
     Args:
-      labels: integers `[batch]`.
+      labels: integers `[batch]`, or distributions `[batch, classes]`.
       logits: `[batch, classes]`.
       label_smoothing: the share of the target spread evenly over all classes.
     """
+    classes = logits.shape[-1]
+    if labels.shape.rank == 2:
+        targets = labels * (1.0 - label_smoothing) + label_smoothing / classes
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
     if not label_smoothing:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    classes = logits.shape[-1]
     targets = tf.one_hot(
         labels,
         classes,

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.attacks.gradient import uniform_noise
-from tf_tickets.data.augmentation import random_crop_and_flip
+from tf_tickets.data.augmentation import Mixing, random_crop_and_flip
 from tf_tickets.data.vision import ImageSplit, to_unit_interval
 from tf_tickets.errors import UserError
 from tf_tickets.masking.weight_masks import WeightMasks
@@ -25,6 +25,7 @@ def make_train_steps(
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
     augment: bool = False,
+    mixing: Mixing | None = None,
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Builds the training step.
 
@@ -46,6 +47,7 @@ def make_train_steps(
       label_smoothing: see `cross_entropy`.
       weight_decay: λ of the penalty λ/2 ‖θ‖² over all trainable weights.
       augment: whether images are cropped and flipped at random.
+      mixing: erases or mixes images and their targets, after that.
 
     Returns:
       A function `(order, first_iteration, learning_rates) → losses`: `order` int32
@@ -70,7 +72,11 @@ def make_train_steps(
         if augment:
             pixels = random_crop_and_flip(pixels, _seed(seed, iteration, stream=1))
         noise = uniform_noise(pixels, _seed(seed, iteration, stream=0))
-        whole = to_unit_interval(pixels), tf.gather(labels, indices), noise
+        inputs, targets = to_unit_interval(pixels), tf.gather(labels, indices)
+        if mixing:
+            targets = tf.one_hot(targets, model.output_shape[-1])
+            inputs, targets = mixing(inputs, targets, _seed(seed, iteration, stream=2))
+        whole = inputs, targets, noise
         return [
             tf.ensure_shape(part[first : first + share], [share, *part.shape[1:]]) for part in whole
         ]
@@ -110,5 +116,7 @@ def make_train_steps(
 
 
 def _seed(seed, iteration, stream):
-    """Two integers; the streams of one iteration differ in the sign of the first."""
-    return tf.stack([seed if stream == 0 else -1 - seed, iteration])
+    """Two integers; the streams of one iteration differ in their signs."""
+    return tf.stack(
+        [-1 - seed if stream & 1 else seed, -1 - iteration if stream & 2 else iteration]
+    )

@@ -10,6 +10,7 @@ import tf_keras as keras
 
 from tf_tickets.attacks.gradient import Attack, build_attack
 from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.data.augmentation import MIXING
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require, require_choices
 from tf_tickets.masking.ticket import Provenance
@@ -98,11 +99,13 @@ class Trainer:
 
     Args:
       settings: how to train.
-      regime: `natural`, or the name of the attack to train against.
+      regime: `natural`; a way of mixing images in `data.augmentation.MIXING`; or the name of
+        the attack to train against.
       data: its training examples.
       strategy: where it runs.
       seed: decides the initial weights and the attacks' random starts.
       make_masks: builds the masks over the model.
+      make_model: builds the network; by default the one that the settings name.
 
     Attributes:
       model: the network.
@@ -120,11 +123,12 @@ class Trainer:
         strategy: tf.distribute.Strategy,
         seed: int,
         make_masks: Callable[[keras.Model], WeightMasks] = WeightMasks,
+        make_model: Callable[[], keras.Model] | None = None,
     ):
         self.regime = regime
         self._batch_size = settings.batch_size
         with strategy.scope():
-            self.model = settings.build_model(data, seed)
+            self.model = make_model() if make_model else settings.build_model(data, seed)
             self.optimizer = _optimizer(settings)
             # Slots must exist before a checkpoint is restored or `reset` zeroes them.
             self.optimizer._create_all_weights(self.model.trainable_variables)
@@ -142,6 +146,7 @@ class Trainer:
             settings.label_smoothing,
             settings.weight_decay,
             data.augment,
+            MIXING.get(regime),
         )
 
     def reset(self, weights: Weights, masks: Mapping[str, np.ndarray]) -> None:
@@ -165,7 +170,7 @@ class Trainer:
         return {name: build_attack(model, self.logits) for name, model in threat_models.items()}
 
     def _objective(self, settings, chunks):
-        if self.regime == "natural":
+        if self.regime == "natural" or self.regime in MIXING:
             return objectives.natural()
         threat_model = settings.threat_models[self.regime]
         if settings.attack_mode == "training":

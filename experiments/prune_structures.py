@@ -1,0 +1,234 @@
+"""Takes filters and residual blocks out of a Keras model of one's own.
+
+    python -m experiments.prune_structures --model=SAVED.keras --criterion=pls --filters=0.1 \\
+        --blocks=1 --data_set=cifar10 --data_source=tfds --output=FOLDER
+
+SAVED.keras is a functional or sequential model from images in [0, 1] to logits. What is left
+of it is fine-tuned where there is data, and lies in FOLDER as pruned.keras, which can be pruned
+again or attacked with experiments.evaluate, and as a SavedModel. report.md and report.json
+say what was removed and compare accuracy, parameters, FLOPs, file size and latency.
+
+The criteria choose, and fine-tuning trains, on training images; accuracies are of test images.
+"""
+
+import dataclasses
+import functools
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import tf_keras as keras
+from absl import flags
+
+from experiments import program
+from tf_tickets import runtime
+from tf_tickets.analysis import pruned_model
+from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.data.splits import stratified_subset
+from tf_tickets.data.vision import ImageData
+from tf_tickets.deployment.pruned_export import accuracy_on_test, export_and_compare
+from tf_tickets.errors import UserError, require
+from tf_tickets.evaluation.victims import Victim, fitting_data, load_keras_model
+from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_text
+from tf_tickets.runs.progress import ProgressBar
+from tf_tickets.search.fine_tuning import FineTuning, fine_tune
+from tf_tickets.structured.channels import ChannelMap, channels_of
+from tf_tickets.structured.criteria import CRITERIA, DATA_FREE_CRITERIA, Scores
+from tf_tickets.structured.selection import SCOPES, Cut, choose_removal
+from tf_tickets.structured.surgery import Removal, remove
+
+# Flags of its own, as no preset and no run directory belongs to it.
+FLAGS = flags.FlagValues()
+_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
+_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
+_float = functools.partial(flags.DEFINE_float, flag_values=FLAGS)
+_enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
+
+flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
+_string("model", None, "What to prune: a .keras file, images in [0, 1] to logits.")
+_string("output", None, "Where the results go: a folder that is empty or not there yet.")
+_enum(
+    "criterion",
+    "pls",
+    CRITERIA,
+    f"What decides which structures go. All but {' and '.join(DATA_FREE_CRITERIA)} need data.",
+)
+_float("filters", 0.1, "Share of the filters to remove, of those that may go.")
+_float("blocks", 0.0, "Residual blocks to remove: a share if below 1, else how many.")
+_enum("scope", "global", SCOPES, "Whether filters compete over the network or within a layer.")
+_enum("data_set", None, DATA_SETS, "What the network was trained on; none: no images are used.")
+_enum("data_source", "embedded", SOURCES, "Where the data set comes from.")
+_string("data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; tfds only.")
+_integer("scoring_examples", 1000, "Training images that the criterion sees; 0 for all.")
+_integer(
+    "fine_tuning_epochs", None, "Passes through the training images. Default: 10, 0 without data."
+)
+_float("learning_rate", 0.01, "SGD's, divided by ten at a half and at three quarters.")
+_integer("batch_size", 128, "Images a step of fine-tuning.")
+_integer("seed", 0, "Decides what is random.", lower_bound=0, upper_bound=2**31 - 1)
+
+DEFAULT_EPOCHS = 10
+
+
+def read_config() -> dict:
+    """All flags, checked as far as that is possible without loading anything."""
+    config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
+    require(bool(config["model"]), "model", "", "the path of a .keras file to prune")
+    require(bool(config["output"]), "output", "", "the path of a folder for the results")
+    cut = cut_of(config)
+    if not cut.filters and not cut.blocks:
+        raise UserError("--filters=0 --blocks=0: expected one of them above 0")
+    data_set = config["data_set"]
+    if config["fine_tuning_epochs"] is None:
+        config["fine_tuning_epochs"] = DEFAULT_EPOCHS if data_set else 0
+    fine_tuning_of(config)
+    if data_set is None:
+        needing = f"one of {', '.join(DATA_SETS)} for --"
+        free = cut.criterion in DATA_FREE_CRITERIA
+        require(free, "data_set", "", f"{needing}criterion={cut.criterion}")
+        epochs = config["fine_tuning_epochs"]
+        require(not epochs, "data_set", "", f"{needing}fine_tuning_epochs={epochs}")
+    examples = config["scoring_examples"]
+    require(examples == 0 or examples >= 2, "scoring_examples", examples, "0 or at least 2")
+    output = Path(config["output"])
+    empty = output.is_dir() and not any(output.iterdir())
+    require(empty or not output.exists(), "output", output, "a folder that is empty or not there")
+    return config
+
+
+def cut_of(config) -> Cut:
+    """How much is removed, and what decides."""
+    return Cut(config["criterion"], config["filters"], config["blocks"], config["scope"])
+
+
+def fine_tuning_of(config) -> FineTuning:
+    """How the pruned network is trained."""
+    epochs, rate = config["fine_tuning_epochs"], config["learning_rate"]
+    return FineTuning(epochs, rate, config["batch_size"])
+
+
+class Loaded(NamedTuple):
+    """What there is to work with."""
+
+    model: keras.Model
+    victim: Victim
+    channels: ChannelMap
+    data: ImageData | None
+
+
+class Pruned(NamedTuple):
+    """What came of it."""
+
+    model: keras.Model
+    removal: Removal
+    scores: Scores
+    scored_images: int
+    # On test images, before fine-tuning; None without it.
+    untuned_accuracy: float | None
+    # (epochs, accuracy on validation images).
+    history: list[tuple[int, float]]
+
+
+def load(config) -> Loaded:
+    """The network and the data, and whether they allow what is asked for."""
+    model, victim = load_keras_model(config["model"])
+    try:
+        channels = channels_of(model)
+    except UserError as error:
+        raise UserError(f"--model={victim.path}: {error}") from None
+    # A choice at random tells before the work whether there is so much to remove.
+    choose_removal(model, dataclasses.replace(cut_of(config), criterion="random"), None)
+    if not config["data_set"]:
+        return Loaded(model, victim, channels, None)
+    source, folder = config["data_source"], config["data_dir"]
+    data = fitting_data(victim, load_images(config["data_set"], source, folder, config["seed"]))
+    count, most = config["scoring_examples"], len(data.train)
+    require(count <= most, "scoring_examples", count, f"at most {most}, or 0 for all")
+    fine_tuning_of(config).require_usable(model, data)
+    return Loaded(model, victim, channels, data)
+
+
+def choose(config, model, data):
+    """What to remove, the scores, and how many images they come from."""
+    cut, seed = cut_of(config), config["seed"]
+    if cut.criterion in DATA_FREE_CRITERIA:
+        return *choose_removal(model, cut, None, seed), 0
+    count = config["scoring_examples"] or len(data.train)
+    examples = data.train.subset(stratified_subset(data.train.labels, count, seed))
+    with ProgressBar(count) as bar:
+        advance = functools.partial(bar.advance, description=f"scoring by {cut.criterion}")
+        return *choose_removal(model, cut, examples, seed, advance), count
+
+
+def prune(config, loaded, strategy) -> Pruned:
+    """Chooses, removes and fine-tunes."""
+    model, data, how = loaded.model, loaded.data, fine_tuning_of(config)
+    removal, *scores = choose(config, model, data)
+    pruned = remove(model, removal)
+    if not how.epochs:
+        return Pruned(pruned, removal, *scores, None, [])
+    chunks = runtime.parallel_chunks(strategy)
+    untuned = accuracy_on_test(pruned, data, chunks, how.batch_size)
+    with ProgressBar(how.epochs * len(data.train)) as bar:
+        advance = functools.partial(bar.advance, description="fine-tuning")
+        make_model = functools.partial(remove, model, removal)
+        tuned, history = fine_tune(make_model, how, data, strategy, config["seed"], advance)
+    return Pruned(tuned, removal, *scores, untuned, history)
+
+
+def report(config, loaded, pruned, before, after) -> dict:
+    """Everything that decided the result, and the result."""
+    data, filters = loaded.data, pruned.scores.filters
+    return {
+        "config": config,
+        "model": {"path": loaded.victim.path, "sha256": loaded.victim.sha256},
+        "images": data
+        and {
+            "scoring": pruned.scored_images,
+            **{name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        },
+        "removed": pruned.removal.to_json(),
+        "left_alone": dict(loaded.channels.left_alone),
+        "scores": {
+            "filters": {name: values.tolist() for name, values in filters.items()},
+            "blocks": dict(pruned.scores.blocks),
+        },
+        "before": dataclasses.asdict(before),
+        "after": dataclasses.asdict(after),
+        "accuracy_before_fine_tuning": pruned.untuned_accuracy,
+        "validation_accuracies": pruned.history,
+        "environment": runtime.environment_report(runtime.make_strategy("one_device")),
+    }
+
+
+def main():
+    """Prunes, measures, writes and prints."""
+    config, output = read_config(), Path(FLAGS.output)
+    strategy = runtime.make_strategy("one_device", split_operations=True)
+    loaded = load(config)
+    program.require_writable("output", output)
+    pruned = prune(config, loaded, strategy)
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        before, after = export_and_compare(
+            loaded.model,
+            pruned.model,
+            folder,
+            loaded.data,
+            runtime.parallel_chunks(strategy),
+            config["batch_size"],
+        )
+        content = report(config, loaded, pruned, before, after)
+        atomic_write_json(folder / "report.json", content)
+        atomic_write_text(folder / "report.md", pruned_model.markdown(content))
+    print(f"{pruned_model.summary(content)}\n\n{output}")
+
+
+def parse(arguments):
+    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
+    program.parse_or_help(arguments, FLAGS, __doc__)
+
+
+if __name__ == "__main__":
+    parse(sys.argv)
+    sys.exit(program.exit_code(main, resumable=False))

@@ -1,0 +1,222 @@
+"""Reproduces "On the Effect of Pruning on Adversarial Robustness" (Jordao and Pedrini, 2021).
+
+    python -m experiments.pruning_robustness
+
+Takes filters and residual blocks out of networks and fine-tunes what is left; what that does
+to their accuracy under corruptions, occlusion and FGSM. `--study` names the paper's tables and
+figures to make. Ends with the first study's table beside the paper's numbers.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import flags as common
+from tf_tickets import runtime
+from tf_tickets.analysis import pruning_report
+from tf_tickets.attacks.threat_model import fgsm
+from tf_tickets.data.registry import DATA_SETS
+from tf_tickets.deployment.exports import export_best_networks
+from tf_tickets.errors import require_choices
+from tf_tickets.models.registry import MODELS
+from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.search import pruning_studies
+from tf_tickets.search.structure_assessment import (
+    remove_single_elements,
+    transfer_between,
+)
+from tf_tickets.search.structure_runner import StructureSettings, run_networks
+from tf_tickets.search.structure_tests import AttackSettings
+from tf_tickets.structured.criteria import CRITERIA
+from tf_tickets.structured.selection import SCOPES
+from tf_tickets.training.trainer import TrainingSettings
+
+flags.adopt_module_key_flags(common)
+flags.DEFINE_list("study", None, f"Any of: {', '.join(pruning_studies.STUDIES)}.")
+flags.DEFINE_enum("data_set", None, DATA_SETS, "What to train on.")
+flags.DEFINE_integer("image_size", None, "Images are padded to this size; 0 leaves them.")
+flags.DEFINE_integer("train_examples", None, "Training images, as many of each class; 0 for all.")
+flags.DEFINE_integer(
+    "validation_examples", None, "Validation images, as many of each class; 0 for all."
+)
+flags.DEFINE_integer("test_examples", None, "Test images, as many of each class; 0 for all.")
+flags.DEFINE_list(
+    "models",
+    None,
+    f"Any of {', '.join(MODELS)}, wide_resnet_<depth>_<width>; the paper's if empty.",
+)
+flags.DEFINE_float("width_multiplier", None, "Scales the channels of every network.")
+flags.DEFINE_list("structures", None, "What the structures study removes: filters, blocks, both.")
+flags.DEFINE_enum("criterion", None, CRITERIA, "What all studies but `criteria` prune by.")
+flags.DEFINE_list("criteria", None, f"What the criteria study compares: {', '.join(CRITERIA)}.")
+flags.DEFINE_float("filters", None, "Share of the filters that a round of pruning removes.")
+flags.DEFINE_float(
+    "blocks", None, "Residual blocks that it removes: a share if below 1, else how many."
+)
+flags.DEFINE_enum("scope", None, SCOPES, "Whether filters compete over the network or a layer.")
+flags.DEFINE_integer("scoring_examples", None, "Training images that criteria see; 0 for all.")
+flags.DEFINE_integer("iterations", None, "Rounds of pruning in the iterations study.")
+flags.DEFINE_integer("epochs", None, "Length of the training of unpruned networks.")
+flags.DEFINE_integer("fine_tuning_epochs", None, "Length of the training after pruning.")
+flags.DEFINE_integer("batch_size", None, "Examples a step.")
+flags.DEFINE_float("learning_rate", None, "SGD's learning rate, at its highest.")
+flags.DEFINE_float("fine_tuning_learning_rate", None, "The same after pruning.")
+flags.DEFINE_float("momentum", None, "SGD's momentum.")
+flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖².")
+flags.DEFINE_integer("rewind_epoch", None, "Whose weights winning tickets start from.")
+flags.DEFINE_float("eps", None, "Length of FGSM's step; images lie in [0, 1].")
+flags.DEFINE_list("severities", None, "Of the corruptions, 1 to 5; tables show the highest.")
+flags.DEFINE_integer("occlusion_side", None, "Pixels of the side of the square of zeros.")
+flags.DEFINE_integer("element_examples", None, "Test images of single_element; 0 for all.")
+
+REFERENCE = Path(__file__).parent / "reference" / "pruning_robustness.csv"
+PAPER = {
+    "study": ["structures"],
+    "data_set": "cifar10",
+    "data_source": "tfds",
+    "image_size": 0,
+    "train_examples": 0,
+    "validation_examples": 0,
+    "test_examples": 0,
+    "models": [],
+    "width_multiplier": 1.0,
+    "structures": list(pruning_studies.STRUCTURES),
+    "criterion": "pls",
+    "criteria": list(CRITERIA),
+    "filters": 0.1,
+    "blocks": 0.1,
+    "scope": "global",
+    "scoring_examples": 5000,
+    "iterations": 10,
+    "seed": 0,
+    "trials": 1,
+    "epochs": 200,
+    "fine_tuning_epochs": 200,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "fine_tuning_learning_rate": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "rewind_epoch": 50,
+    "eps": 8 / 255,
+    "severities": ["5"],
+    "occlusion_side": 16,
+    "element_examples": 0,
+}
+QUICK = PAPER | {
+    "data_set": "fashion_mnist",
+    "data_source": "embedded",
+    "image_size": 32,
+    "train_examples": 3000,
+    "validation_examples": 500,
+    "test_examples": 500,
+    "models": ["resnet_20"],
+    "structures": ["filters"],
+    "criteria": ["l1", "pls", "random"],
+    "scoring_examples": 500,
+    "iterations": 3,
+    "epochs": 6,
+    "fine_tuning_epochs": 3,
+    "batch_size": 64,
+    "rewind_epoch": 2,
+    "element_examples": 200,
+}
+SMOKE = QUICK | {
+    "train_examples": 256,
+    "validation_examples": 50,
+    "test_examples": 50,
+    "width_multiplier": 0.25,
+    "structures": list(pruning_studies.STRUCTURES),
+    "criteria": list(CRITERIA),
+    "scoring_examples": 50,
+    "iterations": 2,
+    "epochs": 2,
+    "fine_tuning_epochs": 1,
+    "rewind_epoch": 1,
+    "element_examples": 20,
+}
+PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
+# Flags that only one study reads.
+ONLY_OF = {
+    "structures": "structures",
+    "criteria": "criteria",
+    "iterations": "iterations",
+    "rewind_epoch": "adjustment",
+    "element_examples": "single_element",
+}
+
+
+def study_settings(config):
+    """What the studies share, as a configuration describes it."""
+    return common.settings_of(pruning_studies.PruningSettings, config)
+
+
+def structure_settings(config):
+    """What all networks share, as a configuration describes it."""
+    severities = [int(number) for number in common.numbers("severities", config["severities"])]
+    return common.settings_of(
+        StructureSettings,
+        config,
+        experiment="pruning_robustness",
+        data_dir=flags.FLAGS.data_dir,
+        seeds=range(config["seed"], config["seed"] + config["trials"]),
+        training=common.settings_of(
+            TrainingSettings,
+            config,
+            model="resnet_56",
+            label_smoothing=0.0,
+            threat_models={},
+            optimizer="sgd",
+        ),
+        batch_sizes={},
+        attacks=AttackSettings({"fgsm": fgsm(config["eps"])}, severities, config["occlusion_side"]),
+    )
+
+
+def scale(config):
+    """How a configuration differs from the paper's, in words."""
+    studies, settings = config["study"], study_settings(PAPER)
+    models = [model for study in studies for model in settings.models_of(study)]
+    paper = PAPER | {"study": studies, "models": list(dict.fromkeys(models))}
+    counts = [name for name in paper if name.endswith("_examples")]
+    words = {name: "all" for name in counts if not config[name]}
+    words["models"] = config["models"] or paper["models"]
+    paper |= {name: "all" for name in counts if not paper[name]}
+    read = [name for name in paper if ONLY_OF.get(name, studies[0]) in studies]
+    return common.scale(config | words, {name: paper[name] for name in read})
+
+
+def main():
+    """Runs, or resumes, the studies and reports on them."""
+    config = common.resolve(PRESETS)
+    require_choices("study", config["study"], pruning_studies.STUDIES)
+    studies, settings = config["study"], study_settings(config)
+    structure = structure_settings(config)
+    networks = pruning_studies.networks_of(studies, settings)
+    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
+    with runtime.stoppable() as stop_if_requested:
+        run = RunDirectory(
+            common.run_path("pruning_robustness", config),
+            config,
+            runtime.environment_report(strategy),
+            writable=runtime.is_chief(strategy),
+        )
+        run_networks(networks, structure, run, strategy, stop_if_requested)
+        if "single_element" in studies:
+            whole = pruning_studies.single_element(settings)
+            remove_single_elements(whole, structure, run, strategy, stop_if_requested)
+        if "transfer" in studies:
+            both = pruning_studies.transfer(settings)
+            transfer_between(both, structure, run, strategy, stop_if_requested)
+        stop_if_requested()
+        if run.writable:
+            exports = export_best_networks(networks, structure, run)
+            print(
+                pruning_report.write_report(
+                    run, studies, settings.criterion, exports, REFERENCE, scale(config)
+                )
+            )
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,397 @@
+"""The command that prunes a model of its user's, as that user runs it."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from experiments import program, prune_structures
+from tests import trained
+from tf_tickets.data.vision import ImageSplit
+from tf_tickets.evaluation.victims import load_victim
+from tf_tickets.structured.surgery import Removal, remove
+
+ROOT = Path(__file__).parents[2]
+layers = keras.layers
+
+
+def network():
+    """A stem, three residual blocks, two branches that are concatenated, and a head."""
+    keras.utils.set_random_seed(0)
+    image = layers.Input(trained.SHAPE)
+    x = layers.Conv2D(8, 3, strides=4, padding="same", name="stem")(image)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
+    for number in (1, 2, 3):
+        y = layers.Conv2D(12, 3, padding="same", use_bias=False, name=f"wide_{number}")(x)
+        y = layers.ReLU()(layers.BatchNormalization(momentum=0.8)(y))
+        y = layers.Conv2D(8, 3, padding="same", name=f"narrow_{number}")(y)
+        x = layers.ReLU()(layers.Add(name=f"sum_{number}")([x, y]))
+    parts = [
+        layers.Conv2D(6, 1, activation="relu", name="pointwise")(x),
+        layers.Conv2D(10, 3, padding="same", activation="relu", name="spatial")(x),
+    ]
+    x = layers.Concatenate()(parts)
+    x = layers.Conv2D(16, 3, activation="relu", name="last")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(10, name="logits")(x), name="users_own")
+
+
+# Filters that may go: all but those that are added to one another.
+FILTERS = {"wide_1": 12, "wide_2": 12, "wide_3": 12, "pointwise": 6, "spatial": 10, "last": 16}
+LEFT_ALONE = {"stem", "narrow_1", "narrow_2", "narrow_3"}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The network's file, after it has learned something."""
+    model, train = network(), trained.mnist().train
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.legacy.Adam(3e-3), loss)
+    images = train.images / np.float32(255)
+    model.fit(images, train.labels, batch_size=100, epochs=2, verbose=0)
+    path = tmp_path_factory.mktemp("saved") / "own.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs the command in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*flags):
+        try:
+            prune_structures.parse(["prune_structures", *flags])
+            code = program.exit_code(prune_structures.main, resumable=False)
+        except SystemExit as end:
+            code = end.code
+        output, errors = capfd.readouterr()
+        return code, output, errors
+
+    return call
+
+
+def load(path):
+    return keras.models.load_model(path, compile=False)
+
+
+def accuracy(model, split):
+    logits = model.predict(split.images / np.float32(255), batch_size=500, verbose=0)
+    return np.mean(np.argmax(logits, axis=1) == split.labels)
+
+
+def bytes_in(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.fixture(scope="module")
+def done(saved, tmp_path_factory):
+    """The folder of results, and what was printed, of a run in a process of its own."""
+    folder = tmp_path_factory.mktemp("done")
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.prune_structures", f"--model={saved}"),
+            *("--criterion=pls", "--filters=0.25", "--blocks=1", "--data_set=mnist"),
+            *("--scoring_examples=300", "--fine_tuning_epochs=2", "--batch_size=64"),
+            "--output=results/first",
+        ],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "left" in ended.stderr and "oneDNN" not in ended.stderr
+    return folder / "results" / "first", ended.stdout
+
+
+def test_what_is_written(done):
+    folder, _ = done
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"pruned.keras", "saved_model", "report.json", "report.md"}
+    assert [path.name for path in folder.parent.iterdir()] == ["first"]
+
+
+def test_what_is_removed_is_what_was_asked_for(saved, done):
+    folder, _ = done
+    report = json.loads((folder / "report.json").read_text())
+    removed, scores = report["removed"], report["scores"]
+    assert {name: len(values) for name, values in scores["filters"].items()} == FILTERS
+    assert set(scores["blocks"]) == {"sum_2", "sum_3"}
+    assert removed["blocks"] == [min(scores["blocks"], key=scores["blocks"].get)]
+    gone = removed["blocks"][0].replace("sum", "wide")
+    competing = sum(FILTERS.values()) - FILTERS[gone]
+    assert sum(map(len, removed["filters"].values())) == math.ceil(0.25 * competing)
+    pruned = load(folder / "pruned.keras")
+    assert gone not in [layer.name for layer in pruned.layers]
+    for name in set(FILTERS) - {gone}:
+        filters = pruned.get_layer(name).filters
+        assert filters == FILTERS[name] - len(removed["filters"].get(name, ()))
+    assert set(report["left_alone"]) == LEFT_ALONE
+    assert report["model"]["sha256"] == {str(saved): hashlib.sha256(saved.read_bytes()).hexdigest()}
+
+
+def test_the_numbers_are_those_of_the_files(saved, done):
+    folder, _ = done
+    report = json.loads((folder / "report.json").read_text())
+    whole, pruned = load(saved), load(folder / "pruned.keras")
+    test = trained.mnist().test
+    before, after = report["before"], report["after"]
+    assert before["accuracy"] == pytest.approx(accuracy(whole, test), abs=1e-3)
+    assert after["accuracy"] == pytest.approx(accuracy(pruned, test), abs=1e-3)
+    untuned = remove(whole, Removal.from_json(report["removed"], folder))
+    assert report["accuracy_before_fine_tuning"] == pytest.approx(accuracy(untuned, test), abs=1e-3)
+    assert after["accuracy"] > accuracy(untuned, test) + 0.05
+    assert before["parameters"] == whole.count_params()
+    assert after["parameters"] == pruned.count_params() < 0.8 * whole.count_params()
+    assert after["flops"] < 0.8 * before["flops"]
+    assert after["size"]["total"] == bytes_in(folder / "saved_model") < before["size"]["total"]
+    for measured in (before, after):
+        assert [latency["batch_size"] for latency in measured["latencies"]] == [1, 64]
+        assert all(0 < each["median"] <= each["percentile_95"] for each in measured["latencies"])
+    epochs, validation = zip(*report["validation_accuracies"])
+    assert epochs == (0, 1, 2)
+    assert validation[-1] == pytest.approx(accuracy(pruned, trained.mnist().validation), abs=1e-3)
+    assert report["images"]["scoring"] == 300 and report["images"]["test"] == len(test)
+    assert report["environment"]["packages"]["tensorflow"]
+
+
+def test_the_saved_model_is_the_keras_model(done):
+    folder, _ = done
+    images, _ = trained.unit_interval(trained.images_of_test(30))
+    served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+    expected = load(folder / "pruned.keras")(images, training=False).numpy()
+    np.testing.assert_allclose(served(images=images)["logits"], expected, atol=1e-4)
+    assert np.std(expected) > 0.1
+
+
+def test_what_is_said(done):
+    folder, printed = done
+    report = json.loads((folder / "report.json").read_text())
+    text = (folder / "report.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 10 and all(line in printed for line in table)
+    for number in (
+        f"{report['before']['accuracy']:.2%}",
+        f"{report['after']['accuracy']:.2%}",
+        f"{report['accuracy_before_fine_tuning']:.2%}",
+        f"{report['after']['parameters']:,}",
+        f"{report['after']['flops']:,}",
+        f"{report['after']['size']['total']:,}",
+        f"{1000 * report['after']['latencies'][1]['median']:.2f}",
+    ):
+        assert number in text
+    assert "by pls on 300 training images" in text and "Fine-tuned for 2 epochs" in text
+    for name, why in report["left_alone"].items():
+        assert f"- {name}: {why}" in text
+    assert "results/first" in printed
+
+
+def test_without_data(saved, run, tmp_path):
+    code, printed, _ = run(f"--model={saved}", "--criterion=l1", "--output=out")
+    assert code == 0 and "accuracy" not in printed and "Not fine-tuned" in printed
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    whole, pruned = load(saved), load(tmp_path / "out" / "pruned.keras")
+    # The smallest tenth by the sum of absolute weights, but of each layer the largest stays.
+    sizes = {
+        (name, index): float(np.abs(whole.get_layer(name).kernel[..., index]).sum())
+        for name, filters in FILTERS.items()
+        for index in range(filters)
+    }
+    largest = {
+        name: max(range(filters), key=lambda index: sizes[name, index])
+        for name, filters in FILTERS.items()
+    }
+    may_go = [(name, index) for name, index in sizes if index != largest[name]]
+    smallest = sorted(may_go, key=sizes.get)[: math.ceil(0.1 * len(sizes))]
+    removed = {(name, i) for name, chosen in report["removed"]["filters"].items() for i in chosen}
+    assert removed == set(smallest)
+    assert report["after"]["accuracy"] is None and report["images"] is None
+    expected = remove(whole, Removal.from_json(report["removed"], tmp_path))
+    for found, weight in zip(pruned.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, weight)
+
+
+def test_the_result_can_be_attacked_and_pruned_again(done, run, tmp_path):
+    path = done[0] / "pruned.keras"
+    assert load_victim(path).num_classes == 10
+    code, _, _ = run(f"--model={path}", "--criterion=random", "--seed=3", "--output=again")
+    assert code == 0
+    again = load(tmp_path / "again" / "pruned.keras")
+    assert again.count_params() < load(path).count_params()
+
+
+def test_test_images_decide_nothing(saved, run, tmp_path, monkeypatch):
+    data = trained.mnist().limited(0, 200, 50, 50)
+    other = ImageSplit(255 - data.test.images, data.test.labels[::-1].copy())
+    results = []
+    for test in (data.test, other):
+        versions = dataclasses.replace(data, test=test)
+        monkeypatch.setattr(prune_structures, "load_images", lambda *_, found=versions: found)
+        folder = tmp_path / str(len(results))
+        code, _, errors = run(
+            f"--model={saved}",
+            "--criterion=expected_abs",
+            "--data_set=mnist",
+            "--scoring_examples=0",
+            "--fine_tuning_epochs=1",
+            "--batch_size=50",
+            f"--output={folder}",
+        )
+        assert code == 0, errors
+        report = json.loads((folder / "report.json").read_text())
+        results.append((report, load(folder / "pruned.keras").get_weights()))
+    (one, weights), (two, other_weights) = results
+    assert one["after"]["accuracy"] != two["after"]["accuracy"]
+    assert one["images"]["scoring"] == 200
+    assert one["removed"] == two["removed"]
+    for some, others in zip(weights, other_weights, strict=True):
+        np.testing.assert_array_equal(some, others)
+
+
+def assert_refused(run, tmp_path, message, *flags):
+    before = sorted(tmp_path.rglob("*"))
+    code, output, errors = run(*flags)
+    assert code == 2 and output == ""
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith("error: ") and message in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "flag,message",
+    [
+        ("--model=", "--model=: expected the path of a .keras file"),
+        ("--model=nowhere.keras", "--model=nowhere.keras: no such file or folder"),
+        ("--model=/", "--model=/: expected a Keras model's .keras file"),
+        ("--output=", "--output=: expected the path of a folder"),
+        ("--output=/", "--output=/: expected a folder that is empty or not there"),
+        ("--output=/proc/x/y", "--output=/proc/x/y: expected a place that can be written"),
+        ("--criterion=pls", "--data_set=: expected one of mnist, fashion_mnist, cifar10 for --cri"),
+        ("--criterion=size", "flag --criterion=size"),
+        ("--filters=1", "--filters=1.0: expected a share in [0, 1)"),
+        ("--filters=nan", "--filters=nan: expected a share in [0, 1)"),
+        ("--filters=0", "--filters=0 --blocks=0: expected one of them above 0"),
+        ("--blocks=1.5", "--blocks=1.5: expected a share in [0, 1), or a whole number"),
+        ("--blocks=2", "--blocks=2: expected at most 1, as every stage keeps"),
+        ("--scope=all", "flag --scope=all"),
+        ("--fine_tuning_epochs=1", "expected one of mnist, fashion_mnist, cifar10 for --fine_tun"),
+        ("--fine_tuning_epochs=-1", "--fine_tuning_epochs=-1: expected at least 0"),
+        ("--learning_rate=0", "--learning_rate=0.0: expected above 0"),
+        ("--batch_size=0", "--batch_size=0: expected at least 1"),
+        ("--scoring_examples=1", "--scoring_examples=1: expected 0 or at least 2"),
+        ("--seed=-1", "flag --seed=-1"),
+        ("--surplus", "Unknown command line flag 'surplus'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(saved, run, tmp_path, flag, message):
+    flags = [f"--model={saved}", "--criterion=l1", "--output=out/put"]
+    assert_refused(run, tmp_path, message, *flags, flag)
+
+
+@pytest.mark.parametrize(
+    "flag,message",
+    [
+        ("--scoring_examples=9000", "--scoring_examples=9000: expected at most 8333, or 0"),
+        ("--batch_size=9000", "--batch_size=9000: expected at most 8333"),
+        ("--data_set=cifar10", "--data_source=embedded: cifar10 has no embedded sample"),
+        ("--data_dir=/", "--data_dir=/ is for --data_source=tfds"),
+    ],
+)
+def test_a_wrong_flag_about_data_is_one_line(saved, run, tmp_path, flag, message):
+    flags = [f"--model={saved}", "--data_set=mnist", "--output=out"]
+    assert_refused(run, tmp_path, message, *flags, flag)
+
+
+class TurnedRound(layers.Layer):
+    """A layer that no program but this one knows."""
+
+    def call(self, inputs):
+        return inputs[..., ::-1]
+
+
+TurnedRound.__module__ = "of_its_user"
+
+
+def unfit_networks():
+    image = layers.Input(trained.SHAPE)
+    maps = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="convolution")(image))
+    logits, flat = layers.Dense(10, name="logits")(maps), layers.Flatten()(image)
+    second = layers.Input(trained.SHAPE)
+    frozen = keras.Model(image, logits)
+    frozen.trainable = False
+    return {
+        "several_inputs": keras.Model([image, second], layers.Dense(2)(layers.Flatten()(second))),
+        "custom": keras.Model(image, layers.Dense(10)(layers.Flatten()(TurnedRound()(image)))),
+        "softmax": keras.Model(image, layers.Softmax()(logits)),
+        "no_filters": keras.Model(image, layers.Dense(10)(flat)),
+        "no_blocks": keras.Model(image, logits),
+        "other_classes": keras.Model(image, layers.Dense(7)(maps)),
+        "frozen": frozen,
+    }
+
+
+@pytest.mark.parametrize(
+    "name,flags,message",
+    [
+        ("several_inputs", [], "expected a model with one input and one output"),
+        ("custom", [], "cannot be loaded as a Keras model"),
+        ("softmax", [], "returns probabilities; expected logits"),
+        ("no_filters", [], "--filters=0.1: expected 0, as this network has no convolution whose"),
+        ("no_blocks", ["--blocks=1"], "--blocks=1: expected 0, as this network has no block"),
+        ("other_classes", ["--data_set=mnist"], "tells 7 classes apart, but mnist has 10"),
+        ("frozen", ["--data_set=mnist"], "--fine_tuning_epochs=10: expected 0, as no weight"),
+    ],
+)
+def test_what_cannot_be_pruned_is_one_line(run, tmp_path, name, flags, message):
+    path = tmp_path / f"{name}.keras"
+    unfit_networks()[name].save(path)
+    assert_refused(
+        run, tmp_path, message, f"--model={path}", "--criterion=l1", "--output=out", *flags
+    )
+
+
+def test_earlier_results_are_kept(saved, run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.md").write_text("earlier")
+    message = "--output=out: expected a folder that is empty or not there"
+    assert_refused(run, tmp_path, message, f"--model={saved}", "--criterion=l1", "--output=out")
+
+
+def test_a_loss_that_diverges_is_one_line(saved, run, tmp_path):
+    flags = [f"--model={saved}", "--data_set=mnist", "--criterion=random", "--output=out"]
+    assert_refused(
+        run,
+        tmp_path,
+        "--learning_rate=1e+30: expected a smaller one",
+        *flags,
+        "--learning_rate=1e30",
+    )
+
+
+def test_stopping_leaves_nothing(saved, run, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tf_tickets.deployment.pruned_export.compare_latency", stop)
+    code, _, errors = run(f"--model={saved}", "--criterion=l1", "--output=out")
+    assert code == 130 and errors.strip().splitlines()[-1] == (
+        "stopped by SIGINT; nothing was written"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help(run):
+    code, output, _ = run("--help")
+    assert code == 0 and "--criterion" in output and "pruned.keras" in output

@@ -1,0 +1,76 @@
+"""The studies of a paper: which of a run's results are whose, and how they are called."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from tf_tickets.analysis.measurements import DATA_SET_LABELS, select
+
+_FAMILIES = {"vgg": "VGG", "resnet": "ResNet", "wide_resnet": "WideResNet", "lenet": "LeNet"}
+_MODELS = {"lenet_conv": "LeNet (two convolutions)", "mobilenet_v2": "MobileNetV2"}
+
+
+class Study(NamedTuple):
+    """One experiment of a paper.
+
+    Attributes:
+      title: heading of its section.
+      by: the columns whose values tell its groups apart; the data set comes first.
+      methods: what it is made from, a regular expression.
+      own: those of them that tell it from other studies in the same results.
+      where: column → regular expression, for what else its rows have in common.
+    """
+
+    title: str
+    by: tuple[str, ...]
+    methods: str
+    own: str
+    where: Mapping[str, str]
+
+
+def grouped(frame: pd.DataFrame, study: Study) -> list[tuple[str, str, pd.DataFrame]]:
+    """The groups that the study has results of.
+
+    Studies may share networks and trainings. A group counts if it has a row of the
+    study's own methods; where none has (yet), if it has a row of any of its methods.
+
+    Returns:
+      For each group its name, for files ("cifar10_vgg_16"), its label, for headings
+      ("VGG-16 on CIFAR-10"), and all rows of its networks.
+    """
+    used = _matching(frame, "method", study.methods)
+    for column, pattern in study.where.items():
+        used = _matching(used, column, pattern)
+    owned = _matching(used, "method", study.own)
+    needed = used if owned.empty else owned
+    found = []
+    for values in sorted(set(zip(*(needed[column] for column in study.by))), key=_group_order):
+        named = dict(zip(study.by, values))
+        found.append(("_".join(values), group_label(**named), select(frame, **named)))
+    return found
+
+
+def _matching(frame, column, pattern):
+    return frame[frame[column].astype("str").str.fullmatch(pattern)]
+
+
+def _group_order(values):
+    data_sets = list(DATA_SET_LABELS)
+    place = data_sets.index(values[0]) if values[0] in data_sets else len(data_sets)
+    return place, values
+
+
+def model_label(model: str) -> str:
+    """The papers' name of a network: "WideResNet-34-10" of "wide_resnet_34_10"."""
+    match = re.fullmatch(r"([a-z_]+?)((?:_\d+)+)", model)
+    if model in _MODELS or not match:
+        return _MODELS.get(model, model)
+    return _FAMILIES.get(match[1], match[1]) + match[2].replace("_", "-")
+
+
+def group_label(data_set: str, model: str | None = None) -> str:
+    """ "VGG-16 on CIFAR-10" of a data set and, if given, a model."""
+    on = DATA_SET_LABELS.get(data_set, data_set)
+    return f"{model_label(model)} on {on}" if model else on

@@ -1,0 +1,86 @@
+"""What all networks of a run share: their data, their seeds, how they are trained."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.data.vision import ImageData
+from tf_tickets.errors import require, require_choices
+from tf_tickets.models.registry import require_image_shape
+from tf_tickets.training.trainer import TrainingSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialSettings:
+    """What all networks of a run share.
+
+    Attributes:
+      experiment: its name in the results.
+      data_set: a name in `tf_tickets.data.registry`.
+      data_source: `embedded` or `tfds`.
+      data_dir: where prepared TFDS data lie; None for TFDS's own choice.
+      image_size: images are padded to this height and width; 0 leaves them as they are.
+      train_examples, validation_examples, test_examples: how many are used; 0 for all.
+      seeds: one a trial.
+      training: how networks are trained; each training names its own model.
+      batch_sizes: model → batch size, where it is not `training`'s.
+    """
+
+    experiment: str
+    data_set: str
+    data_source: str
+    data_dir: str | None
+    image_size: int
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    seeds: Sequence[int]
+    training: TrainingSettings
+    batch_sizes: Mapping[str, int]
+
+    def __post_init__(self):
+        require_choices("data_set", [self.data_set], DATA_SETS)
+        require_choices("data_source", [self.data_source], SOURCES)
+        for flag in ("image_size", "train_examples", "validation_examples", "test_examples"):
+            require(getattr(self, flag) >= 0, flag, getattr(self, flag), "at least 0")
+
+    def load(self, seed: int) -> ImageData:
+        """The data of a trial.
+
+        Raises:
+          UserError: they are not there, damaged, or fewer than asked for.
+        """
+        data = load_images(self.data_set, self.data_source, self.data_dir, seed)
+        if self.image_size:
+            largest = max(data.image_shape[:2])
+            expected = f"0 or at least {largest}, the size of the images"
+            require(self.image_size >= largest, "image_size", self.image_size, expected)
+            data = data.padded(self.image_size)
+        return data.limited(
+            seed,
+            self.train_examples or None,
+            self.validation_examples or None,
+            self.test_examples or None,
+        )
+
+    def training_of(self, model: str) -> TrainingSettings:
+        """How that model is trained."""
+        batch_size = self.batch_sizes.get(model, self.training.batch_size)
+        return dataclasses.replace(self.training, model=model, batch_size=batch_size)
+
+    def require_trainable(self, models: Sequence[str], data: ImageData) -> None:
+        """Checks that the data fit the networks and fill at least one batch.
+
+        Raises:
+          UserError: they do not.
+        """
+        for model in models:
+            require_image_shape(model, data.image_shape)
+            size = self.training_of(model).batch_size
+            expected = f"at most {len(data.train)}, one epoch"
+            require(size <= len(data.train), "batch_size", size, expected)
+
+
+def steps_per_epoch(data: ImageData, batch_size: int) -> int:
+    """Iterations that come closest to one pass through the training examples."""
+    return max(1, round(len(data.train) / batch_size))

@@ -1,0 +1,1 @@
+"""Filters and residual blocks: what may go, and networks without them."""
