@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
 import tf_keras as keras
 from absl import flags
 
@@ -176,28 +177,30 @@ def prune(config, loaded, strategy) -> Pruned:
     return Pruned(tuned, removal, *scores, untuned, history)
 
 
-def report(config, loaded, pruned, before, after) -> dict:
+def report(config, loaded, pruned, before, after, strategy) -> dict:
     """Everything that decided the result, and the result."""
-    data, filters = loaded.data, pruned.scores.filters
+    images, threads = None, tf.config.threading
+    if loaded.data:
+        splits = ("train", "validation", "test")
+        images = {split: len(getattr(loaded.data, split)) for split in splits}
+        images["scoring"] = pruned.scored_images
+    filters = {name: values.tolist() for name, values in pruned.scores.filters.items()}
     return {
         "config": config,
         "model": {"path": loaded.victim.path, "sha256": loaded.victim.sha256},
-        "images": data
-        and {
-            "scoring": pruned.scored_images,
-            **{name: len(getattr(data, name)) for name in ("train", "validation", "test")},
-        },
+        "images": images,
         "removed": pruned.removal.to_json(),
         "left_alone": dict(loaded.channels.left_alone),
-        "scores": {
-            "filters": {name: values.tolist() for name, values in filters.items()},
-            "blocks": dict(pruned.scores.blocks),
-        },
+        "scores": {"filters": filters, "blocks": dict(pruned.scores.blocks)},
         "before": dataclasses.asdict(before),
         "after": dataclasses.asdict(after),
         "accuracy_before_fine_tuning": pruned.untuned_accuracy,
         "validation_accuracies": pruned.history,
-        "environment": runtime.environment_report(runtime.make_strategy("one_device")),
+        "environment": runtime.environment_report(strategy),
+        "threads": {
+            "in_an_operation": threads.get_intra_op_parallelism_threads(),
+            "operations_at_a_time": threads.get_inter_op_parallelism_threads(),
+        },
     }
 
 
@@ -218,7 +221,7 @@ def main():
             runtime.parallel_chunks(strategy),
             config["batch_size"],
         )
-        content = report(config, loaded, pruned, before, after)
+        content = report(config, loaded, pruned, before, after, strategy)
         atomic_write_json(folder / "report.json", content)
         atomic_write_text(folder / "report.md", pruned_model.markdown(content))
     print(f"{pruned_model.summary(content)}\n\n{output}")

@@ -182,16 +182,23 @@ def test_what_is_said(done):
     text = (folder / "report.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 10 and all(line in printed for line in table)
-    for number in (
-        f"{report['before']['accuracy']:.2%}",
-        f"{report['after']['accuracy']:.2%}",
-        f"{report['accuracy_before_fine_tuning']:.2%}",
-        f"{report['after']['parameters']:,}",
-        f"{report['after']['flops']:,}",
-        f"{report['after']['size']['total']:,}",
-        f"{1000 * report['after']['latencies'][1]['median']:.2f}",
+    before, after = report["before"], report["after"]
+    medians = [measured["latencies"][1]["median"] for measured in (before, after)]
+    points = 100 * (after["accuracy"] - before["accuracy"])
+    fewer = 100 * (1 - after["parameters"] / before["parameters"])
+    for row in (
+        (
+            f"{before['accuracy']:.2%}",
+            f"{after['accuracy']:.2%}",
+            f"{points:+.2f} percentage points",
+        ),
+        (f"{report['accuracy_before_fine_tuning']:.2%}",),
+        (f"{before['parameters']:,}", f"{after['parameters']:,}", f"-{fewer:.1f}%"),
+        (f"{before['flops']:,}", f"{after['flops']:,}"),
+        (f"{before['size']['total']:,}", f"{after['size']['total']:,}"),
+        (*(f"{1000 * median:.2f}" for median in medians), f"{medians[0] / medians[1]:.2f}× as"),
     ):
-        assert number in text
+        assert any(all(word in line for word in row) for line in table), row
     assert "by pls on 300 training images" in text and "Fine-tuned for 2 epochs" in text
     for name, why in report["left_alone"].items():
         assert f"- {name}: {why}" in text
@@ -370,14 +377,9 @@ def test_earlier_results_are_kept(saved, run, tmp_path):
 
 
 def test_a_loss_that_diverges_is_one_line(saved, run, tmp_path):
-    flags = [f"--model={saved}", "--data_set=mnist", "--criterion=random", "--output=out"]
-    assert_refused(
-        run,
-        tmp_path,
-        "--learning_rate=1e+30: expected a smaller one",
-        *flags,
-        "--learning_rate=1e30",
-    )
+    flags = ["--data_set=mnist", "--criterion=random", "--learning_rate=1e30", "--output=out"]
+    message = "--learning_rate=1e+30: expected a smaller one"
+    assert_refused(run, tmp_path, message, f"--model={saved}", *flags)
 
 
 def test_stopping_leaves_nothing(saved, run, tmp_path, monkeypatch):
@@ -386,9 +388,7 @@ def test_stopping_leaves_nothing(saved, run, tmp_path, monkeypatch):
 
     monkeypatch.setattr("tf_tickets.deployment.pruned_export.compare_latency", stop)
     code, _, errors = run(f"--model={saved}", "--criterion=l1", "--output=out")
-    assert code == 130 and errors.strip().splitlines()[-1] == (
-        "stopped by SIGINT; nothing was written"
-    )
+    assert code == 130 and errors.strip().endswith("stopped by SIGINT; nothing was written")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -57,7 +57,7 @@ def size_of(folder: Path) -> Size:
 
 
 def compare_latency(
-    folders: Mapping[str, Path], batch_size: int, calls: int = 50, seconds: float = 30.0
+    folders: Mapping[str, Path], batch_size: int, calls: int = 50, seconds: float = 10.0
 ) -> dict[str, Latency]:
     """Times SavedModels that take the same images, by turns, so that noise meets all alike.
 

@@ -76,4 +76,7 @@ class NetworkStore:
           UserError: the file is damaged.
         """
         path = self.removal_path(level)
-        return Removal.from_json(load_json(path), str(path))
+        content = load_json(path)
+        if isinstance(content, dict):
+            content = {name: content.get(name) for name in ("filters", "blocks")}
+        return Removal.from_json(content, path)
