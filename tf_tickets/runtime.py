@@ -23,9 +23,10 @@ _RECORDED_PACKAGES = (
     "tensorflow-datasets",
     "tensorboard",
     "numpy",
+    "scikit-learn",
 )
 # These judge networks, and decide nothing about tickets.
-_JUDGING_PACKAGES = ("scipy", "adversarial-robustness-toolbox")
+_JUDGING_PACKAGES = ("scipy", "pillow", "adversarial-robustness-toolbox")
 
 
 def available_cores() -> int:
