@@ -71,11 +71,33 @@ class StructureSettings(TrialSettings):
             require(count <= most, flag, count, f"at most {most}, the images there are")
         side, largest = self.attacks.occlusion_side, min(data.image_shape[:2])
         require(side <= largest, "occlusion_side", side, f"at most {largest}, the images' size")
+        # Whether there is as much to take out shows before the work, by a choice at random.
+        for model, *cuts in _longest({(network.model, *_cuts(network)) for network in networks}):
+            smaller = self.training_of(model).build_model(data, seed=0)
+            for cut in cuts:
+                smaller = remove(smaller, choose_removal(smaller, cut, data.train)[0])
 
     def scoring_split(self, data: ImageData, seed: int) -> ImageSplit:
         """The training images that criteria see."""
         count = self.scoring_examples or len(data.train)
         return data.train.subset(stratified_subset(data.train.labels, count, seed))
+
+
+def _cuts(network):
+    """All cuts behind a network, with the choice left to chance."""
+    if network.base is None:
+        return ()
+    cut = (dataclasses.replace(network.cut, criterion="random"),) if network.cut else ()
+    return _cuts(network.base) + cut
+
+
+def _longest(sequences):
+    """Those that are not the beginning of another."""
+    return [
+        sequence
+        for sequence in sequences
+        if not any(other[: len(sequence)] == sequence != other for other in sequences)
+    ]
 
 
 def run_networks(

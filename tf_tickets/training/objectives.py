@@ -51,7 +51,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
       label_smoothing: the share of the target spread evenly over all classes.
     """
     classes = logits.shape[-1]
-    if labels.shape.rank == 2:
+    if len(labels.shape) == 2:
         targets = labels * (1.0 - label_smoothing) + label_smoothing / classes
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
     if not label_smoothing:
