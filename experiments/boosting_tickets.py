@@ -12,14 +12,13 @@ from pathlib import Path
 from absl import flags
 
 from experiments import flags as common
+from experiments import image_flags
 from tf_tickets import runtime
 from tf_tickets.analysis import boosting_report
 from tf_tickets.attacks.threat_model import carlini_wagner, fast, fgsm, pgd
-from tf_tickets.data.registry import DATA_SETS
 from tf_tickets.deployment.exports import export_best_trainings
 from tf_tickets.errors import require, require_choices
 from tf_tickets.masking.magnitude import SCORES
-from tf_tickets.models.registry import MODELS
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search import boosting
 from tf_tickets.search.assessment import assess
@@ -28,26 +27,13 @@ from tf_tickets.search.recipe_runner import run_trainings
 from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(image_flags)
 flags.DEFINE_list("study", None, f"Any of: {', '.join(boosting.STUDIES)}.")
-flags.DEFINE_enum("data_set", None, DATA_SETS, "What to train on.")
-flags.DEFINE_integer("image_size", None, "Images are padded to this size; 0 leaves them.")
-flags.DEFINE_integer("train_examples", None, "Training images, as many of each class; 0 for all.")
-flags.DEFINE_integer(
-    "validation_examples", None, "Validation images, as many of each class; 0 for all."
-)
-flags.DEFINE_integer("test_examples", None, "Test images, as many of each class; 0 for all.")
-flags.DEFINE_list(
-    "models",
-    None,
-    f"Any of {', '.join(MODELS)}, wide_resnet_<depth>_<width>; the paper's if empty.",
-)
 flags.DEFINE_list("capacity_models", None, "Networks of the capacity study.")
 flags.DEFINE_list("mnist_models", None, "Networks of the mnist study; the first for Table 5.")
-flags.DEFINE_float("width_multiplier", None, "Scales the channels of every network.")
 flags.DEFINE_integer("epochs", None, "100% of a retraining.")
 flags.DEFINE_integer("finding_epochs", None, "Length of the trainings that find masks.")
 flags.DEFINE_integer("batch_size", None, "Examples a step; 0: 64 for vgg_16, else 128.")
-flags.DEFINE_float("learning_rate", None, "SGD's learning rate, at its highest.")
 flags.DEFINE_float(
     "finding_learning_rate",
     None,
@@ -55,8 +41,6 @@ flags.DEFINE_float(
 )
 flags.DEFINE_list("finding_learning_rates", None, "What the learning_rate study finds masks with.")
 flags.DEFINE_integer("warmup_epochs", None, "Epochs of retraining below the highest rate.")
-flags.DEFINE_float("momentum", None, "SGD's momentum.")
-flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖².")
 flags.DEFINE_list("finders", None, "What finds the adversarial study's tickets: regimes.")
 flags.DEFINE_float("sparsity", None, "Share of the weights that a ticket removes.")
 flags.DEFINE_list("sparsities", None, "What the pruning_ratio study removes.")

@@ -12,13 +12,12 @@ from pathlib import Path
 from absl import flags
 
 from experiments import flags as common
+from experiments import image_flags
 from tf_tickets import runtime
 from tf_tickets.analysis import pruning_report
 from tf_tickets.attacks.threat_model import fgsm
-from tf_tickets.data.registry import DATA_SETS
 from tf_tickets.deployment.exports import export_best_networks
 from tf_tickets.errors import require_choices
-from tf_tickets.models.registry import MODELS
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search import pruning_studies
 from tf_tickets.search.structure_assessment import (
@@ -32,20 +31,8 @@ from tf_tickets.structured.selection import SCOPES
 from tf_tickets.training.trainer import TrainingSettings
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(image_flags)
 flags.DEFINE_list("study", None, f"Any of: {', '.join(pruning_studies.STUDIES)}.")
-flags.DEFINE_enum("data_set", None, DATA_SETS, "What to train on.")
-flags.DEFINE_integer("image_size", None, "Images are padded to this size; 0 leaves them.")
-flags.DEFINE_integer("train_examples", None, "Training images, as many of each class; 0 for all.")
-flags.DEFINE_integer(
-    "validation_examples", None, "Validation images, as many of each class; 0 for all."
-)
-flags.DEFINE_integer("test_examples", None, "Test images, as many of each class; 0 for all.")
-flags.DEFINE_list(
-    "models",
-    None,
-    f"Any of {', '.join(MODELS)}, wide_resnet_<depth>_<width>; the paper's if empty.",
-)
-flags.DEFINE_float("width_multiplier", None, "Scales the channels of every network.")
 flags.DEFINE_list("structures", None, "What the structures study removes: filters, blocks, both.")
 flags.DEFINE_enum("criterion", None, CRITERIA, "What all studies but `criteria` prune by.")
 flags.DEFINE_list("criteria", None, f"What the criteria study compares: {', '.join(CRITERIA)}.")
@@ -59,10 +46,7 @@ flags.DEFINE_integer("iterations", None, "Rounds of pruning in the iterations st
 flags.DEFINE_integer("epochs", None, "Length of the training of unpruned networks.")
 flags.DEFINE_integer("fine_tuning_epochs", None, "Length of the training after pruning.")
 flags.DEFINE_integer("batch_size", None, "Examples a step.")
-flags.DEFINE_float("learning_rate", None, "SGD's learning rate, at its highest.")
 flags.DEFINE_float("fine_tuning_learning_rate", None, "The same after pruning.")
-flags.DEFINE_float("momentum", None, "SGD's momentum.")
-flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖².")
 flags.DEFINE_integer("rewind_epoch", None, "Whose weights winning tickets start from.")
 flags.DEFINE_float("eps", None, "Length of FGSM's step; images lie in [0, 1].")
 flags.DEFINE_list("severities", None, "Of the corruptions, 1 to 5; tables show the highest.")
