@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.data.batches import BatchOrder
-from tf_tickets.data.vision import ImageData
 from tf_tickets.masking.magnitude import SCORES, layer_counts
 from tf_tickets.masking.ticket import Ticket, arrays_sha256
 from tf_tickets.models.weights import read_weights, write_weights
@@ -19,7 +18,7 @@ from tf_tickets.search.level_store import LevelStore
 from tf_tickets.search.recipe_bench import RecipeBench, RecipeSettings
 from tf_tickets.search.recipes import Training, in_order
 from tf_tickets.search.training_session import TrainingSession
-from tf_tickets.search.trial_settings import steps_per_epoch
+from tf_tickets.search.trial_settings import TrialContext, steps_per_epoch
 from tf_tickets.training.schedules import StepDecay
 
 
@@ -64,39 +63,18 @@ def _passes(training, settings, data):
     return training.epochs * per_epoch
 
 
-class Trial:
-    """The trainings of one seed.
+class Trial(TrialContext):
+    """The trainings of one seed."""
 
-    Args:
-      settings: what all trainings share.
-      seed: decides data split, initial weights and batch order.
-      run: the run directory.
-      strategy: where it runs.
-      bar: told of the progress.
-      stop_if_requested: raises `StopRequested` to stop.
-    """
-
-    def __init__(
-        self,
-        settings: RecipeSettings,
-        seed: int,
-        run: RunDirectory,
-        strategy: tf.distribute.Strategy,
-        bar: ProgressBar,
-        stop_if_requested: Callable[[], None],
-    ):
-        self._settings = settings
-        self._seed = seed
-        self._run = run
-        self._strategy = strategy
-        self._bar = bar
-        self._stop_if_requested = stop_if_requested
-        self._benches = {}
+    @functools.cached_property
+    def _benches(self):
+        """(model, regime) → bench."""
+        return {}
 
     def finish(self, training: Training) -> None:
         """Trains, unless the run holds it already. What it comes from must be finished."""
-        cell, level = self._settings.cell(training, self._seed), training.level
-        if self._run.is_finished(cell, level):
+        cell, level = self.settings.cell(training, self.seed), training.level
+        if self.run.is_finished(cell, level):
             return
         bench = self._bench(training)
         start = self._start(training)
@@ -112,16 +90,11 @@ class Trial:
             (measured, f"test/{metric}", value) for metric, value in test.items()
         ]
         self._store(training).save(level, Ticket(masks, provenance), trained.weights, history)
-        runtime.wait_for_workers(self._strategy)  # What comes next may read it.
-
-    @functools.cached_property
-    def data(self) -> ImageData:
-        """The trial's data."""
-        return self._settings.load(self._seed)
+        runtime.wait_for_workers(self.strategy)  # What comes next may read it.
 
     def trained_network(self, training: Training) -> RecipeBench:
         """A bench of its own whose network has the weights that a finished training ended with."""
-        bench = RecipeBench(self._settings, training, self.data, self._seed, self._strategy)
+        bench = RecipeBench(self.settings, training, self.data, self.seed, self.strategy)
         _, weights = self._load(training, bench.trainer.masks.shapes)
         write_weights(bench.trainer.model, weights)
         return bench
@@ -132,7 +105,7 @@ class Trial:
             if any(model != training.model for model, _ in self._benches):
                 self._benches.clear()  # A model that is done with needs no memory.
             self._benches[key] = RecipeBench(
-                self._settings, training, self.data, self._seed, self._strategy
+                self.settings, training, self.data, self.seed, self.strategy
             )
         return self._benches[key]
 
@@ -160,32 +133,32 @@ class Trial:
 
     def _fresh_weights(self, training, level):
         """Weights from the initial distribution: those of the seed, or others for a level."""
-        seed = int(np.random.SeedSequence([self._seed, level]).generate_state(1)[0] >> 1)
-        model_seed = seed if level else self._seed
-        settings = self._settings.training_of(training.model)
+        seed = int(np.random.SeedSequence([self.seed, level]).generate_state(1)[0] >> 1)
+        model_seed = seed if level else self.seed
+        settings = self.settings.training_of(training.model)
         return read_weights(settings.build_model(self.data, model_seed))
 
     def _store(self, training):
-        cell = self._settings.cell(training, self._seed)
-        return LevelStore(self._run, cell, self._settings.experiment, training.model)
+        cell = self.settings.cell(training, self.seed)
+        return LevelStore(self.run, cell, self.settings.experiment, training.model)
 
     def _train(self, training, bench):
-        settings, data = self._settings, self.data
+        settings, data = self.settings, self.data
         batch_size = settings.training_of(training.model).batch_size
         per_epoch = steps_per_epoch(data, batch_size)
         passes = _passes(training, settings, data) / (training.epochs * per_epoch)
         selection = settings.selection(training)
         session = TrainingSession(
-            self._run,
-            settings.cell(training, self._seed),
+            self.run,
+            settings.cell(training, self.seed),
             training.level,
             {"learning_rate": training.learning_rate, "batch_size": batch_size},
-            advance=lambda steps, text: self._bar.advance(steps * passes, text),
-            stop_if_requested=self._stop_if_requested,
+            advance=lambda steps, text: self.bar.advance(steps * passes, text),
+            stop_if_requested=self.stop_if_requested,
         )
         return session.train(
             bench.trainer,
-            BatchOrder(len(data.train), batch_size, (self._seed, training.level)),
+            BatchOrder(len(data.train), batch_size, (self.seed, training.level)),
             training.epochs * per_epoch,
             bench.kept_weights if selection else None,
             evaluate_every=per_epoch,
@@ -201,10 +174,10 @@ class Trial:
     def _provenance(self, training, start, parent_sha256):
         ticket = training.ticket
         how = f"{ticket.score} after {ticket.of.method}" if ticket else "dense"
-        settings = self._settings.training_of(training.model)
+        settings = self.settings.training_of(training.model)
         algorithm = f"{training.method} under {training.regime} training; {how}"
         return dataclasses.replace(
-            settings.provenance(self.data, self._seed, algorithm),
+            settings.provenance(self.data, self.seed, algorithm),
             level=training.level,
             initial_weights_sha256=arrays_sha256(start),
             parent_sha256=parent_sha256,

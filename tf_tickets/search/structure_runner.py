@@ -1,7 +1,6 @@
 """Trains networks, takes structures out of them, and trains what is left."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -23,7 +22,7 @@ from tf_tickets.search.network_store import NetworkStore
 from tf_tickets.search.structure_tests import EVALUATION_BATCH, AttackSettings, NetworkTests
 from tf_tickets.search.structures import Network, in_order
 from tf_tickets.search.training_session import TrainingSession
-from tf_tickets.search.trial_settings import TrialSettings, steps_per_epoch
+from tf_tickets.search.trial_settings import TrialContext, TrialSettings, steps_per_epoch
 from tf_tickets.structured.cost import flops, parameters
 from tf_tickets.structured.selection import choose_removal
 from tf_tickets.structured.surgery import remove
@@ -134,38 +133,8 @@ def run_networks(
         run.write_results()
 
 
-class StructureTrial:
-    """The networks of one seed.
-
-    Args:
-      settings: what all networks share.
-      seed: decides data split, initial weights and batch order.
-      run: the run directory.
-      strategy: where it runs.
-      bar: told of the progress, in training images.
-      stop_if_requested: raises `StopRequested` to stop.
-    """
-
-    def __init__(
-        self,
-        settings: StructureSettings,
-        seed: int,
-        run: RunDirectory,
-        strategy: tf.distribute.Strategy,
-        bar: ProgressBar,
-        stop_if_requested: Callable[[], None],
-    ):
-        self._settings = settings
-        self._seed = seed
-        self._run = run
-        self._strategy = strategy
-        self._bar = bar
-        self._stop_if_requested = stop_if_requested
-
-    @functools.cached_property
-    def data(self) -> ImageData:
-        """The trial's data."""
-        return self._settings.load(self._seed)
+class StructureTrial(TrialContext):
+    """The networks of one seed."""
 
     def load(self, network: Network) -> keras.Model:
         """A finished network."""
@@ -179,16 +148,16 @@ class StructureTrial:
           tests: what it is tested on.
           keep_epoch: the epoch of its training whose weights others start from.
         """
-        cell, level = self._settings.cell(network, self._seed), network.level
-        if self._run.is_finished(cell, level):
+        cell, level = self.settings.cell(network, self.seed), network.level
+        if self.run.is_finished(cell, level):
             return
         removal = self._removal(network)
         trainer = Trainer(
-            self._settings.training_of(network.model),
+            self.settings.training_of(network.model),
             network.regime,
             self.data,
-            self._strategy,
-            self._seed,
+            self.strategy,
+            self.seed,
             NoMasks,
             lambda: self._start(network, removal),
         )
@@ -202,12 +171,12 @@ class StructureTrial:
         history += [(last, metric, value) for metric, value in measured.items()]
         self._store(network).save_network(level, trainer.model)
         sparsity = 1.0 - size["model/size/parameters"] / self._whole_parameters(network)
-        rows = cell.results(self._settings.experiment, level, sparsity, history)
-        self._run.finish_level(cell, level, rows)
-        runtime.wait_for_workers(self._strategy)  # What comes next may read it.
+        rows = cell.results(self.settings.experiment, level, sparsity, history)
+        self.run.finish_level(cell, level, rows)
+        runtime.wait_for_workers(self.strategy)  # What comes next may read it.
 
     def _store(self, network):
-        return NetworkStore(self._run, self._settings.cell(network, self._seed))
+        return NetworkStore(self.run, self.settings.cell(network, self.seed))
 
     def _removal(self, network):
         """What is taken out of the network's base; None for nothing."""
@@ -217,8 +186,8 @@ class StructureTrial:
         if store.removal_path(network.level).exists():
             return store.load_removal(network.level)
         base = self.load(network.base)
-        examples = self._settings.scoring_split(self.data, self._seed)
-        removal, scores = choose_removal(base, network.cut, examples, self._seed)
+        examples = self.settings.scoring_split(self.data, self.seed)
+        removal, scores = choose_removal(base, network.cut, examples, self.seed)
         store.save_removal(
             network.level,
             removal,
@@ -228,7 +197,7 @@ class StructureTrial:
                 "base": f"{network.base.method}, level {network.base.level}",
                 "base_weights_sha256": arrays_sha256(read_weights(base)),
                 "scoring_examples": len(examples),
-                "seed": self._seed,
+                "seed": self.seed,
                 "versions": runtime.package_versions(),
             },
         )
@@ -236,47 +205,47 @@ class StructureTrial:
 
     def _start(self, network, removal):
         """The network to train, with the weights that it starts from."""
-        settings = self._settings.training_of(network.model)
+        settings = self.settings.training_of(network.model)
         if network.base is None:
-            return settings.build_model(self.data, self._seed)
+            return settings.build_model(self.data, self.seed)
         if network.start == "base":
             whole = self.load(network.base)
         elif network.start == "new":
-            whole = settings.build_model(self.data, self._seed + _NEW_WEIGHTS)
+            whole = settings.build_model(self.data, self.seed + _NEW_WEIGHTS)
         else:
-            whole = settings.build_model(self.data, self._seed)
+            whole = settings.build_model(self.data, self.seed)
             write_weights(whole, load_arrays(self._rewind_path(network.base)))
         return whole if removal is None else remove(whole, removal)
 
     def _rewind_path(self, network):
-        return self._run.rewind_weights_path(self._settings.cell(network, self._seed))
+        return self.run.rewind_weights_path(self.settings.cell(network, self.seed))
 
     def _whole_parameters(self, network):
-        training = self._settings.training_of(network.model)
-        return parameters(training.build_model(self.data, self._seed))
+        training = self.settings.training_of(network.model)
+        return parameters(training.build_model(self.data, self.seed))
 
     def _train(self, network, trainer, keep_epoch):
         """The history of the training."""
-        data, settings = self.data, self._settings
+        data, settings = self.data, self.settings
         batch_size = settings.training_of(network.model).batch_size
         per_epoch = steps_per_epoch(data, batch_size)
         images_per_step = len(data.train) / per_epoch
         session = TrainingSession(
-            self._run,
-            settings.cell(network, self._seed),
+            self.run,
+            settings.cell(network, self.seed),
             network.level,
             {"learning_rate": network.learning_rate, "batch_size": batch_size},
-            advance=lambda steps, text: self._bar.advance(steps * images_per_step, text),
-            stop_if_requested=self._stop_if_requested,
+            advance=lambda steps, text: self.bar.advance(steps * images_per_step, text),
+            stop_if_requested=self.stop_if_requested,
         )
-        chunks = runtime.parallel_chunks(self._strategy)
+        chunks = runtime.parallel_chunks(self.strategy)
         evaluator = Evaluator(trainer.model, {}, chunks, EVALUATION_BATCH)
         milestones = {}
         if keep_epoch is not None:
             milestones[keep_epoch * per_epoch] = self._keeper(network, trainer)
         trained, _ = session.train(
             trainer,
-            BatchOrder(len(data.train), batch_size, (self._seed, network.level)),
+            BatchOrder(len(data.train), batch_size, (self.seed, network.level)),
             network.epochs * per_epoch,
             evaluate_every=per_epoch,
             evaluate=lambda _: {
@@ -293,7 +262,7 @@ class StructureTrial:
         """A function that writes the weights as they are then."""
 
         def keep():
-            if self._run.writable:
+            if self.run.writable:
                 save_arrays(self._rewind_path(network), trainer.weights())
 
         return keep

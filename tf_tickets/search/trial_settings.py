@@ -1,12 +1,17 @@
 """What all networks of a run share: their data, their seeds, how they are trained."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
 
 from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require, require_choices
 from tf_tickets.models.registry import require_image_shape
+from tf_tickets.runs.progress import ProgressBar
+from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.training.trainer import TrainingSettings
 
 
@@ -79,6 +84,32 @@ class TrialSettings:
             size = self.training_of(model).batch_size
             expected = f"at most {len(data.train)}, one epoch"
             require(size <= len(data.train), "batch_size", size, expected)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrialContext:
+    """What all work on one seed needs.
+
+    Attributes:
+      settings: what all networks share.
+      seed: decides data split, initial weights and batch order.
+      run: the run directory.
+      strategy: where it runs.
+      bar: told of the progress.
+      stop_if_requested: raises `StopRequested` to stop.
+    """
+
+    settings: TrialSettings
+    seed: int
+    run: RunDirectory
+    strategy: tf.distribute.Strategy
+    bar: ProgressBar
+    stop_if_requested: Callable[[], None]
+
+    @functools.cached_property
+    def data(self) -> ImageData:
+        """The trial's data."""
+        return self.settings.load(self.seed)
 
 
 def steps_per_epoch(data: ImageData, batch_size: int) -> int:
