@@ -28,4 +28,5 @@ class ProgressBar:
     def advance(self, amount: float, description: str) -> None:
         """Moves on by `amount` and says what is being worked on."""
         self._bar.set_description_str(description, refresh=False)
-        self._bar.update(amount)
+        # Rounded shares may add up to a little more than the whole.
+        self._bar.update(min(amount, self._bar.total - self._bar.n) if self._bar.total else 0)
