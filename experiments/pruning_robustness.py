@@ -18,6 +18,7 @@ from tf_tickets.analysis import pruning_report
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.deployment.exports import export_best_networks
 from tf_tickets.errors import require_choices
+from tf_tickets.evaluation.shifted_images import require_severities
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search import pruning_studies
 from tf_tickets.search.structure_assessment import (
@@ -99,6 +100,7 @@ QUICK = PAPER | {
     "criteria": ["l1", "pls", "random"],
     "scoring_examples": 500,
     "iterations": 3,
+    "trials": 2,
     "epochs": 6,
     "fine_tuning_epochs": 3,
     "batch_size": 64,
@@ -114,6 +116,7 @@ SMOKE = QUICK | {
     "criteria": list(CRITERIA),
     "scoring_examples": 50,
     "iterations": 2,
+    "trials": 1,
     "epochs": 2,
     "fine_tuning_epochs": 1,
     "rewind_epoch": 1,
@@ -137,7 +140,8 @@ def study_settings(config):
 
 def structure_settings(config):
     """What all networks share, as a configuration describes it."""
-    severities = [int(number) for number in common.numbers("severities", config["severities"])]
+    severities = common.numbers("severities", config["severities"])
+    require_severities(severities)
     return common.settings_of(
         StructureSettings,
         config,
@@ -153,7 +157,9 @@ def structure_settings(config):
             optimizer="sgd",
         ),
         batch_sizes={},
-        attacks=AttackSettings({"fgsm": fgsm(config["eps"])}, severities, config["occlusion_side"]),
+        attacks=AttackSettings(
+            {"fgsm": fgsm(config["eps"])}, [*map(int, severities)], config["occlusion_side"]
+        ),
     )
 
 

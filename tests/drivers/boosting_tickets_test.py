@@ -136,9 +136,9 @@ def test_two_workers_on_loopback_prune_and_retrain_together(tmp_path):
 CASES = {
     "--study=speed": "--study=speed: expected one or more of existence",
     "--study=mnist,epochs": "--study=mnist,epochs: expected mnist by itself, if at all",
-    "--models=alexnet": "--model=alexnet: unknown; choose from",
-    "--models=wide_resnet_12_1": "--model=wide_resnet_12_1: expected a depth of 6n + 4",
-    "--models=vgg_16 --image_size=0": "--model=vgg_16: expected images of at least 32x32",
+    "--models=alexnet": "--models=alexnet: unknown; choose from",
+    "--models=wide_resnet_12_1": "--models=wide_resnet_12_1: expected a depth of 6n + 4",
+    "--models=vgg_16 --image_size=0": "--models=vgg_16: expected images of at least 32x32",
     "--data_set=cifar10": "--data_source=embedded: cifar10 has no embedded sample",
     "--sparsity=1": "--sparsity=1.0: expected in [0, 1)",
     "--sparsities=a,b": "--sparsities=a,b: expected numbers with commas",

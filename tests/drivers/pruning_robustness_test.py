@@ -81,7 +81,7 @@ def test_accuracies_are_those_of_the_saved_networks(finished):
         with tf.GradientTape() as tape:
             x = tf.constant(images)
             tape.watch(x)
-            loss = keras.losses.SparseCategoricalCrossentropy(True, "sum")(
+            loss = keras.losses.SparseCategoricalCrossentropy(True, reduction="sum")(
                 data.test.labels, model(x, training=False)
             )
         step = np.sign(tape.gradient(loss, x)) * np.float32(8 / 255)
@@ -151,9 +151,12 @@ def test_transfer_adjustment_iterations_and_defenses(tmp_path):
         ("--study=structure", "--study=structure: expected one or more of structures"),
         ("--severities=6", "--severities=6"),
         ("--severities=a", "--severities=a: expected numbers with commas"),
+        ("--severities=nan", "--severities=nan: expected different ones of"),
+        ("--severities=4.7", "--severities=4.7: expected different ones of"),
+        ("--models=resnet_20,resnet_50", "--width_multiplier=0.1: expected 1 for resnet_50"),
         ("--filters=1.5", "--filters=1.5"),
         ("--blocks=9", "--blocks=9"),
-        ("--models=resnet_21", "--model=resnet_21"),
+        ("--models=resnet_21", "--models=resnet_21"),
         ("--criteria=l1,l1", "--criteria=l1,l1"),
         ("--occlusion_side=40", "--occlusion_side=40"),
         ("--element_examples=9999", "--element_examples=9999"),

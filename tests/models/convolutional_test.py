@@ -288,7 +288,7 @@ def test_wide_resnet_refuses_other_depths(depth):
     with pytest.raises(UserError) as caught:
         wide_resnet((32, 32, 3), 10, 0, depth=depth, widen_factor=1)
     assert str(caught.value) == (
-        f"--model=wide_resnet_{depth}_1: expected a depth of 6n + 4, such as 10, 16 or 28"
+        f"--models=wide_resnet_{depth}_1: expected a depth of 6n + 4, such as 10, 16 or 28"
     )
 
 

@@ -59,7 +59,7 @@ def test_only_the_multilayer_perceptron_has_no_convolutions():
     ],
 )
 def test_unknown_names(name):
-    expected = f"--model={name}: unknown; choose from {CHOICES}"
+    expected = f"--models={name}: unknown; choose from {CHOICES}"
     for function in (registry.require_model, registry.is_convolutional):
         with pytest.raises(UserError) as caught:
             function(name)
@@ -67,7 +67,7 @@ def test_unknown_names(name):
 
 
 def test_an_impossible_depth():
-    expected = "--model=wide_resnet_12_1: expected a depth of 6n + 4, such as 10, 16 or 28"
+    expected = "--models=wide_resnet_12_1: expected a depth of 6n + 4, such as 10, 16 or 28"
     assert message(registry.require_model, "wide_resnet_12_1") == expected
     assert message(registry.build_model, "wide_resnet_12_1", (32, 32, 3), 10, 0) == expected
 
@@ -98,7 +98,7 @@ def test_the_smallest_images(name, smallest, width_multiplier):
 
 def test_vgg_16_cannot_take_mnist():
     assert message(registry.build_model, "vgg_16", (28, 28, 1), 10, 0) == (
-        "--model=vgg_16: expected images of at least 32x32 pixels, got 28x28; "
+        "--models=vgg_16: expected images of at least 32x32 pixels, got 28x28; "
         "pad them to 32x32 or choose another model"
     )
 

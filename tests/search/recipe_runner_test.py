@@ -235,5 +235,5 @@ def test_refuses_wrong_settings_before_any_work(tmp_path, changes, message):
 
 def test_refuses_a_model_that_the_images_are_too_small_for(tmp_path):
     vgg = dataclasses.replace(DENSE, model="vgg_16")
-    with pytest.raises(UserError, match="--model=vgg_16: expected images of at least 32x32"):
+    with pytest.raises(UserError, match="--models=vgg_16: expected images of at least 32x32"):
         run_all(tmp_path / "run", [vgg])

@@ -148,8 +148,8 @@ def test_two_trainings_of_one_name_are_refused():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"models": ("alexnet",)}, "--model=alexnet: unknown"),
-        ({"capacity_models": ("wide_resnet_11_1",)}, "--model=wide_resnet_11_1"),
+        ({"models": ("alexnet",)}, "--models=alexnet: unknown"),
+        ({"capacity_models": ("wide_resnet_11_1",)}, "--models=wide_resnet_11_1"),
         ({"epochs": 0}, "--epochs=0: expected at least 1"),
         ({"warmup_epochs": -1}, "--warmup_epochs=-1: expected at least 0"),
         ({"learning_rate": 0.0}, "--learning_rate=0.0: expected above 0"),

@@ -222,7 +222,7 @@ def test_a_damaged_removal_is_named(finished, tmp_path):
     run = RunDirectory(tmp_path / "run", {}, {})
     store_of(run, PRUNED).removal_path(1).write_text('{"filters": 3}')
     run.record_path(SETTINGS.cell(PRUNED, 0), 1).unlink()
-    with pytest.raises(UserError, match="level_01.json"):
+    with pytest.raises(UserError, match="level_01.json.* to choose anew, delete it"):
         run_networks([PRUNED], SETTINGS, run, DEVICE)
 
 

@@ -88,7 +88,8 @@ def _how(report):
     ]
     epochs = config["fine_tuning_epochs"]
     if epochs:
-        sentences.append(f"Fine-tuned for {epochs} epochs on {images['train']:,} training images.")
+        time = f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs"
+        sentences.append(f"Fine-tuned for {time} on {images['train']:,} training images.")
     else:
         sentences.append("Not fine-tuned.")
     if images:

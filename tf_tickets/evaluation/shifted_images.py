@@ -15,13 +15,13 @@ OCCLUSION = "occlusion"
 Progress = Callable[[float, str], None]
 
 
-def require_severities(severities: Sequence[int]) -> None:
+def require_severities(severities: Sequence[float]) -> None:
     """Checks a list of severities.
 
     Raises:
       UserError: it is empty, or one is none of `SEVERITIES` or there twice.
     """
-    text = ",".join(f"{severity}" for severity in severities)
+    text = ",".join(f"{severity:g}" for severity in severities)
     valid = set(severities) <= set(SEVERITIES) and len(set(severities)) == len(severities)
     require(
         bool(severities) and valid, "severities", text, f"different ones of {SEVERITIES}, 5 hardest"

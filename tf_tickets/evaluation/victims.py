@@ -94,7 +94,7 @@ def load_keras_model(path: str | Path, flag: str = "model") -> tuple[keras.Model
     """
     path = Path(path)
     with _errors_about(flag, path):
-        if _loader(path) is not _load_keras:
+        if path.suffix != ".keras" or path.is_dir():
             raise UserError("expected a Keras model's .keras file")
         model = _read_keras(path)
         victim = _keras_victim(model, path)

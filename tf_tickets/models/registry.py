@@ -62,7 +62,7 @@ def require_image_shape(name: str, image_shape: tuple[int, int, int]) -> None:
     smallest = _SMALLEST_IMAGE.get(name, 1)
     if min(height, width) < smallest:
         raise UserError(
-            f"--model={name}: expected images of at least {smallest}x{smallest} pixels, got "
+            f"--models={name}: expected images of at least {smallest}x{smallest} pixels, got "
             f"{height}x{width}; pad them to {smallest}x{smallest} or choose another model"
         )
 
@@ -107,7 +107,7 @@ def _find_builder(name):
     match = _WIDE_RESNET.fullmatch(name)
     if not match:
         names = ", ".join([*MODELS, "wide_resnet_<depth>_<width>"])
-        raise UserError(f"--model={name}: unknown; choose from {names}")
+        raise UserError(f"--models={name}: unknown; choose from {names}")
     depth, widen_factor = map(int, match.groups())
     require_depth(depth, widen_factor)
     return functools.partial(wide_resnet, depth=depth, widen_factor=widen_factor)

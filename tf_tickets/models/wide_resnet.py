@@ -14,7 +14,7 @@ def require_depth(depth: int, widen_factor: int) -> None:
     """
     require(
         depth >= 10 and depth % 6 == 4,
-        "model",
+        "models",
         f"wide_resnet_{depth}_{widen_factor}",
         "a depth of 6n + 4, such as 10, 16 or 28",
     )

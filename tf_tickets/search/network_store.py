@@ -76,7 +76,10 @@ class NetworkStore:
           UserError: the file is damaged.
         """
         path = self.removal_path(level)
-        content = load_json(path)
-        if isinstance(content, dict):
-            content = {name: content.get(name) for name in ("filters", "blocks")}
-        return Removal.from_json(content, path)
+        try:
+            content = load_json(path)
+            if isinstance(content, dict):
+                content = {name: content.get(name) for name in ("filters", "blocks")}
+            return Removal.from_json(content, path)
+        except UserError as error:
+            raise UserError(f"{error}; to choose anew, delete it") from None

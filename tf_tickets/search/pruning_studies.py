@@ -1,13 +1,16 @@
 """The studies of "On the Effect of Pruning on Adversarial Robustness", as lists of networks."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
 from tf_tickets.data.augmentation import MIXING
 from tf_tickets.errors import require, require_choices
-from tf_tickets.models.registry import is_convolutional
+from tf_tickets.models.graph import graph_of
+from tf_tickets.models.registry import build_model, is_convolutional
 from tf_tickets.search.structures import Network
+from tf_tickets.structured.blocks import most_removable_blocks
 from tf_tickets.structured.criteria import CRITERIA
 from tf_tickets.structured.selection import Cut
 
@@ -17,8 +20,6 @@ PAPER_MODELS = {
     "defenses": ("resnet_50",),
 }
 _OTHER_STUDIES = ("resnet_56",)
-# Networks of which no block can be taken out.
-_WITHOUT_BLOCKS = ("vgg_16", "lenet_conv")
 STRUCTURES = ("filters", "blocks", "both")
 
 
@@ -83,6 +84,13 @@ class PruningSettings:
         return tuple(self.models) or PAPER_MODELS.get(study, _OTHER_STUDIES)
 
 
+@functools.cache
+def has_blocks(model: str) -> bool:
+    """Whether residual blocks may be taken out of a network, which does not depend on its width."""
+    network = build_model(model, image_shape=(32, 32, 3), num_classes=10, seed=0)
+    return most_removable_blocks(graph_of(network)) > 0
+
+
 def unpruned(settings: PruningSettings, model: str, regime: str = "natural") -> Network:
     """The whole network."""
     return Network("unpruned", model, regime, settings.epochs, settings.learning_rate)
@@ -123,7 +131,7 @@ def structures(settings: PruningSettings) -> list[Network]:
         networks += [
             pruned(settings, model, structure)
             for structure in settings.structures
-            if structure == "filters" or model not in _WITHOUT_BLOCKS
+            if structure == "filters" or has_blocks(model)
         ]
     return networks
 
@@ -195,7 +203,7 @@ def defenses(settings: PruningSettings) -> list[Network]:
     for model in settings.models_of("defenses"):
         networks += [unpruned(settings, model, regime) for regime in ("natural", *MIXING)]
         networks.append(pruned(settings, model, "filters"))
-        if model not in _WITHOUT_BLOCKS:
+        if has_blocks(model):
             networks.append(pruned(settings, model, "blocks"))
     return networks
 

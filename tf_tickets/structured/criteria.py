@@ -45,7 +45,7 @@ class Scores:
 def score(
     model: keras.Model,
     criterion: str,
-    examples: ImageSplit,
+    examples: ImageSplit | None,
     seed: int,
     progress: Callable[[float], None] = lambda images: None,
 ) -> Scores:
@@ -64,7 +64,7 @@ def score(
         `pls`, the variable importance in projection of the feature maps' maxima (Jordao
         et al., Neurocomputing 406, 2020), see `variable_importance`;
         `random`, uniform in [0, 1).
-      examples: at least 2 where the criterion needs images.
+      examples: at least 2; None where the criterion needs no images.
       seed: of `random`.
       progress: told how many examples were done, at each step.
 

@@ -50,7 +50,7 @@ class Cut:
 def choose_removal(
     model: keras.Model,
     cut: Cut,
-    examples: ImageSplit,
+    examples: ImageSplit | None,
     seed: int = 0,
     progress: Callable[[float], None] = lambda images: None,
 ) -> tuple[Removal, Scores]:
