@@ -94,6 +94,8 @@ def load_keras_model(path: str | Path, flag: str = "model") -> tuple[keras.Model
     """
     path = Path(path)
     with _errors_about(flag, path):
+        if not path.exists():
+            raise UserError("no such file or folder")
         if path.suffix != ".keras" or path.is_dir():
             raise UserError("expected a Keras model's .keras file")
         model = _read_keras(path)
