@@ -178,3 +178,12 @@ def test_another_configuration_is_refused_with_the_difference(finished):
     code, _, errors = programs.run(DRIVER, *flags)
     assert code == 2 and "epochs=2 (now 3)" in programs.last_line(errors)
     assert json.loads((run_dir / "config.json").read_text()) == before
+
+
+def test_two_workers_train_and_keep_a_network_together(tmp_path):
+    run_dir = tmp_path / "workers"
+    small = [flag for flag in SMALL if not flag.startswith(("--criteria", "--element"))]
+    programs.run_two_workers(DRIVER, f"--run_dir={run_dir}", "--study=adjustment", *small)
+    assert rows_of(run_dir)
+    assert network_of(run_dir, "unpruned", 0).count_params() > 0
+    assert (run_dir / "summary.md").exists()

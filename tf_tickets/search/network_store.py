@@ -1,6 +1,7 @@
 """The networks of a run from which structures were taken out, and what was taken out."""
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class NetworkStore:
         if self.run.writable:
             with atomic_path(self.network_path(level)) as temporary:
                 model.save(temporary, save_format="keras")
+            return
+        # BatchNorm's statistics are averaged over all workers as one saves.
+        with tempfile.TemporaryDirectory() as nowhere:
+            model.save(Path(nowhere, "network.keras"), save_format="keras")
 
     def load_network(self, level: int) -> keras.Model:
         """Reads a trained network.

@@ -262,7 +262,8 @@ class StructureTrial(TrialContext):
         """A function that writes the weights as they are then."""
 
         def keep():
+            weights = trainer.weights()  # All workers average BatchNorm's statistics together.
             if self.run.writable:
-                save_arrays(self._rewind_path(network), trainer.weights())
+                save_arrays(self._rewind_path(network), weights)
 
         return keep
