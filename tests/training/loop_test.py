@@ -122,28 +122,24 @@ def test_a_full_disk_is_an_os_error_that_names_the_folder(train, tmp_path, monke
     assert error.value.filename == str(tmp_path / "level")
 
 
-def robust(values):
-    """An evaluation that finds these accuracies, one after the other, every 4 iterations."""
-    return lambda iteration: {"accuracy": values[iteration // 4]}
-
-
-def train_selected(trainer, tmp_path, values, iterations=20, **arguments):
-    with tf.distribute.get_strategy().scope():
-        kept = KeptWeights(trainer.model)
+def train_selected(trainer, tmp_path, iterations=20, stop=lambda: None, **values):
+    """Trains with a selection for each metric, of these values every 4 iterations."""
+    kept = [KeptWeights(trainer.model) for _ in values]
     checkpoint = LevelCheckpoint(
         tmp_path / "level", trainer.model, trainer.optimizer, trainer.masks, kept
     )
-    return train_level(
+    progress = train_level(
         trainer,
         BatchOrder(48, BATCH, (4, 0)),
         iterations,
         4,
-        robust(values),
+        lambda iteration: {metric: found[iteration // 4] for metric, found in values.items()},
         checkpoint,
         constant(LEARNING_RATE),
-        selection=Selection("accuracy", stop_after_drop=0.2),
-        **arguments,
+        stop_if_requested=stop,
+        selections=[Selection(metric, stop_after_drop=0.2) for metric in values],
     )
+    return progress, kept
 
 
 def weights_after(iterations, tmp_path):
@@ -164,18 +160,20 @@ def assert_equal_weights(found, expected):
 
 def test_a_selection_ends_with_the_first_of_the_best_weights(tmp_path):
     trainer = make_trainer("natural")
-    progress = train_selected(trainer, tmp_path, [0.1, 0.3, 0.5, 0.4, 0.5, 0.45])
-    assert (progress.iteration, progress.selected_iteration, progress.collapsed) == (20, 8, False)
+    progress, _ = train_selected(trainer, tmp_path, accuracy=[0.1, 0.3, 0.5, 0.4, 0.5, 0.45])
+    assert (progress.iteration, progress.collapsed) == (20, False)
+    assert progress.selected == {"accuracy": (8, 0.5)}
     assert_equal_weights(trainer.weights(), weights_after(8, tmp_path))
 
 
 def test_training_that_collapses_is_stopped_and_taken_back(tmp_path):
     trainer = make_trainer("natural")
-    progress = train_selected(trainer, tmp_path, [0.1, 0.3, 0.35, 0.0, 0.9, 0.9])
-    assert (progress.iteration, progress.selected_iteration, progress.collapsed) == (12, 8, True)
+    progress, _ = train_selected(trainer, tmp_path, accuracy=[0.1, 0.3, 0.35, 0.0, 0.9, 0.9])
+    assert (progress.iteration, progress.collapsed) == (12, True)
+    assert progress.selected == {"accuracy": (8, 0.35)}
     assert_equal_weights(trainer.weights(), weights_after(8, tmp_path))
     again = make_trainer("natural")  # As after a kill between the collapse and its record.
-    assert train_selected(again, tmp_path, [None] * 6).iteration == 12
+    assert train_selected(again, tmp_path, accuracy=[None] * 6)[0].iteration == 12
     assert_equal_weights(again.weights(), trainer.weights())
 
 
@@ -183,10 +181,27 @@ def test_a_selection_survives_an_interruption(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "STEPS_PER_CALL", 3)
     values = [0.1, 0.5, 0.4, 0.45, 0.4, 0.35]
     with pytest.raises(StopRequested):
-        train_selected(make_trainer("natural"), tmp_path, values, stop_if_requested=stop_at_call(5))
+        train_selected(make_trainer("natural"), tmp_path, stop=stop_at_call(5), accuracy=values)
     trainer = make_trainer("natural")
-    assert train_selected(trainer, tmp_path, values).selected_iteration == 4
+    progress, _ = train_selected(trainer, tmp_path, accuracy=values)
+    assert progress.selected == {"accuracy": (4, 0.5)}
     assert_equal_weights(trainer.weights(), weights_after(4, tmp_path))
+
+
+def test_two_selections_keep_weights_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_PER_CALL", 3)
+    values = {
+        "robust": [0.1, 0.3, 0.35, 0.3, 0.35, 0.34],
+        "natural": [0.1, 0.4, 0.5, 0.6, 0.7, 0.65],
+    }
+    with pytest.raises(StopRequested):
+        train_selected(make_trainer("natural"), tmp_path, stop=stop_at_call(7), **values)
+    trainer = make_trainer("natural")
+    progress, kept = train_selected(trainer, tmp_path, **values)
+    assert progress.selected == {"robust": (8, 0.35), "natural": (16, 0.7)}
+    assert_equal_weights(trainer.weights(), weights_after(8, tmp_path))
+    kept[1].put_back()
+    assert_equal_weights(trainer.weights(), weights_after(16, tmp_path))
 
 
 def test_time_is_cumulative_and_recorded_only_when_asked_for(train):

@@ -39,13 +39,13 @@ class RecipeSettings(TrialSettings):
         """The training's place in the run directory."""
         return Cell(self.data_set, training.regime, training.method, seed, training.model)
 
-    def selection(self, training: Training) -> Selection | None:
-        """Which of its weights a training keeps."""
+    def selections(self, training: Training) -> list[Selection]:
+        """Which of its weights a training keeps; none for the last ones."""
         if not training.selected:
-            return None
+            return []
         attack = next(iter(self.evaluation_attacks))
         drop = self.fast_stop_after_drop if training.regime == "fast" else 1.0
-        return Selection(f"validation/{attack}/accuracy", drop)
+        return [Selection(f"validation/{attack}/accuracy", drop)]
 
 
 class RecipeBench:

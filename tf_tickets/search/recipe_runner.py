@@ -83,8 +83,8 @@ class Trial(TrialContext):
         trained, progress = self._train(training, bench)
         provenance = self._provenance(training, start, parent_sha256)
         measured = progress.iteration
-        if progress.selected_iteration is not None:
-            measured = progress.selected_iteration
+        for iteration, _ in progress.selected.values():
+            measured = iteration
         test = bench.evaluator.evaluate(self.data.test)
         history = trained.history + [
             (measured, f"test/{metric}", value) for metric, value in test.items()
@@ -147,7 +147,7 @@ class Trial(TrialContext):
         batch_size = settings.training_of(training.model).batch_size
         per_epoch = steps_per_epoch(data, batch_size)
         passes = _passes(training, settings, data) / (training.epochs * per_epoch)
-        selection = settings.selection(training)
+        selections = settings.selections(training)
         session = TrainingSession(
             self.run,
             settings.cell(training, self.seed),
@@ -160,14 +160,14 @@ class Trial(TrialContext):
             bench.trainer,
             BatchOrder(len(data.train), batch_size, (self.seed, training.level)),
             training.epochs * per_epoch,
-            bench.kept_weights if selection else None,
+            [bench.kept_weights] if selections else (),
             evaluate_every=per_epoch,
             evaluate=lambda _: {
                 f"validation/{metric}": value
                 for metric, value in bench.evaluator.evaluate(data.validation).items()
             },
             learning_rates=_learning_rates(training, per_epoch, settings.warmup_epochs),
-            selection=selection,
+            selections=selections,
             record_time=True,
         )
 

@@ -1,7 +1,7 @@
 """One training inside a run directory: checkpointed, shown in TensorBoard and on the screen."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.runs.events import LevelEvents
@@ -38,7 +38,7 @@ class TrainingSession:
         trainer: Trainer,
         order: BatchOrder,
         iterations: int,
-        kept_weights: KeptWeights | None = None,
+        kept_weights: Sequence[KeptWeights] = (),
         **how,
     ) -> tuple[TrainedLevel, Progress]:
         """Trains, or goes on where it was interrupted.
@@ -47,7 +47,7 @@ class TrainingSession:
           trainer: reset to the level's start.
           order: which examples each iteration takes.
           iterations: how many optimizer steps there are.
-          kept_weights: where a selection keeps weights.
+          kept_weights: where each selection keeps weights.
           **how: the other arguments of `train_level`.
 
         Raises:

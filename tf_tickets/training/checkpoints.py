@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -26,9 +27,9 @@ class Progress:
       losses: training losses since the last evaluation, one a step.
       seconds: spent on training so far, by the clock.
       cpu_seconds: the same, of all the process's threads together.
-      selected_iteration: whose weights are the best so far; None without a selection.
-      selected_value: what made them the best.
-      collapsed: whether the selection has ended the training.
+      selected: metric of a selection → whose weights are the best so far, and what made them
+        the best.
+      collapsed: whether a selection has ended the training.
     """
 
     iteration: int = 0
@@ -36,8 +37,7 @@ class Progress:
     losses: list[float] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    selected_iteration: int | None = None
-    selected_value: float | None = None
+    selected: dict[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
     collapsed: bool = False
 
 
@@ -49,7 +49,7 @@ class LevelCheckpoint:
       model: its weights are saved.
       optimizer: its slots and step count are saved.
       masks: its masks and pruning steps are saved.
-      kept_weights: what a selection keeps; None without one.
+      kept_weights: what each selection keeps.
       writable: False on workers that only restore.
     """
 
@@ -59,7 +59,7 @@ class LevelCheckpoint:
         model: keras.Model,
         optimizer: keras.optimizers.legacy.Optimizer,
         masks: WeightMasks,
-        kept_weights: KeptWeights | None = None,
+        kept_weights: Sequence[KeptWeights] = (),
         writable: bool = True,
     ):
         self.kept_weights = kept_weights
@@ -69,7 +69,7 @@ class LevelCheckpoint:
             model=model, optimizer=optimizer, masks=masks, progress=self._state
         )
         if kept_weights:
-            checkpoint.kept_weights = kept_weights
+            checkpoint.kept_weights = list(kept_weights)
         self._manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=1)
 
     def save(self, progress: Progress) -> None:
@@ -123,4 +123,5 @@ class _ProgressState(tf.train.experimental.PythonState):
     def deserialize(self, string_value):
         fields = json.loads(string_value)
         fields["history"] = [tuple(entry) for entry in fields["history"]]
+        fields["selected"] = {name: tuple(best) for name, best in fields["selected"].items()}
         self.progress = Progress(**fields)

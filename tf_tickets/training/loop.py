@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -30,7 +30,7 @@ def train_level(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop_if_requested: Callable[[], None] = lambda: None,
     milestones: Mapping[int, Callable[[], None]] | None = None,
-    selection: Selection | None = None,
+    selections: Sequence[Selection] = (),
     record_time: bool = False,
 ) -> Progress:
     """Trains from wherever the checkpoint stands to the last iteration.
@@ -49,7 +49,8 @@ def train_level(
       on_progress: told after every call into the graph.
       stop_if_requested: raises `StopRequested` to stop.
       milestones: iteration → what to do when it is reached.
-      selection: which weights the model ends with; None for the last ones.
+      selections: which weights are kept, each in its place of the checkpoint's
+        `kept_weights`. The model ends with those of the first; without any, with the last.
       record_time: whether every evaluation also records the time that training,
         without evaluations, has taken.
 
@@ -70,7 +71,7 @@ def train_level(
             milestones[progress.iteration]()
         if _is_due(progress, iterations, evaluate_every):
             _evaluate(progress, evaluate, trainer, record_time)
-            _select(progress, selection, checkpoint)
+            _select(progress, selections, checkpoint)
             checkpoint.save(progress)
         on_progress(progress)
         if progress.iteration == iterations or progress.collapsed:
@@ -78,8 +79,8 @@ def train_level(
         _stop_safely(stop_if_requested, checkpoint, progress)
         count = _steps_to_next_stop(progress, iterations, evaluate_every, milestones)
         _train(progress, trainer, order, learning_rates, count)
-    if selection:
-        checkpoint.kept_weights.put_back()
+    if selections:
+        checkpoint.kept_weights[0].put_back()
     return progress
 
 
@@ -103,14 +104,17 @@ def _evaluate(progress, evaluate, trainer, record_time):
     progress.history += [(progress.iteration, name, value) for name, value in measured.items()]
 
 
-def _select(progress, selection, checkpoint):
-    if not selection or not progress.iteration:  # Untrained weights are no choice.
+def _select(progress, selections, checkpoint):
+    if not progress.iteration:  # Untrained weights are no choice.
         return
-    value = next(value for _, name, value in reversed(progress.history) if name == selection.metric)
-    if progress.selected_value is None or value > progress.selected_value:
-        progress.selected_value, progress.selected_iteration = value, progress.iteration
-        checkpoint.kept_weights.keep()
-    progress.collapsed = value < progress.selected_value - selection.stop_after_drop
+    latest = {name: value for _, name, value in progress.history}
+    for selection, kept_weights in zip(selections, checkpoint.kept_weights):
+        value = latest[selection.metric]
+        _, best = progress.selected.get(selection.metric, (0, -math.inf))
+        if value > best:
+            progress.selected[selection.metric] = progress.iteration, value
+            kept_weights.keep()
+        progress.collapsed |= value < best - selection.stop_after_drop
 
 
 def _train(progress, trainer, order, learning_rates, count):
