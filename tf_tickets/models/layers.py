@@ -106,8 +106,16 @@ def _padded(layer):
 
 
 def batch_norm(name: str) -> keras.layers.Layer:
-    """BatchNorm with PyTorch's constants: its momentum of 0.1 is Keras' 0.9."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
+    """BatchNorm with PyTorch's constants: its momentum of 0.1 is Keras' 0.9.
+
+    Built for several replicas it normalizes by the statistics of the whole batch, so that a
+    network learns the same on one device and on many. (Keras does that without its fused
+    kernel, which is why one device has it otherwise.)
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, synchronized=replicas > 1, name=name
+    )
 
 
 def relu(name: str) -> keras.layers.Layer:

@@ -31,8 +31,8 @@ def make_train_steps(
 
     The data stay in memory, so a step is told only which examples to take. Each
     replica takes its share of the batch and the gradients are summed, which makes
-    a step on any number of replicas the step of the whole batch on one. (But for
-    BatchNorm, which normalizes each replica's share by itself.)
+    a step on any number of replicas the step of the whole batch on one, BatchNorm
+    included where it is `models.layers.batch_norm`.
 
     Args:
       model: returns logits.
