@@ -1,5 +1,7 @@
 """The order in which training visits the examples, as a function of the iteration."""
 
+import copy
+
 import numpy as np
 
 
@@ -27,6 +29,7 @@ class BatchOrder:
         self._num_examples = num_examples
         self._batch_size = batch_size
         self._seed = seed if isinstance(seed, tuple) else (seed,)
+        self._examples = None
         self._epochs = {}  # The permutations that the last call used, by epoch.
 
     def indices(self, start, count):
@@ -55,7 +58,21 @@ class BatchOrder:
             permutation[max(begin - epoch * size, 0) : end - epoch * size]
             for epoch, permutation in self._epochs.items()
         ]
-        return np.concatenate(pieces).reshape(count, self._batch_size)
+        indices = np.concatenate(pieces).reshape(count, self._batch_size)
+        return indices if self._examples is None else self._examples[indices]
+
+    def among(self, examples):
+        """Returns the same stream of only some examples.
+
+        Args:
+            examples: int array of shape [num_examples], indices of theirs among all examples.
+
+        Returns:
+            BatchOrder whose indices are entries of `examples`.
+        """
+        part = copy.copy(self)
+        part._examples = np.asarray(examples, np.int32)
+        return part
 
     def _permutation(self, epoch):
         generator = np.random.default_rng([*self._seed, epoch])

@@ -69,6 +69,17 @@ def layer_counts(
     return {path: int(np.count_nonzero(part)) for path, part in zip(remaining, parts)}
 
 
+def sparsity_after_rounds(rounds: int, rate: float = 0.2) -> float:
+    """1 − (1 − rate)^rounds: what is removed when every round removes `rate` of what remains."""
+    return 1.0 - (1.0 - rate) ** rounds
+
+
+def random_scores(ticket: Ticket, seed: int) -> dict[str, np.ndarray]:
+    """Scores that make every choice of the ticket's weights equally likely, in [0, 1)."""
+    random = np.random.default_rng(seed)
+    return {path: random.random(mask.shape) for path, mask in ticket.masks.items()}
+
+
 def magnitude(weights: Mapping[str, np.ndarray], ticket: Ticket) -> dict[str, np.ndarray]:
     """|w|, the score of "Boosting Ticket", section 3.1."""
     return {path: np.abs(weights[path]) for path in ticket.masks}

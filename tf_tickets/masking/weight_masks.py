@@ -52,13 +52,25 @@ class WeightMasks(tf.Module):
         self._wrappers = [
             _wrap(layer, self._make_schedule(layer.kernel)) for layer in self._masked_layers(model)
         ]
-        self._channels = _norm_channels(model, self._wrappers)
+        self._channels = self._norm_channels(model)
 
     def _masked_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
         return [layer for layer in model.layers if hasattr(layer, "kernel")]
 
     def _make_schedule(self, kernel: tf.Variable) -> _sparsity.PruningSchedule:
         return OnDemandSparsity()
+
+    def _norm_channels(self, model: keras.Model) -> list[tuple]:
+        """(mask, channels alive, BatchNorm weights) of every BatchNorm after a masked layer."""
+        norms = norms_after_products(graph_of(model))
+        channels = []
+        for wrapper in self._wrappers:
+            norm = norms.get(wrapper.layer.name)
+            if norm is not None:
+                ((_, mask, _),) = wrapper.pruning_vars
+                alive = tf.Variable(tf.ones(mask.shape[-1]), trainable=False)
+                channels.append((mask, alive, norm.trainable_weights))
+        return channels
 
     @property
     def weights(self) -> dict[str, tf.Variable]:
@@ -133,6 +145,20 @@ class NoMasks(WeightMasks):
         return []
 
 
+class ConvolutionMasks(WeightMasks):
+    """Masks over the kernels of convolutions alone: never over BatchNorm or dense layers.
+
+    As "Data-Efficient Double-Win Lottery Tickets" prunes, the stem and the convolutions of
+    shortcuts included, so that a ticket fits the same network with another head.
+    """
+
+    def _masked_layers(self, model):
+        return [layer for layer in super()._masked_layers(model) if layer.kernel.shape.rank == 4]
+
+    def _norm_channels(self, model):
+        return []
+
+
 class GradualMasks(WeightMasks):
     """Masks that TF-MOT's `PolynomialDecay` tightens while the network trains.
 
@@ -169,19 +195,6 @@ class GradualMasks(WeightMasks):
             wrapper.pruning_step.assign_add(1)
             wrapper.pruning_obj.conditional_mask_update()
         super().apply()
-
-
-def _norm_channels(model, wrappers):
-    """(mask, channels alive, BatchNorm weights) of every BatchNorm that follows a masked layer."""
-    norms = norms_after_products(graph_of(model))
-    channels = []
-    for wrapper in wrappers:
-        norm = norms.get(wrapper.layer.name)
-        if norm is not None:
-            ((_, mask, _),) = wrapper.pruning_vars
-            alive = tf.Variable(tf.ones(mask.shape[-1]), trainable=False)
-            channels.append((mask, alive, norm.trainable_weights))
-    return channels
 
 
 def _channels_alive(mask):

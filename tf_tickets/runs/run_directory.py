@@ -111,6 +111,10 @@ class RunDirectory:
         """The weights at the end of the level."""
         return self.path / "checkpoints" / cell.path / f"level_{level:02d}.npz"
 
+    def trajectory_path(self, cell: Cell, level: int) -> Path:
+        """The weights on the way to those at the end of the level, where they were kept."""
+        return self.path / "checkpoints" / cell.path / f"level_{level:02d}_trajectory.npz"
+
     def rewind_weights_path(self, cell: Cell) -> Path:
         """The weights of level 0 at the iteration that later levels rewind to."""
         return self.path / "checkpoints" / cell.path / "rewind.npz"

@@ -96,7 +96,7 @@ def fine_tune(
       UserError: the loss is no longer finite.
     """
     trainer = Trainer(how.settings(), "natural", data, strategy, seed, NoMasks, make_model)
-    per_epoch = steps_per_epoch(data, how.batch_size)
+    per_epoch = steps_per_epoch(len(data.train), how.batch_size)
     evaluator = Evaluator(
         trainer.model, {}, runtime.parallel_chunks(strategy), batch_size=how.batch_size
     )

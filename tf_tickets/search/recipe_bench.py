@@ -5,19 +5,13 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_tickets import runtime
-from tf_tickets.attacks.gradient import Attack
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.vision import ImageData
-from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.runs.run_directory import Cell
 from tf_tickets.search.recipes import Training
+from tf_tickets.search.training_bench import TrainingBench
 from tf_tickets.search.trial_settings import TrialSettings
-from tf_tickets.training.selection import KeptWeights, Selection
-from tf_tickets.training.trainer import Trainer
-
-# Images measured at a time; an attack on a large network keeps all their activations.
-EVALUATION_BATCH = 250
+from tf_tickets.training.selection import Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +42,8 @@ class RecipeSettings(TrialSettings):
         return [Selection(f"validation/{attack}/accuracy", drop)]
 
 
-class RecipeBench:
-    """A network with its compiled training step and measurements.
+class RecipeBench(TrainingBench):
+    """The network of a training, with its compiled step and measurements.
 
     Args:
       settings: what all trainings share.
@@ -67,15 +61,6 @@ class RecipeBench:
         seed: int,
         strategy: tf.distribute.Strategy,
     ):
-        self.trainer = Trainer(
-            settings.training_of(training.model), training.regime, data, strategy, seed
-        )
-        with strategy.scope():
-            self.kept_weights = KeptWeights(self.trainer.model)
-        self._chunks = runtime.parallel_chunks(strategy)
         attacks = {} if training.regime == "natural" else settings.evaluation_attacks
-        self.evaluator = self.evaluator_under(self.trainer.build_attacks(attacks))
-
-    def evaluator_under(self, attacks: Mapping[str, Attack]) -> Evaluator:
-        """Measures the network under attacks of any origin."""
-        return Evaluator(self.trainer.model, attacks, self._chunks, EVALUATION_BATCH)
+        of_model = settings.training_of(training.model)
+        super().__init__(of_model, training.regime, attacks, data, seed, strategy)

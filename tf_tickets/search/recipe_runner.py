@@ -145,7 +145,7 @@ class Trial(TrialContext):
     def _train(self, training, bench):
         settings, data = self.settings, self.data
         batch_size = settings.training_of(training.model).batch_size
-        per_epoch = steps_per_epoch(data, batch_size)
+        per_epoch = steps_per_epoch(len(data.train), batch_size)
         passes = _passes(training, settings, data) / (training.epochs * per_epoch)
         selections = settings.selections(training)
         session = TrainingSession(
@@ -160,7 +160,7 @@ class Trial(TrialContext):
             bench.trainer,
             BatchOrder(len(data.train), batch_size, (self.seed, training.level)),
             training.epochs * per_epoch,
-            [bench.kept_weights] if selections else (),
+            bench.kept_weights if selections else (),
             evaluate_every=per_epoch,
             evaluate=lambda _: {
                 f"validation/{metric}": value

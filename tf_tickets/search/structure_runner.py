@@ -228,7 +228,7 @@ class StructureTrial(TrialContext):
         """The history of the training."""
         data, settings = self.data, self.settings
         batch_size = settings.training_of(network.model).batch_size
-        per_epoch = steps_per_epoch(data, batch_size)
+        per_epoch = steps_per_epoch(len(data.train), batch_size)
         images_per_step = len(data.train) / per_epoch
         session = TrainingSession(
             self.run,

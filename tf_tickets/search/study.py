@@ -8,7 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_tickets import runtime
-from tf_tickets.data.registry import DATA_SETS, load_images
+from tf_tickets.data.registry import load_images
+from tf_tickets.data.specs import DATA_SETS
 from tf_tickets.errors import require, require_choices
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import Cell, RunDirectory

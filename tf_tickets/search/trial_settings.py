@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.data.registry import load_images
+from tf_tickets.data.specs import require_data_set
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import require, require_choices
+from tf_tickets.errors import require
 from tf_tickets.models.registry import require_image_shape
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import RunDirectory
@@ -21,10 +22,11 @@ class TrialSettings:
 
     Attributes:
       experiment: its name in the results.
-      data_set: a name in `tf_tickets.data.registry`.
-      data_source: `embedded` or `tfds`.
-      data_dir: where prepared TFDS data lie; None for TFDS's own choice.
-      image_size: images are padded to this height and width; 0 leaves them as they are.
+      data_set: its name, see `require_data_set`.
+      data_source: `embedded`, `tfds` or `folder`.
+      data_dir: where prepared TFDS data lie, None for TFDS's own choice; or the folder.
+      image_size: images are padded to this height and width, or scaled if they are of different
+        sizes; 0 leaves them as they are.
       train_examples, validation_examples, test_examples: how many are used; 0 for all.
       seeds: one a trial.
       training: how networks are trained; each training names its own model.
@@ -44,8 +46,7 @@ class TrialSettings:
     batch_sizes: Mapping[str, int]
 
     def __post_init__(self):
-        require_choices("data_set", [self.data_set], DATA_SETS)
-        require_choices("data_source", [self.data_source], SOURCES)
+        require_data_set(self.data_set, source=self.data_source)
         for flag in ("image_size", "train_examples", "validation_examples", "test_examples"):
             require(getattr(self, flag) >= 0, flag, getattr(self, flag), "at least 0")
 
@@ -55,7 +56,7 @@ class TrialSettings:
         Raises:
           UserError: they are not there, damaged, or fewer than asked for.
         """
-        data = load_images(self.data_set, self.data_source, self.data_dir, seed)
+        data = load_images(self.data_set, self.data_source, self.data_dir, seed, self.image_size)
         if self.image_size:
             largest = max(data.image_shape[:2])
             expected = f"0 or at least {largest}, the size of the images"
@@ -112,6 +113,6 @@ class TrialContext:
         return self.settings.load(self.seed)
 
 
-def steps_per_epoch(data: ImageData, batch_size: int) -> int:
-    """Iterations that come closest to one pass through the training examples."""
-    return max(1, round(len(data.train) / batch_size))
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Iterations that come closest to one pass through so many training examples."""
+    return max(1, round(examples / batch_size))

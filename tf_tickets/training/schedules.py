@@ -15,6 +15,30 @@ def constant(learning_rate: float) -> LearningRates:
 
 
 @dataclasses.dataclass(frozen=True)
+class CosineDecay:
+    """A learning rate that falls along half a cosine, once an epoch, towards 0.
+
+    Loshchilov and Hutter (arXiv:1608.03983, Equation 5) without restarts: epoch t of T has
+    η/2 · (1 + cos(π t / T)).
+
+    Attributes:
+      learning_rate: the first epoch's, η.
+      epochs: T.
+      steps_per_epoch: iterations an epoch.
+    """
+
+    learning_rate: float
+    epochs: int
+    steps_per_epoch: int
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """The learning rates of iterations `first` to `first + count - 1`, float32."""
+        epochs = np.arange(first, first + count) // self.steps_per_epoch
+        falling = (1 + np.cos(np.pi * np.minimum(epochs / self.epochs, 1))) / 2
+        return (self.learning_rate * falling).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
 class StepDecay:
     """A learning rate that may warm up and then be divided by ten twice.
 

@@ -7,7 +7,7 @@ import tf_keras as keras
 
 from tf_tickets.attacks.gradient import uniform_noise
 from tf_tickets.data.augmentation import Mixing, random_crop_and_flip
-from tf_tickets.data.vision import ImageSplit, to_unit_interval
+from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
 from tf_tickets.errors import UserError
 from tf_tickets.masking.weight_masks import WeightMasks
 from tf_tickets.training.objectives import Objective, cross_entropy
@@ -39,7 +39,7 @@ def make_train_steps(
       optimizer: built in the strategy's scope, as `model` and `masks` are.
       objective: what to learn from a batch.
       masks: applied after every update, so masked weights are zero after each step.
-      examples: all training examples.
+      examples: all training examples; where they are resized, that comes last.
       batch_size: examples per step over all replicas.
       strategy: how the step is distributed.
       seed: decides the random starts of attacks and the augmentation, together with
@@ -71,11 +71,12 @@ def make_train_steps(
         pixels = tf.gather(images, indices)
         if augment:
             pixels = random_crop_and_flip(pixels, _seed(seed, iteration, stream=1))
-        noise = uniform_noise(pixels, _seed(seed, iteration, stream=0))
         inputs, targets = to_unit_interval(pixels), tf.gather(labels, indices)
         if mixing:
             targets = tf.one_hot(targets, model.output_shape[-1])
             inputs, targets = mixing(inputs, targets, _seed(seed, iteration, stream=2))
+        inputs = resize(inputs, examples.image_shape)
+        noise = uniform_noise(inputs, _seed(seed, iteration, stream=0))
         whole = inputs, targets, noise
         return [
             tf.ensure_shape(part[first : first + share], [share, *part.shape[1:]]) for part in whole

@@ -85,7 +85,7 @@ class TrainingSettings:
                 "num_classes": data.num_classes,
                 "width_multiplier": self.width_multiplier,
             },
-            data_set=f"{data.name} ({data.source})",
+            data_set=data.origin,
             seed=seed,
             level=0,
             initial_weights_sha256="",

@@ -1,0 +1,350 @@
+"""What "Data-Efficient Double-Win Lottery Tickets" trains: pre-trainings, tickets, transfers."""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.data.registry import load_images
+from tf_tickets.data.specs import require_data_set
+from tf_tickets.data.vision import ImageData
+from tf_tickets.errors import UserError, require, require_choices
+from tf_tickets.models.pretrained import pretrained_model
+from tf_tickets.models.registry import require_image_shape
+from tf_tickets.runs.run_directory import Cell
+from tf_tickets.training.schedules import CosineDecay, LearningRates, StepDecay, constant
+from tf_tickets.training.selection import Selection
+from tf_tickets.training.trainer import TrainingSettings
+
+# Pre-training → the regime it is trained in: θ_STD, θ_FAT and θ_AT of the paper.
+PRETRAININGS = {"std": "natural", "fat": "fast", "at": "pgd"}
+# Pruning → the regime its networks are retrained in on the source; None without retraining.
+PRUNINGS = {"imp_st": "natural", "imp_at": "pgd", "omp": None, "random": None}
+# Those whose tickets are transferred with a part of the data too (Figure 5).
+LIMITED_PRUNINGS = ("dense", "imp_st")
+TRANSFER_REGIMES = ("natural", "pgd")
+DECAYS = ("constant", "step", "cosine")
+# A training that loses so much robust accuracy on validation data has overfitted
+# catastrophically and is stopped.
+STOP_AFTER_DROP = 0.2
+
+
+class TicketKind(NamedTuple):
+    """Masks found from one kind of pre-trained weights in one way.
+
+    Attributes:
+      pretraining: a name in `PRETRAININGS`.
+      pruning: a name in `PRUNINGS`, or `dense`.
+    """
+
+    pretraining: str
+    pruning: str
+
+    @property
+    def name(self) -> str:
+        """Such as `at_imp_st`, the paper's (m^ST, θ_AT)."""
+        return f"{self.pretraining}_{self.pruning}"
+
+
+TICKETS = {
+    kind.name: kind
+    for kind in itertools.starmap(TicketKind, itertools.product(PRETRAININGS, PRUNINGS))
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """How long networks are trained, and how.
+
+    Attributes:
+      epochs: passes through the training images.
+      decay: of the learning rate: `constant`; `step`, divided by ten at a half and at three
+        quarters of the epochs; `cosine`.
+      training: everything else.
+    """
+
+    epochs: int
+    decay: str
+    training: TrainingSettings
+
+    def __post_init__(self):
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require_choices("decay", [self.decay], DECAYS)
+
+    def of_model(self, model: str) -> "Phase":
+        """The same for another network."""
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, model=model))
+
+    def learning_rates(self, steps_per_epoch: int) -> LearningRates:
+        """Of every iteration."""
+        highest = self.training.learning_rate
+        if self.decay == "constant":
+            return constant(highest)
+        kind = StepDecay if self.decay == "step" else CosineDecay
+        return kind(highest, self.epochs, steps_per_epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePlace:
+    """Where images come from, and how networks see them.
+
+    Attributes:
+      data_source: `embedded` or `tfds`.
+      data_dir: where prepared TFDS data lie; None for TFDS's own choice.
+      folders: data set → image folder, of those that come from one.
+      image_size: images are scaled to this height and width; 0 leaves them as they are.
+    """
+
+    data_source: str
+    data_dir: str | None
+    folders: Mapping[str, str]
+    image_size: int
+
+    def source_of(self, name: str) -> str:
+        """What kind of place a data set is in."""
+        return "folder" if name in self.folders else self.data_source
+
+    def load(self, name: str, seed: int) -> ImageData:
+        """All images of a data set; `seed` chooses the validation images.
+
+        Raises:
+          UserError: they are not there, or damaged.
+        """
+        size, place = self.image_size or None, self.folders.get(name, self.data_dir)
+        data = load_images(name, self.source_of(name), place, seed, image_size=size)
+        return data.resized(size) if size else data
+
+
+@dataclasses.dataclass(frozen=True)
+class DoubleWinSettings:
+    """A run.
+
+    Attributes:
+      source: data set that networks are pre-trained and pruned on.
+      targets: data sets that tickets are transferred to.
+      place: where both come from.
+      source_examples: training images of the source; 0 for all.
+      train_examples: training images of a target, its 100%; 0 for all.
+      validation_examples, test_examples: of every data set; 0 for all.
+      seeds: of the transfers, one a trial. The first one is the pre-trainings' and searches' too,
+        as all trials transfer the same tickets.
+      pretrained: pre-training → public weights that stand for it, see `load_pretrained`; the
+        others are trained.
+      tickets: names in `TICKETS`.
+      levels: rounds of pruning, a fifth each, whose tickets are transferred; 0 is dense.
+      percents: parts of the targets' training images.
+      trajectory_levels: of which levels the way of the weights is kept: of the first trial's
+        adversarial transfers of `imp_st` tickets.
+      pretraining, retraining: phases on the source.
+      transferring: target → phase.
+      evaluation_attacks: name → what adversarially trained networks are measured under; the
+        first decides which weights are selected.
+    """
+
+    source: str
+    targets: tuple[str, ...]
+    place: ImagePlace
+    source_examples: int
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    seeds: Sequence[int]
+    pretrained: Mapping[str, str]
+    tickets: tuple[str, ...]
+    levels: tuple[int, ...]
+    percents: tuple[float, ...]
+    trajectory_levels: tuple[int, ...]
+    pretraining: Phase
+    retraining: Phase
+    transferring: Mapping[str, Phase]
+    evaluation_attacks: Mapping[str, ThreatModel]
+
+    def __post_init__(self):
+        for flag, names in {"source": (self.source,), "targets": self.targets}.items():
+            for name in names:
+                require_data_set(name, flag, self.place.source_of(name))
+        _require_different("targets", self.targets)
+        require(self.source not in self.targets, "targets", self.source, "other than --source")
+        require_choices("tickets", self.tickets, TICKETS)
+        _require_different("tickets", self.tickets)
+        if self.pretrained:
+            require_choices("pretrained", self.pretrained, PRETRAININGS)
+            for pretraining in self.pretrained:
+                self.model_of(pretraining)  # Refuses what cannot be weights.
+        for flag in ("levels", "trajectory_levels"):
+            for level in getattr(self, flag):
+                require(0 <= level < 100, flag, level, "rounds of pruning, 0 to 99")
+        require(any(self.levels), "levels", ",".join(map(str, self.levels)), "one above 0")
+        for percent in self.percents:
+            require(0 < percent <= 100, "percents", f"{percent:g}", "above 0, at most 100")
+        require(len(self.percents) > 0, "percents", "", "at least one number")
+        for flag in ("source", "train", "validation", "test"):
+            examples = getattr(self, f"{flag}_examples")
+            require(examples >= 0, f"{flag}_examples", examples, "at least 0")
+
+    @property
+    def source_seed(self) -> int:
+        """Of pre-trainings and searches."""
+        return self.seeds[0]
+
+    @property
+    def ticket_kinds(self) -> list[TicketKind]:
+        """Those of the run."""
+        return [TICKETS[name] for name in self.tickets]
+
+    @property
+    def pretrainings(self) -> list[str]:
+        """Those that the tickets need, each once."""
+        return list(dict.fromkeys(kind.pretraining for kind in self.ticket_kinds))
+
+    @property
+    def robust_attack(self) -> str:
+        """The attack whose accuracy is the paper's RA."""
+        return next(iter(self.evaluation_attacks))
+
+    def load_source(self) -> ImageData:
+        """The source's images.
+
+        Raises:
+          UserError: they are not there, damaged, too few or of a shape that the model refuses.
+        """
+        return self._load(self.source, self.source_seed, self.source_examples, self.pretraining)
+
+    def load_target(self, target: str, seed: int) -> ImageData:
+        """A target's images in a trial, as `load_source`."""
+        return self._load(target, seed, self.train_examples, self.transferring[target])
+
+    def _load(self, name, seed, train_examples, phase):
+        data = self.place.load(name, seed).limited(
+            seed,
+            train_examples or None,
+            self.validation_examples or None,
+            self.test_examples or None,
+        )
+        require_image_shape(phase.training.model, data.image_shape)
+        return data
+
+    def selections(self, regime: str) -> list[Selection]:
+        """Which weights a training keeps: those of the best RA, then those of the best SA."""
+        best_natural = Selection("validation/natural/accuracy")
+        if regime == "natural":
+            return [best_natural]
+        return [
+            Selection(f"validation/{self.robust_attack}/accuracy", STOP_AFTER_DROP),
+            best_natural,
+        ]
+
+    def model_of(self, pretraining: str) -> str:
+        """The network that the pre-trained weights are of."""
+        if pretraining not in self.pretrained:
+            return self.pretraining.training.model
+        with self.errors_about_pretrained(pretraining):
+            return pretrained_model(self.pretrained[pretraining])
+
+    @contextlib.contextmanager
+    def errors_about_pretrained(self, pretraining: str) -> Iterator[None]:
+        """Names the flag in errors about a file of weights."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"--pretrained={pretraining}={error}") from None
+
+    def pretraining_cell(self, pretraining: str) -> Cell:
+        """Where its weights lie in the run."""
+        return Cell(
+            self.source,
+            PRETRAININGS[pretraining],
+            f"{pretraining}_pretraining",
+            self.source_seed,
+            self.model_of(pretraining),
+        )
+
+    def search_cell(self, kind: TicketKind) -> Cell:
+        """Where its tickets lie in the run."""
+        regime = PRUNINGS[kind.pruning] or "natural"
+        model = self.model_of(kind.pretraining)
+        return Cell(self.source, regime, kind.name, self.source_seed, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """One training on a target: of a ticket with its pre-trained weights and a new head.
+
+    Attributes:
+      target: the data set.
+      pretraining: whose weights; `scratch` for new ones.
+      pruning: whose masks; `dense` for all weights.
+      level: rounds of pruning behind them.
+      percent: part of the training images.
+      regime: `natural` or `pgd`.
+      seed: the trial's.
+    """
+
+    target: str
+    pretraining: str
+    pruning: str
+    level: int
+    percent: float
+    regime: str
+    seed: int
+
+    @property
+    def method(self) -> str:
+        """Its name in the results, such as `at_imp_st_10`."""
+        return f"{self.pretraining}_{self.pruning}_{self.percent:g}"
+
+
+def transfers(settings: DoubleWinSettings) -> list[Transfer]:
+    """All transfers of a run: dense networks of every pre-training, tickets of every kind.
+
+    Those that train one network on one trial's data in one regime follow each other.
+    """
+    dense = [TicketKind(pretraining, "dense") for pretraining in settings.pretrainings]
+    levels = [level for level in settings.levels if level]
+    return [
+        Transfer(target, kind.pretraining, kind.pruning, level, percent, regime, seed)
+        for seed in settings.seeds
+        for target in settings.targets
+        for regime in TRANSFER_REGIMES
+        for kind in (*dense, *settings.ticket_kinds)
+        for percent in settings.percents
+        for level in (levels if kind.pruning in PRUNINGS else [0])
+        if percent == 100 or kind.pruning in LIMITED_PRUNINGS
+    ]
+
+
+def unseen_models(settings: DoubleWinSettings) -> list[Transfer]:
+    """Robust networks that share no weights with any ticket, for transfer attacks (Table A2)."""
+    return [
+        Transfer(target, "scratch", "dense", 0, 100, "pgd", seed)
+        for seed in settings.seeds
+        for target in settings.targets
+    ]
+
+
+def transfer_cell(settings: DoubleWinSettings, transfer: Transfer) -> Cell:
+    """Where its results lie in the run."""
+    pretraining = transfer.pretraining
+    model = settings.model_of(pretraining)
+    return Cell(transfer.target, transfer.regime, transfer.method, transfer.seed, model)
+
+
+def require_transferable(source: ImageData, target: ImageData) -> None:
+    """Checks that a network for one can take images of the other.
+
+    Raises:
+      UserError: they have another number of colours.
+    """
+    ours, theirs = source.image_shape[2], target.image_shape[2]
+    if ours != theirs:
+        raise UserError(
+            f"--targets={target.name}: expected images of {ours} channel(s), as --source="
+            f"{source.name} has; they have {theirs}"
+        )
+
+
+def _require_different(flag, names):
+    require(len(names) > 0, flag, "", "at least one")
+    require(len(set(names)) == len(names), flag, ",".join(names), "different ones")
