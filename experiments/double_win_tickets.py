@@ -14,13 +14,14 @@ from absl import flags
 
 from experiments import flags as common
 from tf_tickets import runtime
+from tf_tickets.analysis import double_win_report
 from tf_tickets.attacks.threat_model import fast, pgd
-from tf_tickets.errors import UserError, require_choices
+from tf_tickets.deployment.exports import export_best_transfers
+from tf_tickets.errors import UserError
 from tf_tickets.models.registry import MODELS
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.double_win import (
     DECAYS,
-    PRETRAININGS,
     TICKETS,
     DoubleWinSettings,
     ImagePlace,
@@ -28,6 +29,7 @@ from tf_tickets.search.double_win import (
 )
 from tf_tickets.search.source_tickets import SourceTickets
 from tf_tickets.search.ticket_transfers import TicketTransfers
+from tf_tickets.search.transfer_attacks import attack_from_unseen_models
 from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
 
 STAGES = ("pretrain", "search", "transfer", "report")
@@ -235,6 +237,15 @@ def settings_of(config):
     )
 
 
+def scale(config):
+    """How a configuration differs from the paper's, in words."""
+    everything = {name: "all" for name in PAPER if name.endswith("_examples")}
+    words = {name: word for name, word in everything.items() if not config[name]}
+    of_target = {name: config[name] or "the paper's" for name in OTHERS}
+    paper = PAPER | everything | dict.fromkeys(OTHERS, "the paper's")
+    return common.scale(config | words | of_target, paper)
+
+
 def main():
     """Runs, or resumes, the stages asked for."""
     config = common.resolve(PRESETS)
@@ -257,8 +268,11 @@ def main():
             source.search()
         if "transfer" in stages:
             transfers.transfer()
+            attack_from_unseen_models(transfers)
         stop_if_requested()
-        run.write_results()
+        if run.writable and "report" in stages:
+            exports = export_best_transfers(settings, run)
+            print(double_win_report.write_report(run, exports, REFERENCE, scale(config)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
+from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
 from tf_tickets.search.network_store import NetworkStore
 from tf_tickets.search.recipe_bench import RecipeSettings
 from tf_tickets.search.recipes import Training
@@ -107,6 +108,53 @@ def export_best_networks(
             store.load_network(best.level), None, place, images
         )
     return exports
+
+
+def export_best_transfers(settings: DoubleWinSettings, run: RunDirectory) -> dict[str, Export]:
+    """Exports one adversarially trained ticket for every target.
+
+    It is of the first seed, trained with all training images: the sparsest whose best robust
+    accuracy on validation data is at least that of the dense network of its pre-training;
+    without any, the most robust one. Of equally sparse ones, the most robust.
+
+    Args:
+      settings: the run's; targets whose transfers are not all finished are left out.
+      run: the run directory.
+
+    Returns:
+      `<target>, <method>, level <level>` → its export, in `exports/` of the run directory.
+    """
+    seed, groups, exports = settings.seeds[0], {}, {}
+    for transfer in transfers(settings):
+        if (transfer.seed, transfer.regime, transfer.percent) == (seed, "pgd", 100):
+            groups.setdefault(transfer.target, []).append(transfer)
+    for target, group in groups.items():
+        if not all(
+            run.is_finished(transfer_cell(settings, each), each.level) for each in group
+        ):
+            continue
+        robust = {each: _best_validation_accuracy(run, settings, each) for each in group}
+        dense = {each.pretraining: robust[each] for each in group if not each.level}
+        best = max(
+            (each for each in group if each.level),
+            key=lambda each: (
+                each.level if robust[each] >= dense[each.pretraining] else 0,
+                robust[each],
+            ),
+        )
+        cell, data = transfer_cell(settings, best), settings.load_target(target, seed)
+        model = settings.transferring[target].of_model(cell.model).training.build_model(data, seed)
+        place = Path(target, best.method, f"level_{best.level:02d}")
+        exports[f"{target}, {best.method}, level {best.level}"] = _export_level(
+            run, cell, best.level, model, data, place
+        )
+    return exports
+
+
+def _best_validation_accuracy(run, settings, transfer):
+    rows = run.finished_results(transfer_cell(settings, transfer), transfer.level)
+    metric = f"validation/{settings.robust_attack}/accuracy"
+    return max(row.value for row in rows if row.metric == metric and row.iteration)
 
 
 def _validation_accuracy(run, settings, training):

@@ -12,6 +12,7 @@ from tf_tickets.masking.ticket import Ticket, arrays_sha256
 from tf_tickets.masking.weight_masks import ConvolutionMasks
 from tf_tickets.models.weights import Weights, read_weights, with_body
 from tf_tickets.runs.progress import ProgressBar
+from tf_tickets.runs.run_directory import Cell
 from tf_tickets.search.double_win import (
     LIMITED_PRUNINGS,
     TicketKind,
@@ -49,7 +50,7 @@ class TicketTransfers(Stage):
         for target, phase in self.settings.transferring.items():
             data = self.data(target, self.settings.seeds[0])
             require_transferable(self._source.data, data)
-            most = min(len(_part(data, percent, 0)) for percent in self.settings.percents)
+            most = min(len(part(data, percent, 0)) for percent in self.settings.percents)
             size = phase.training.batch_size
             expected = f"at most {most}, the smallest part of the training images of {target}"
             require(size <= most, "batch_size", size, expected)
@@ -73,7 +74,7 @@ class TicketTransfers(Stage):
                     self.stop_if_requested()
                     self._train(each, work[each], bar)
 
-    def cell(self, transfer: Transfer):
+    def cell(self, transfer: Transfer) -> Cell:
         """Where its results lie in the run."""
         return transfer_cell(self.settings, transfer)
 
@@ -115,7 +116,7 @@ class TicketTransfers(Stage):
         data, description = self._loaded(transfer.target, transfer.seed)
         start = self._start(transfer)
         ticket = self._ticket(transfer, start)
-        examples = _part(data, transfer.percent, transfer.seed)
+        examples = part(data, transfer.percent, transfer.seed)
         decisive = {
             "stage": "transfer",
             "data": description,
@@ -185,11 +186,10 @@ class TicketTransfers(Stage):
         provenance = self._phase(transfer).training.provenance(
             data, transfer.seed, f"{transfer.method} under {transfer.regime} training"
         )
-        kind = TicketKind(transfer.pretraining, transfer.pruning)
         if transfer.pretraining == "scratch":
             masks, parent_sha256 = self._source.dense_masks(self.cell(transfer).model), ""
         else:
-            found = self._source.ticket(kind, transfer.level)
+            found = self.source_ticket(transfer)
             masks, parent_sha256 = found.masks, found.provenance.parent_sha256
         return Ticket(
             masks,
@@ -206,6 +206,11 @@ class TicketTransfers(Stage):
         examples = round(len(data.train) * transfer.percent / 100)
         return self.passes(self._phase(transfer), transfer.regime, examples, len(data.validation))
 
+    def source_ticket(self, transfer: Transfer) -> Ticket:
+        """The ticket that is transferred, as it was found."""
+        kind = TicketKind(transfer.pretraining, transfer.pruning)
+        return self._source.ticket(kind, transfer.level)
+
     def keeps_trajectory(self, transfer: Transfer) -> bool:
         """Whether the weights on its way are kept."""
         return (
@@ -216,6 +221,6 @@ class TicketTransfers(Stage):
         )
 
 
-def _part(data, percent, seed):
-    """Indices of a part of the training images: the same whatever is trained on it."""
+def part(data: ImageData, percent: float, seed: int) -> np.ndarray:
+    """Indices of a part of a trial's training images: the same whatever is trained on it."""
     return stratified_fraction(data.train.labels, percent, seed)

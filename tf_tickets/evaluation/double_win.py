@@ -1,0 +1,137 @@
+"""Which tickets are double-win: "Data-Efficient Double-Win Lottery Tickets", Section 3.
+
+The paper's Equation 3 compares a ticket with the dense network; its Section 4.1 takes
+"no lower" with one standard deviation of the dense network's accuracy as slack, over
+three seeds. Verdicts are on test accuracies, as the paper's, and nothing is chosen by them.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+
+# The columns of the paper's Table 1.
+METRICS = ("standard_sa", "adversarial_sa", "adversarial_ra")
+
+# "All experiments have three independent replicates".
+SEEDS = 3
+
+# For rounding alone: a mean of accuracies on fewer than a hundred million images that
+# differs from another one differs by more.
+_ROUNDING = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Test accuracies of one network in [0, 1], one per seed; none where not measured.
+
+    Attributes:
+      standard_sa: standard accuracy (SA) after standard training.
+      adversarial_sa: standard accuracy after adversarial training.
+      adversarial_ra: robust accuracy (RA) after adversarial training.
+    """
+
+    standard_sa: Sequence[float] = ()
+    adversarial_sa: Sequence[float] = ()
+    adversarial_ra: Sequence[float] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a ticket compares with the dense network.
+
+    Attributes:
+      matching: by metric, whether the ticket matches; None where that cannot be said.
+      seeds: the fewest that one of those comparisons has; 0 if there is none.
+    """
+
+    matching: Mapping[str, bool | None]
+    seeds: int
+
+    @property
+    def double_win(self) -> bool | None:
+        """Whether it matches in all metrics; None if that is open."""
+        if False in self.matching.values():
+            return False
+        return None if None in self.matching.values() else True
+
+    @property
+    def provisional(self) -> bool:
+        """Whether it rests on fewer seeds than the definition's three."""
+        return self.seeds < SEEDS
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtremeSparsity:
+    """How sparse double-win tickets get; 0 if only the dense network is left.
+
+    Attributes:
+      sparsest: the sparsest double-win ticket.
+      without_gap: the sparsest one with no losing ticket before it.
+      seeds: the fewest of a verdict.
+    """
+
+    sparsest: float
+    without_gap: float
+    seeds: int
+
+    @property
+    def provisional(self) -> bool:
+        """Whether a verdict is."""
+        return self.seeds < SEEDS
+
+
+def matches(ticket: Sequence[float], dense: Sequence[float]) -> bool | None:
+    """Equation 3: whether the ticket's mean is within one standard deviation of dense.
+
+    Args:
+      ticket: accuracies of the ticket, one per seed.
+      dense: those of the dense network, from the same pre-trained weights and trained in
+        the same way on the same data.
+
+    Returns:
+      Whether mean(ticket) ≥ mean(dense) − sd(dense), the sample standard deviation. None
+      if the ticket has no seed or the dense network fewer than two, hence no deviation.
+    """
+    if not ticket or len(dense) < 2:
+        return None
+    slack = statistics.stdev(dense) + _ROUNDING
+    return statistics.fmean(ticket) >= statistics.fmean(dense) - slack
+
+
+def judge(ticket: Scores, dense: Scores) -> Verdict:
+    """Table 1: in which metrics a ticket matches the dense network.
+
+    A matching ticket is a winning one if its weights are the pre-trained θ_p, which they
+    are: every ticket starts its transfer from them, under its masks.
+    """
+    pairs = {name: (getattr(ticket, name), getattr(dense, name)) for name in METRICS}
+    matching = {name: matches(*pair) for name, pair in pairs.items()}
+    counts = [min(map(len, pairs[name])) for name in METRICS if matching[name] is not None]
+    return Verdict(matching, min(counts, default=0))
+
+
+def extreme_sparsity(verdicts: Mapping[float, Verdict]) -> ExtremeSparsity | None:
+    """How sparse one kind of ticket gets and still is double-win.
+
+    The paper says to which sparsity double-win tickets are found, not that all less
+    sparse ones win, hence the sparsest one that does, whatever lies before it.
+
+    Args:
+      verdicts: sparsity → verdict, of pruned networks; levels without a verdict count for
+        nothing.
+
+    Returns:
+      In the unit of the keys; None if no level has a verdict.
+    """
+    judged = {
+        sparsity: verdict
+        for sparsity, verdict in sorted(verdicts.items())
+        if verdict.double_win is not None
+    }
+    if not judged:
+        return None
+    winning = [sparsity for sparsity, verdict in judged.items() if verdict.double_win]
+    losing = [sparsity for sparsity, verdict in judged.items() if not verdict.double_win]
+    before = [sparsity for sparsity in winning if not losing or sparsity < losing[0]]
+    seeds = min(verdict.seeds for verdict in judged.values())
+    return ExtremeSparsity(max(winning, default=0.0), max(before, default=0.0), seeds)
