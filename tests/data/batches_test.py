@@ -71,3 +71,12 @@ def test_an_impossible_batch_size_is_refused(batch_size):
 def test_negative_iterations_are_refused(start, count):
     with pytest.raises(ValueError, match=f"got {start} and {count}"):
         BatchOrder(10, 2, seed=0).indices(start, count)
+
+
+def test_among_some_examples_it_is_the_stream_of_these():
+    examples = np.array([40, 7, 19, 3, 22])
+    order = BatchOrder(5, 2, 6)
+    part = order.among(examples)
+    np.testing.assert_array_equal(part.indices(0, 9), examples[order.indices(0, 9)])
+    assert part.indices(0, 5).dtype == np.int32
+    assert set(order.indices(0, 5).ravel()) == set(range(5))  # Itself it stays what it was.

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.masking.ticket import Provenance, Ticket
-from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
+from tf_tickets.masking.weight_masks import ConvolutionMasks, GradualMasks, WeightMasks
 
 PROVENANCE = Provenance("original", "tiny", {}, "none", 0, 0, "", "", {})
 SHAPES = {"convolution/kernel": (3, 3, 1, 4), "logits/kernel": (64, 3)}
@@ -336,3 +336,32 @@ def test_gradual_masks_never_take_a_pruned_weight_back():
         masks.apply()
     final = masks.read()["dense/kernel"]
     assert final.sum() == KEEP and not np.any(final & pruned)
+
+
+def convolutional_model():
+    """Convolutions of three kinds, each before a BatchNorm, and a dense layer."""
+    return keras.Sequential(
+        [
+            keras.layers.Input((6, 6, 2)),
+            keras.layers.Conv2D(4, 3, name="convolution"),
+            keras.layers.BatchNormalization(name="norm_1"),
+            keras.layers.DepthwiseConv2D(3, name="depthwise"),
+            keras.layers.Conv2D(3, 1, use_bias=False, name="shortcut"),
+            keras.layers.BatchNormalization(name="norm_2"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, name="logits"),
+        ]
+    )
+
+
+def test_convolution_masks_leave_norms_and_dense_layers_alone():
+    model = convolutional_model()
+    for weight in model.weights:
+        weight.assign(tf.ones_like(weight))
+    masks = ConvolutionMasks(model)
+    assert set(masks.shapes) == {"convolution/kernel", "shortcut/kernel"}
+    masks.assign({path: np.zeros(shape, bool) for path, shape in masks.shapes.items()})
+    masks.apply()
+    for weight in model.weights:
+        empty = weight.name in ("convolution/kernel:0", "shortcut/kernel:0")
+        assert np.all(weight.numpy() == (0 if empty else 1)), weight.name

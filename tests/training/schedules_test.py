@@ -1,8 +1,9 @@
 """Learning rates by hand."""
 
 import numpy as np
+import pytest
 
-from tf_tickets.training.schedules import StepDecay, constant
+from tf_tickets.training.schedules import CosineDecay, StepDecay, constant
 
 
 def test_constant():
@@ -41,3 +42,17 @@ def test_any_part_of_the_schedule_is_the_same_as_the_whole():
 def test_without_milestones_only_the_warmup_is_left():
     schedule = StepDecay(0.1, 4, 1, milestones=())
     np.testing.assert_allclose(schedule(0, 4), 0.1, rtol=1e-6)
+
+
+def test_cosine_decay_once_an_epoch():
+    """1 + cos(π t / 4) over two: 1, 0.8536, 0.5, 0.1464 of the highest, then nothing."""
+    rates = CosineDecay(0.2, epochs=4, steps_per_epoch=3)(0, 15)
+    expected = np.repeat([0.2, 0.17071068, 0.1, 0.02928932, 0.0], 3)
+    np.testing.assert_allclose(rates, expected, atol=1e-8)
+    assert rates.dtype == np.float32
+
+
+@pytest.mark.parametrize("first", [1, 3, 7])
+def test_a_part_of_the_cosine_is_the_same_as_the_whole(first):
+    rates = CosineDecay(0.01, epochs=5, steps_per_epoch=2)
+    np.testing.assert_array_equal(rates(first, 3), rates(0, 10)[first : first + 3])
