@@ -17,8 +17,8 @@ from tf_tickets import runtime
 from tf_tickets.analysis import double_win_report
 from tf_tickets.attacks.threat_model import fast, pgd
 from tf_tickets.deployment.exports import export_best_transfers
-from tf_tickets.errors import UserError
-from tf_tickets.models.registry import MODELS
+from tf_tickets.errors import UserError, require
+from tf_tickets.models.registry import MODELS, require_model
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.double_win import (
     DECAYS,
@@ -70,9 +70,9 @@ flags.DEFINE_float("retraining_learning_rate", None, "Its constant learning rate
 flags.DEFINE_integer("retraining_batch_size", None, "Its images a step.")
 flags.DEFINE_float("source_weight_decay", None, "λ of the penalty λ/2 ‖θ‖² of both.")
 flags.DEFINE_integer("source_attack_steps", None, "PGD steps of both.")
-flags.DEFINE_integer("epochs", None, "Length of a transfer.")
-flags.DEFINE_float("learning_rate", None, "Its highest learning rate.")
-flags.DEFINE_enum("decay", None, DECAYS, "How its learning rate falls.")
+flags.DEFINE_integer("epochs", None, "Length of a transfer; 0: the paper's for the target.")
+flags.DEFINE_float("learning_rate", None, "Its highest learning rate; 0: likewise.")
+flags.DEFINE_enum("decay", None, DECAYS, "How its learning rate falls; the paper's for the target if not given.")
 flags.DEFINE_integer("batch_size", None, "Its images a step.")
 flags.DEFINE_float("weight_decay", None, "λ of its penalty λ/2 ‖θ‖².")
 flags.DEFINE_integer("attack_steps", None, "Its PGD steps.")
@@ -131,22 +131,23 @@ QUICK = PAPER | {
     "source_examples": 2000,
     "train_examples": 600,
     "validation_examples": 100,
-    "test_examples": 300,
+    "test_examples": 200,
     "percents": ["100", "20"],
     "model": "wide_resnet_10_1",
     "width_multiplier": 0.5,
     "tickets": ["std_imp_st", "fat_imp_st", "at_imp_st", "at_random"],
-    "levels": ["0", "3", "6", "10"],
-    "trajectory_levels": ["6"],
+    "levels": ["0", "4", "8"],
+    "trajectory_levels": ["8"],
     "pretraining_epochs": 6,
     "pretraining_batch_size": 64,
     "retraining_epochs": 1,
     "retraining_learning_rate": 0.01,
     "retraining_batch_size": 64,
-    "epochs": 6,
+    "epochs": 5,
     "learning_rate": 0.05,
     "decay": "step",
     "batch_size": 32,
+    "attack_steps": 5,
     "eps": 0.1,
     "step_size": 0.025,
 }
@@ -188,6 +189,9 @@ def phase(config, prefix, decay, steps, weight_decay, **changes):
     own = {
         name: config[f"{prefix}{name}"] for name in ("epochs", "learning_rate", "batch_size")
     } | changes
+    for name, value in own.items():
+        require(value > 0, f"{prefix}{name}", value, "above 0")
+    require(config[steps] >= 1, steps, config[steps], "at least 1")
     eps, step_size = config["eps"], config["step_size"]
     attacks = {"fast": fast(eps), "pgd": pgd(eps, step_size, config[steps], random_start=True)}
     training = common.settings_of(
@@ -211,6 +215,7 @@ def transferring(config, target):
 
 def settings_of(config):
     """The run that a configuration describes."""
+    require_model(config["model"], "model")
     source_phase = {"steps": "source_attack_steps", "weight_decay": "source_weight_decay"}
     folders = pairs("folders", config["folders"])
     return common.settings_of(
@@ -261,6 +266,7 @@ def main():
         )
         source = SourceTickets(settings, run, strategy, stop_if_requested)
         transfers = TicketTransfers(source)
+        source.require_trainable()
         transfers.require_trainable()
         if "pretrain" in stages:
             source.pretrain()

@@ -20,6 +20,7 @@ MODELS = (
     "resnet_20",
     "mobilenet_v2",
     "resnet_50",
+    "resnet_50_v1_5",
 )
 
 

@@ -19,6 +19,8 @@ NAMES = [
     "resnet_56",
     "mobilenet_v2",
     "resnet_50",
+    "resnet_50_v1",
+    "resnet_50_v1_5",
 ]
 NARROW = 1 / 16
 CHOICES = ", ".join([*NAMES, "wide_resnet_<depth>_<width>"])

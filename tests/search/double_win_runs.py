@@ -15,14 +15,15 @@ ATTACKS = {"fast": fast(0.1), "pgd": pgd(0.1, 0.05, 2, random_start=True)}
 
 
 def phase(epochs=1, decay="constant", batch_size=16, **changes):
-    values = {"learning_rate": 0.02, "label_smoothing": 0.0, "weight_decay": 5e-4} | changes
+    values = {"model": "wide_resnet_10_1", "width_multiplier": 0.25} | changes
     training = TrainingSettings(
-        "wide_resnet_10_1",
-        batch_size,
+        batch_size=batch_size,
+        learning_rate=0.02,
+        label_smoothing=0.0,
+        weight_decay=5e-4,
         threat_models=ATTACKS,
         objective="adversarial",
         optimizer="sgd",
-        width_multiplier=0.25,
         **values,
     )
     return Phase(epochs, decay, training)

@@ -222,7 +222,7 @@ def test_an_assessment_measures_every_pair(finished, tmp_path):
         ({"train_examples": 10}, "--batch_size=20: expected at most 10"),
         ({"test_examples": 10**6}, "--test_examples=1000000"),
         ({"data_set": "cifar10"}, "--data_source=embedded: cifar10 has no embedded sample"),
-        ({"data_set": "svhn"}, "--data_set=svhn: expected one or more of mnist"),
+        ({"data_set": "svhn"}, "--data_source=embedded: svhn has no embedded sample"),
         ({"train_examples": -1}, "--train_examples=-1: expected at least 0"),
     ],
 )

@@ -1,13 +1,18 @@
 """Pre-training and the search of tickets, against the paper's description of them."""
 
+import itertools
+
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
-from tests.search.double_win_runs import open_run
+from tests.models import torchvision_resnet
+from tests.search.double_win_runs import open_run, phase
 from tf_tickets.errors import UserError
 from tf_tickets.masking.magnitude import sparsity_after_rounds
 from tf_tickets.runs.files import load_arrays
-from tf_tickets.search.double_win import TICKETS, TicketKind
+from tf_tickets.search.double_win import TICKETS, ImagePlace, TicketKind
 from tf_tickets.search.training_session import TrainingSession
 
 IMP = TicketKind("at", "imp_st")
@@ -157,3 +162,49 @@ def test_a_ticket_of_other_pretrained_weights_is_refused(searched, tmp_path):
     place.write_bytes(ticket.read_bytes())
     with pytest.raises(UserError, match="belongs to other initial weights"):
         other.ticket(IMP, 1)
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """A folder of colour images of two classes."""
+    random = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "test"), ("cats", "dogs")):
+        folder = tmp_path / "animals" / split / name
+        folder.mkdir(parents=True)
+        for number in range(16):
+            pixels = random.integers(256, size=(32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "animals"
+
+
+@pytest.mark.parametrize(("classes", "keeps_head"), [(2, True), (5, False)])
+def test_public_weights_stand_for_a_pretraining(tmp_path, animals, classes, keeps_head):
+    arrays = torchvision_resnet.state_dict(torchvision_resnet.NARROW_WIDTH, classes)
+    weights = tmp_path / "weights.safetensors"
+    save_file({name: np.asarray(array, np.float32) for name, array in arrays.items()}, weights)
+    narrow = {"model": "resnet_50_v1_5", "width_multiplier": torchvision_resnet.NARROW_WIDTH / 64}
+    source, _ = open_run(
+        tmp_path / "run",
+        source="animals",
+        place=ImagePlace("tfds", None, {"animals": str(animals)}, 32),
+        source_examples=0,
+        validation_examples=0,
+        test_examples=4,
+        pretrained={"at": str(weights)},
+        tickets=("at_omp",),
+        pretraining=phase(**narrow),
+        retraining=phase(**narrow),
+        evaluation_attacks={},
+    )
+    source.pretrain()
+    source.search()
+    found = source.pretrained_weights("at")
+    np.testing.assert_array_equal(
+        found["stem/conv/kernel"], np.float32(arrays["conv1.weight"]).transpose(2, 3, 1, 0)
+    )
+    head = np.array_equal(found["logits/bias"], np.float32(arrays["fc.bias"]))
+    assert head == keeps_head and found["logits/bias"].shape == (2,)
+    ticket = source.ticket(TicketKind("at", "omp"), 3)
+    assert_same(ticket.masks, largest(found, source.ticket(IMP, 0), kept_of(ticket)))
+    with pytest.raises(UserError, match=f"--pretrained=at={weights}: holds weights for RGB"):
+        open_run(tmp_path / "gray", pretrained={"at": str(weights)})[0].pretrain()

@@ -7,9 +7,15 @@ from typing import NamedTuple
 import pandas as pd
 
 from tf_tickets.analysis.measurements import DATA_SET_LABELS, select
+from tf_tickets.data.specs import find_class_range
 
 _FAMILIES = {"vgg": "VGG", "resnet": "ResNet", "wide_resnet": "WideResNet", "lenet": "LeNet"}
-_MODELS = {"lenet_conv": "LeNet (two convolutions)", "mobilenet_v2": "MobileNetV2"}
+_MODELS = {
+    "lenet_conv": "LeNet (two convolutions)",
+    "mobilenet_v2": "MobileNetV2",
+    "resnet_50_v1": "ResNet-50 v1",
+    "resnet_50_v1_5": "ResNet-50 v1.5",
+}
 
 
 class Study(NamedTuple):
@@ -58,7 +64,9 @@ def _matching(frame, column, pattern):
 
 def _group_order(values):
     data_sets = list(DATA_SET_LABELS)
-    place = data_sets.index(values[0]) if values[0] in data_sets else len(data_sets)
+    classes = find_class_range(values[0])
+    whole = classes.data_set if classes else values[0]
+    place = data_sets.index(whole) if whole in data_sets else len(data_sets)
     return place, values
 
 
@@ -70,7 +78,15 @@ def model_label(model: str) -> str:
     return _FAMILIES.get(match[1], match[1]) + match[2].replace("_", "-")
 
 
+def data_set_label(data_set: str) -> str:
+    """The papers' name of a data set: "CIFAR-10, classes 5–9" of "cifar10_classes_5_9"."""
+    classes = find_class_range(data_set)
+    if not classes:
+        return DATA_SET_LABELS.get(data_set, data_set)
+    return f"{data_set_label(classes.data_set)}, classes {classes.first}–{classes.last}"
+
+
 def group_label(data_set: str, model: str | None = None) -> str:
     """ "VGG-16 on CIFAR-10" of a data set and, if given, a model."""
-    on = DATA_SET_LABELS.get(data_set, data_set)
+    on = data_set_label(data_set)
     return f"{model_label(model)} on {on}" if model else on

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tf_keras as keras
 
 from tf_tickets.errors import UserError, require
+from tf_tickets.models.bottleneck_resnet import bottleneck_resnet
 from tf_tickets.models.lenet import lenet_300_100, lenet_conv
 from tf_tickets.models.mobilenet_v2 import mobilenet_v2
 from tf_tickets.models.resnet import cifar_resnet, resnet_18
@@ -25,6 +26,8 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "resnet_56": functools.partial(cifar_resnet, depth=56),
     "mobilenet_v2": mobilenet_v2,
     "resnet_50": resnet_50,
+    "resnet_50_v1": functools.partial(bottleneck_resnet, name="resnet_50_v1", strided_conv=1),
+    "resnet_50_v1_5": functools.partial(bottleneck_resnet, name="resnet_50_v1_5", strided_conv=2),
 }
 
 # Height and width below which a network's pooling leaves nothing, or which Keras asks for.
@@ -33,13 +36,17 @@ _SMALLEST_IMAGE = {"lenet_conv": 16, "vgg_16": 32, "resnet_50": 32}
 _WIDE_RESNET = re.compile(r"wide_resnet_([1-9]\d{0,3})_([1-9]\d{0,3})")
 
 
-def require_model(name: str) -> None:
+def require_model(name: str, flag: str = "models") -> None:
     """Checks the name of a model: one of `MODELS`, or `wide_resnet_<depth>_<width>`.
+
+    Args:
+      name: the model's.
+      flag: the flag that errors name.
 
     Raises:
       UserError: no model of that name, or a Wide ResNet of an impossible depth.
     """
-    _find_builder(name)
+    _find_builder(name, flag)
 
 
 def is_convolutional(name: str) -> bool:
@@ -52,7 +59,7 @@ def is_convolutional(name: str) -> bool:
     return name != "lenet_300_100"
 
 
-def require_image_shape(name: str, image_shape: tuple[int, int, int]) -> None:
+def require_image_shape(name: str, image_shape: tuple[int, int, int], flag: str = "models") -> None:
     """Checks that a model can take images of that height, width and number of channels.
 
     Raises:
@@ -62,7 +69,7 @@ def require_image_shape(name: str, image_shape: tuple[int, int, int]) -> None:
     smallest = _SMALLEST_IMAGE.get(name, 1)
     if min(height, width) < smallest:
         raise UserError(
-            f"--models={name}: expected images of at least {smallest}x{smallest} pixels, got "
+            f"--{flag}={name}: expected images of at least {smallest}x{smallest} pixels, got "
             f"{height}x{width}; pad them to {smallest}x{smallest} or choose another model"
         )
 
@@ -101,13 +108,13 @@ def build_model(
     )
 
 
-def _find_builder(name):
+def _find_builder(name, flag="models"):
     if name in MODELS:
         return MODELS[name]
     match = _WIDE_RESNET.fullmatch(name)
     if not match:
         names = ", ".join([*MODELS, "wide_resnet_<depth>_<width>"])
-        raise UserError(f"--models={name}: unknown; choose from {names}")
+        raise UserError(f"--{flag}={name}: unknown; choose from {names}")
     depth, widen_factor = map(int, match.groups())
     require_depth(depth, widen_factor)
     return functools.partial(wide_resnet, depth=depth, widen_factor=widen_factor)

@@ -32,3 +32,40 @@ def write_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None
         raise ValueError(f"weights of shapes {found} for a model with {expected}")
     for path, variable in variables.items():
         variable.assign(weights[path])
+
+
+def head_paths(model: keras.Model) -> tuple[str, ...]:
+    """The weights of the model's head, its last dense layer: kernel, then bias if it has one.
+
+    The head maps features to the classes of one task; all other weights are the body.
+
+    Raises:
+      ValueError: the model has no dense layer.
+    """
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    if not dense:
+        raise ValueError(f"{model.name} has no dense layer")
+    return tuple(weight_path(variable) for variable in dense[-1].weights)
+
+
+def with_body(model: keras.Model, weights: Mapping[str, np.ndarray]) -> Weights:
+    """A model's own head on the body of other weights.
+
+    Args:
+      model: gives the head; it is not changed.
+      weights: of a model of the same body, for any number of classes. A head among them is left
+        out.
+
+    Returns:
+      All weights of `model`, ready for `write_weights`.
+
+    Raises:
+      ValueError: the names or shapes of the bodies differ.
+    """
+    own, head = read_weights(model), head_paths(model)
+    body = {path: array for path, array in weights.items() if path not in head}
+    found = {path: np.shape(array) for path, array in body.items()}
+    expected = {path: array.shape for path, array in own.items() if path not in head}
+    if expected != found:
+        raise ValueError(f"a body of shapes {found} for {model.name} with {expected}")
+    return own | body

@@ -185,6 +185,11 @@ class DoubleWinSettings:
             require(examples >= 0, f"{flag}_examples", examples, "at least 0")
 
     @property
+    def source_phases(self) -> dict[str, Phase]:
+        """What is trained on the source, by name."""
+        return {"pretraining": self.pretraining, "retraining": self.retraining}
+
+    @property
     def source_seed(self) -> int:
         """Of pre-trainings and searches."""
         return self.seeds[0]
@@ -210,21 +215,23 @@ class DoubleWinSettings:
         Raises:
           UserError: they are not there, damaged, too few or of a shape that the model refuses.
         """
-        return self._load(self.source, self.source_seed, self.source_examples, self.pretraining)
+        data, count = self.place.load(self.source, self.source_seed), self.source_examples
+        expected = f"at most {len(data.train)}, the training images of {self.source}"
+        require(count <= len(data.train), "source_examples", count, expected)
+        return self._limited(data, self.source_seed, count)
 
     def load_target(self, target: str, seed: int) -> ImageData:
         """A target's images in a trial, as `load_source`."""
-        return self._load(target, seed, self.train_examples, self.transferring[target])
+        return self._limited(self.place.load(target, seed), seed, self.train_examples)
 
-    def _load(self, name, seed, train_examples, phase):
-        data = self.place.load(name, seed).limited(
+    def _limited(self, data, seed, train_examples):
+        require_image_shape(self.pretraining.training.model, data.image_shape, "model")
+        return data.limited(
             seed,
             train_examples or None,
             self.validation_examples or None,
             self.test_examples or None,
         )
-        require_image_shape(phase.training.model, data.image_shape)
-        return data
 
     def selections(self, regime: str) -> list[Selection]:
         """Which weights a training keeps: those of the best RA, then those of the best SA."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_tickets import runtime
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, require
 from tf_tickets.masking.magnitude import (
     Masks,
     layer_counts,
@@ -39,6 +39,18 @@ class SourceTickets(Stage):
     def data(self) -> ImageData:
         """The source's images."""
         return self.settings.load_source()
+
+    def require_trainable(self) -> None:
+        """Checks the source before any work.
+
+        Raises:
+          UserError: images that cannot be used, or too few for a batch.
+        """
+        most = len(self.data.train)
+        for name, phase in self.settings.source_phases.items():
+            size = phase.training.batch_size
+            expected = f"at most {most}, the training images of {self.data.name}"
+            require(size <= most, f"{name}_batch_size", size, expected)
 
     def pretrain(self) -> None:
         """Trains, or reads, the pre-trained weights that the run's tickets need.

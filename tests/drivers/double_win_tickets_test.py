@@ -1,0 +1,183 @@
+"""The double-win driver as its user runs it: in processes of its own, from flags to files."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests.drivers import programs
+from tf_tickets.masking.ticket import Ticket
+from tf_tickets.runs.results import from_csv
+
+DRIVER = "double_win_tickets"
+SMALL = ("--preset=smoke", "--tickets=at_imp_st,at_omp", "--percents=100", "--trials=1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished small run, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    code, output, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *SMALL)
+    assert code == 0, errors
+    return run_dir, output, errors
+
+
+def rows_of(run_dir):
+    return from_csv((run_dir / "results.csv").read_text(), "results.csv")
+
+
+def test_ends_with_the_table_beside_the_papers_and_the_paths(finished):
+    run_dir, output, errors = finished
+    for text in ("pre-training", "one-shot magnitude", "91.41", "100% of data"):
+        assert text in output
+    for name in ("summary.md", "figures", "tickets"):
+        assert str(run_dir / name) in output and (run_dir / name).exists()
+    assert "source fashion_mnist (paper: imagenet)" in output
+    assert "left" in errors and "Traceback" not in errors and "retracing" not in errors
+    summary = (run_dir / "summary.md").read_text()
+    titles = ("Figures 3 and 4", "Pre-training", "Table A2", "Figure A8", "Figure 7")
+    assert all(text in summary for text in titles)
+    assert len(list((run_dir / "figures").glob("*.png"))) >= 3
+
+
+def test_the_export_is_the_transferred_ticket(finished):
+    run_dir, output, _ = finished
+    (path,) = run_dir.glob("exports/mnist/*/level_02")
+    assert str(path) in output
+    method = path.parent.name
+    ticket = Ticket.load(
+        run_dir / f"tickets/mnist/wide_resnet_10_1/pgd/{method}/seed_0/level_02.npz"
+    )
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    zeros = sum(int(np.sum(v.numpy() == 0)) for v in tf.saved_model.load(str(path)).variables)
+    assert zeros >= sum(int(np.sum(~mask)) for mask in ticket.masks.values())
+    (spec,) = serve.structured_input_signature[1].values()
+    assert spec.shape.as_list() == [None, 28, 28, 1]
+
+
+def test_one_stage_after_the_other_is_the_same_run(finished, tmp_path):
+    flags = (f"--run_dir={tmp_path / 'stages'}", *SMALL)
+    for stage, missing in {"search": "pretrain", "transfer": "pretrain"}.items():
+        code, _, errors = programs.run(DRIVER, f"--stage={stage}", *flags)
+        assert code == 2 and f"--stage={missing}" in programs.last_line(errors)
+    for stage in ("pretrain", "search", "transfer", "report"):
+        code, output, errors = programs.run(DRIVER, f"--stage={stage}", *flags)
+        assert code == 0, errors
+        assert bool(output) == (stage == "report")
+    assert rows_of(tmp_path / "stages") == rows_of(finished[0])
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_numbers(finished, tmp_path):
+    flags = (f"--run_dir={tmp_path / 'run'}", *SMALL)
+    generator = np.random.default_rng(time.time_ns())
+    for _ in range(2):
+        process = programs.start(DRIVER, *flags)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(generator.uniform(1.0, 15.0))
+        process.kill()
+        process.communicate()
+    code, _, errors = programs.run(DRIVER, *flags)
+    assert code == 0, errors
+    assert rows_of(tmp_path / "run") == rows_of(finished[0])
+
+
+def test_another_run_beside_it_takes_over_what_is_the_same(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "first")
+    flags = (f"--run_dir={tmp_path / 'second'}", *SMALL, "--tickets=at_omp", "--percents=100,50")
+    code, _, errors = programs.run(DRIVER, *flags)
+    assert code == 0, errors
+    assert "at_pretraining seed 0 level 0: taken over" in errors
+    known = set(rows_of(tmp_path / "first"))
+    shared = [row for row in rows_of(tmp_path / "second") if not row.method.endswith("_50")]
+    assert shared and set(shared) <= known
+
+
+def test_an_image_folder_is_a_target(tmp_path):
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cats", "dogs"):
+            folder = tmp_path / "pets" / split / name
+            folder.mkdir(parents=True)
+            for number in range(40):
+                pixels = random.integers(256, size=(20, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    code, output, errors = programs.run(
+        DRIVER,
+        f"--run_dir={tmp_path / 'run'}",
+        *SMALL,
+        f"--folders=pets={tmp_path / 'pets'},animals={tmp_path / 'pets'}",
+        "--source=animals",
+        "--targets=pets",
+        "--image_size=16",
+        "--source_examples=64",
+        "--train_examples=50",
+        "--validation_examples=10",
+        "--tickets=at_omp",
+    )
+    assert code == 0, errors
+    assert "pets" in output
+
+
+def test_two_workers_transfer_together(tmp_path):
+    run_dir = tmp_path / "workers"
+    flags = (f"--run_dir={run_dir}", *SMALL, "--tickets=at_imp_st", "--trajectory_levels=2")
+    programs.run_two_workers(DRIVER, *flags)
+    assert any(row.metric == "test/transfer_attack/accuracy" for row in rows_of(run_dir))
+    assert list(run_dir.rglob("*_trajectory.npz"))
+
+
+CASES = {
+    "--tickets=at_imp": "--tickets=at_imp: expected one or more of",
+    "--tickets=at_omp,at_omp": "--tickets=at_omp,at_omp: expected different ones",
+    "--targets=mnist,mnist": "--targets=mnist,mnist: expected different ones",
+    "--targets=fashion_mnist": "--targets=fashion_mnist: expected other than --source",
+    "--targets=minst": "--targets=minst",
+    "--source=mnist_classes_3_1": "--source=mnist_classes_3_1",
+    "--levels=0": "--levels=0: expected one above 0",
+    "--levels=2,-1": "--levels=2,-1: expected whole numbers with commas",
+    "--levels=2.5": "--levels=2.5: expected whole numbers with commas",
+    "--percents=0": "--percents=0: expected above 0, at most 100",
+    "--percents=1": "--batch_size=32: expected at most 1, the smallest part",
+    "--percents=ten": "--percents=ten: expected numbers with commas",
+    "--epochs=-1": "--epochs=-1: expected above 0",
+    "--pretraining_epochs=0": "--pretraining_epochs=0: expected above 0",
+    "--retraining_batch_size=0": "--retraining_batch_size=0: expected above 0",
+    "--retraining_batch_size=500": "--retraining_batch_size=500: expected at most 128",
+    "--source_attack_steps=0": "--source_attack_steps=0: expected at least 1",
+    "--pretrained=std": "--pretrained=std: expected different name=value with commas",
+    "--pretrained=xyz=a.pt": "--pretrained=xyz: expected one or more of std, fat, at",
+    "--pretrained=at=weights.bin": "--pretrained=at=weights.bin: expected imagenet or a file",
+    "--folders=pets": "--folders=pets: expected different name=value with commas",
+    "--model=alexnet": "--model=alexnet: unknown; choose from",
+    "--eps=-1": "--eps=-1.0: expected a number of at least 0",
+    "--step_size=1": "--step_size=1.0: expected in [0, ",
+    "--test_examples=99999": "--test_examples=99999: expected 1 to 2000",
+    "--source_examples=99999": "--source_examples=99999: expected at most",
+    "--data_source=tfds --data_dir=/nowhere": "--data_dir=/nowhere is not a directory",
+}
+
+
+@pytest.mark.parametrize(("flag", "message"), CASES.items())
+def test_wrong_flags_are_one_line_before_any_work(tmp_path, flag, message):
+    run_dir = tmp_path / "run"
+    code, output, errors = programs.run(
+        DRIVER, f"--run_dir={run_dir}", "--preset=smoke", *flag.split()
+    )
+    assert code == 2 and not output
+    assert programs.last_line(errors).startswith(f"error: {message}")
+    assert "Traceback" not in errors
+    assert not run_dir.exists() or not list(run_dir.glob("records/**/*.csv"))
+
+
+def test_another_configuration_is_refused_with_the_difference(finished):
+    run_dir, *_ = finished
+    code, _, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *SMALL, "--epochs=3")
+    assert code == 2
+    assert "holds a run with epochs=2 (now 3)" in programs.last_line(errors)
+    assert json.loads((run_dir / "config.json").read_text())["epochs"] == 2
