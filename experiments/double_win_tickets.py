@@ -15,6 +15,7 @@ from absl import flags
 from experiments import flags as common
 from tf_tickets import runtime
 from tf_tickets.analysis import double_win_report
+from tf_tickets.analysis.double_win_masks import mask_studies
 from tf_tickets.attacks.threat_model import fast, pgd
 from tf_tickets.deployment.exports import export_best_transfers
 from tf_tickets.errors import UserError, require
@@ -72,7 +73,9 @@ flags.DEFINE_float("source_weight_decay", None, "λ of the penalty λ/2 ‖θ‖
 flags.DEFINE_integer("source_attack_steps", None, "PGD steps of both.")
 flags.DEFINE_integer("epochs", None, "Length of a transfer; 0: the paper's for the target.")
 flags.DEFINE_float("learning_rate", None, "Its highest learning rate; 0: likewise.")
-flags.DEFINE_enum("decay", None, DECAYS, "How its learning rate falls; the paper's for the target if not given.")
+flags.DEFINE_enum(
+    "decay", None, DECAYS, "How its learning rate falls; the paper's for the target if not given."
+)
 flags.DEFINE_integer("batch_size", None, "Its images a step.")
 flags.DEFINE_float("weight_decay", None, "λ of its penalty λ/2 ‖θ‖².")
 flags.DEFINE_integer("attack_steps", None, "Its PGD steps.")
@@ -143,10 +146,10 @@ QUICK = PAPER | {
     "retraining_epochs": 1,
     "retraining_learning_rate": 0.01,
     "retraining_batch_size": 64,
-    "epochs": 5,
+    "epochs": 8,
     "learning_rate": 0.05,
     "decay": "step",
-    "batch_size": 32,
+    "batch_size": 16,
     "attack_steps": 5,
     "eps": 0.1,
     "step_size": 0.025,
@@ -165,6 +168,7 @@ SMOKE = QUICK | {
     "pretraining_epochs": 1,
     "epochs": 2,
     "retraining_batch_size": 32,
+    "batch_size": 32,
 }
 PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
 
@@ -278,7 +282,8 @@ def main():
         stop_if_requested()
         if run.writable and "report" in stages:
             exports = export_best_transfers(settings, run)
-            print(double_win_report.write_report(run, exports, REFERENCE, scale(config)))
+            masks = mask_studies(run, settings.source)
+            print(double_win_report.write_report(run, exports, REFERENCE, scale(config), masks))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from tf_tickets.analysis.robustness_tables import robustness_tables
 from tf_tickets.attacks.auto_attack import require_toolbox
 from tf_tickets.attacks.carlini_wagner import L2Settings
 from tf_tickets.attacks.threat_model import carlini_wagner, fgsm, pgd
-from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.data.registry import load_images
+from tf_tickets.data.specs import DATA_SETS, SOURCES
 from tf_tickets.errors import UserError, require, require_choices
 from tf_tickets.evaluation import masked_gradients, robustness
 from tf_tickets.evaluation.robustness import RobustnessEvaluator
@@ -56,21 +56,10 @@ _integer("cw_iterations", 1000, "Adam's steps in each of the five searches of cw
 _integer("batch_size", 100, "Images at a time.")
 _integer("seed", 0, "Decides the random starts.", lower_bound=0, upper_bound=2**31 - 1)
 _boolean("checks", True, "Checks for masked gradients, around pgd. Many times the work of pgd.")
-_enum("data_set", None, DATA_SETS, "Default: the ticket's own; needed for other networks.")
+_string("data_set", None, "Default: the ticket's own; needed for other networks.")
 _enum("data_source", None, SOURCES, "Default: the ticket's own, or embedded.")
-_string("data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; tfds only.")
+_string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
 _string("output", None, "The JSON file. Default: tensorboard_logs/evaluate/<model>-<hash>.json.")
-
-
-def number(flag: str, text: str) -> float:
-    """Reads a decimal (0.03) or a fraction (8/255)."""
-    try:
-        numerator, _, denominator = text.partition("/")
-        value = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        value = math.nan
-    require(0 <= value <= 1, flag, text, "a decimal or a fraction in [0, 1], such as 0.03 or 8/255")
-    return value
 
 
 def read_config() -> dict:
@@ -78,11 +67,11 @@ def read_config() -> dict:
     config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
     require(bool(config["model"]), "model", "", "the path of a network to attack")
     require_choices("attack", config["attack"], ATTACKS)
-    config["eps"] = number("eps", config["eps"])
+    config["eps"] = program.number("eps", config["eps"])
     if config["step_size"] is None:
         config["step_size"] = config["eps"] / 4
     else:
-        config["step_size"] = number("step_size", config["step_size"])
+        config["step_size"] = program.number("step_size", config["step_size"])
         require(config["step_size"] > 0, "step_size", config["step_size"], "above 0")
     for flag in ("steps", "restarts", "batch_size", "cw_iterations"):
         require(config[flag] >= 1, flag, config[flag], "at least 1")
@@ -111,7 +100,7 @@ def load(config):
     name = config["data_set"] or victim.data_set
     require(name is not None, "data_set", "", f"one of {', '.join(DATA_SETS)} for this --model")
     place = config["data_source"] or victim.data_source or "embedded"
-    data = load_images(name, place, config["data_dir"])
+    data = load_images(name, place, config["data_dir"], image_size=victim.image_shape[0])
     if source is not None:
         require(
             source.image_shape == victim.image_shape,

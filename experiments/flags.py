@@ -11,6 +11,7 @@ from absl import app, flags
 
 from experiments import program
 from tf_tickets import runtime
+from tf_tickets.data.specs import SOURCES
 from tf_tickets.errors import UserError
 
 PRESETS = ("smoke", "quick", "paper")
@@ -33,11 +34,12 @@ flags.DEFINE_integer("trials", None, "Number of trials to average over.", 1)
 flags.DEFINE_enum(
     "data_source",
     None,
-    ["embedded", "tfds"],
-    "embedded: the samples that come with the package; tfds: TensorFlow Datasets, in full.",
+    SOURCES,
+    "embedded: the samples that come with the package; tfds: TensorFlow Datasets, in full; "
+    "folder: images in DIR/train/<class>/ and DIR/test/<class>/.",
 )
 flags.DEFINE_string(
-    "data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; tfds only."
+    "data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; or DIR."
 )
 flags.DEFINE_enum(
     "strategy",

@@ -2,10 +2,14 @@
 
 from absl import flags
 
-from tf_tickets.data.registry import DATA_SETS
+from tf_tickets.data.specs import DATA_SETS
 from tf_tickets.models.registry import MODELS
 
-flags.DEFINE_enum("data_set", None, DATA_SETS, "What to train on.")
+flags.DEFINE_string(
+    "data_set",
+    None,
+    f"What to train on: {', '.join(DATA_SETS)}, or some classes of it, as cifar10_classes_0_4.",
+)
 flags.DEFINE_integer("image_size", None, "Images are padded to this size; 0 leaves them.")
 flags.DEFINE_integer("train_examples", None, "Training images, as many of each class; 0 for all.")
 flags.DEFINE_integer(

@@ -1,6 +1,7 @@
 """How a program reads its command line and how it ends."""
 
 import errno
+import math
 import shlex
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.errors import StopRequested, UserError, require
 
 
 def parse(arguments: list[str], values: flags.FlagValues) -> list[str]:
@@ -33,6 +34,21 @@ def parse_or_help(arguments: list[str], values: flags.FlagValues, explanation: s
     if values.help:
         print(f"{explanation}\n{values.get_help()}")
         sys.exit(0)
+
+
+def number(flag: str, text: str) -> float:
+    """Reads a flag's decimal (0.03) or fraction (8/255).
+
+    Raises:
+      UserError: it is none, or outside [0, 1].
+    """
+    try:
+        numerator, _, denominator = text.partition("/")
+        value = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    require(0 <= value <= 1, flag, text, "a decimal or a fraction in [0, 1], such as 0.03 or 8/255")
+    return value
 
 
 def require_writable(flag: str, path: Path) -> None:

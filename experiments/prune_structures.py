@@ -24,7 +24,8 @@ from absl import flags
 from experiments import program
 from tf_tickets import runtime
 from tf_tickets.analysis import pruned_model
-from tf_tickets.data.registry import DATA_SETS, SOURCES, load_images
+from tf_tickets.data.registry import load_images
+from tf_tickets.data.specs import DATA_SETS, SOURCES, require_data_set
 from tf_tickets.data.splits import stratified_subset
 from tf_tickets.data.vision import ImageData
 from tf_tickets.deployment.pruned_export import accuracy_on_test, export_and_compare
@@ -57,9 +58,9 @@ _enum(
 _float("filters", 0.1, "Share of the filters to remove, of those that may go.")
 _float("blocks", 0.0, "Residual blocks to remove: a share if below 1, else how many.")
 _enum("scope", "global", SCOPES, "Whether filters compete over the network or within a layer.")
-_enum("data_set", None, DATA_SETS, "What the network was trained on; none: no images are used.")
+_string("data_set", None, "What the network was trained on; none: no images are used.")
 _enum("data_source", "embedded", SOURCES, "Where the data set comes from.")
-_string("data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; tfds only.")
+_string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
 _integer("scoring_examples", 1000, "Training images that the criterion sees; 0 for all.")
 _integer(
     "fine_tuning_epochs", None, "Passes through the training images. Default: 10, 0 without data."
@@ -89,6 +90,8 @@ def read_config() -> dict:
         require(free, "data_set", "", f"{needing}criterion={cut.criterion}")
         epochs = config["fine_tuning_epochs"]
         require(not epochs, "data_set", "", f"{needing}fine_tuning_epochs={epochs}")
+    else:
+        require_data_set(data_set, source=config["data_source"])
     examples = config["scoring_examples"]
     require(examples == 0 or examples >= 2, "scoring_examples", examples, "0 or at least 2")
     output = Path(config["output"])
@@ -141,8 +144,8 @@ def load(config) -> Loaded:
     choose_removal(model, dataclasses.replace(cut_of(config), criterion="random"), None)
     if not config["data_set"]:
         return Loaded(model, victim, channels, None)
-    source, folder = config["data_source"], config["data_dir"]
-    data = fitting_data(victim, load_images(config["data_set"], source, folder, config["seed"]))
+    place, side = (config["data_source"], config["data_dir"]), victim.image_shape[0]
+    data = fitting_data(victim, load_images(config["data_set"], *place, config["seed"], side))
     count, most = config["scoring_examples"], len(data.train)
     require(count <= most, "scoring_examples", count, f"at most {most}, or 0 for all")
     fine_tuning_of(config).require_usable(model, data)

@@ -14,7 +14,7 @@ from experiments import flags as common
 from tf_tickets import runtime
 from tf_tickets.analysis import report
 from tf_tickets.attacks.threat_model import LABELS, fgsm, pgd
-from tf_tickets.data.registry import DATA_SETS
+from tf_tickets.data.specs import DATA_SETS
 from tf_tickets.deployment.exports import export_best_tickets
 from tf_tickets.models.registry import MODELS
 from tf_tickets.runs.run_directory import RunDirectory

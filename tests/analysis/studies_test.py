@@ -1,5 +1,6 @@
 """How networks are called."""
 
+import pandas as pd
 import pytest
 
 from tf_tickets.analysis import studies
@@ -24,3 +25,31 @@ def test_model_label(model, label):
 def test_group_label():
     assert studies.group_label("cifar10", "vgg_16") == "VGG-16 on CIFAR-10"
     assert studies.group_label("unknown") == "unknown"
+    assert studies.group_label("cifar10_classes_5_9", "vgg_16") == (
+        "VGG-16 on CIFAR-10, classes 5–9"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data_set", "label"),
+    [
+        ("cifar100", "CIFAR-100"),
+        ("svhn", "SVHN"),
+        ("cub200", "CUB-200"),
+        ("visda", "VisDA-17"),
+        ("visda_classes_0_5", "VisDA-17, classes 0–5"),
+        ("my_folder", "my_folder"),
+        ("my_folder_classes_1_2", "my_folder, classes 1–2"),
+    ],
+)
+def test_data_set_label(data_set, label):
+    assert studies.data_set_label(data_set) == label
+
+
+def test_classes_stand_beside_their_data_set():
+    names = ["own", "svhn", "cifar10_classes_5_9", "mnist", "cifar10", "cifar10_classes_0_4"]
+    frame = pd.DataFrame({"data_set": names, "method": "m"})
+    found = studies.grouped(frame, studies.Study("", ("data_set",), "m", "m", {}))
+    assert [name for name, _, _ in found] == [
+        *("mnist", "cifar10", "cifar10_classes_0_4", "cifar10_classes_5_9", "svhn", "own"),
+    ]

@@ -11,7 +11,7 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tf_tickets.data import registry
+from tf_tickets.data import registry, specs
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import UserError
 
@@ -64,10 +64,8 @@ def load_error(data_dir):
 @pytest.fixture(autouse=True)
 def small_and_offline(monkeypatch):
     """MNIST of SIZES' few examples, and no network."""
-    spec = dataclasses.replace(
-        registry._SPECS["mnist"], train_size=SIZES["train"], test_size=SIZES["test"]
-    )
-    monkeypatch.setitem(registry._SPECS, "mnist", spec)
+    spec = dataclasses.replace(specs.SPECS["mnist"], split_sizes=SIZES)
+    monkeypatch.setitem(specs.SPECS, "mnist", spec)
 
     def unreachable(*args, **kwargs):
         raise requests.ConnectionError("no route to host")
@@ -75,20 +73,14 @@ def small_and_offline(monkeypatch):
     monkeypatch.setattr(requests.Session, "request", unreachable)
 
 
-def test_names_and_sources():
-    assert registry.DATA_SETS == ("mnist", "fashion_mnist", "cifar10")
-    assert registry.EMBEDDED_DATA_SETS == ("mnist", "fashion_mnist")
-    assert registry.SOURCES == ("embedded", "tfds")
-
-
 @pytest.mark.parametrize(
     "name, source, data_dir, message",
     [
         ("mnits", "embedded", None, "--data_set=mnits is not known; use one of mnist, fashion_"),
-        ("mnist", "tdfs", None, "--data_source=tdfs is not known; use one of embedded, tfds"),
+        ("mnist", "tdfs", None, "--data_source=tdfs is not known; use one of embedded, tfds, fol"),
         ("cifar10", "embedded", None, NO_SAMPLE),
         ("cifar10", "embedded", "/d", NO_SAMPLE),
-        ("mnist", "embedded", "/d", "--data_dir=/d is for --data_source=tfds, but --data_source=e"),
+        ("mnist", "embedded", "/d", "--data_dir=/d is for --data_source=tfds or folder, but --dat"),
     ],
 )
 def test_wrong_arguments(name, source, data_dir, message):
@@ -118,7 +110,7 @@ def test_loading_splits_the_training_part_only(tmp_path):
 
 def test_a_tenth_of_cifar10_is_set_aside(monkeypatch):
     train, test = (ImageSplit(pixels(n, (32, 32, 3)), np.arange(n) % 10) for n in (50, 10))
-    monkeypatch.setattr(registry, "read_tfds", lambda name, data_dir: (train, test))
+    monkeypatch.setattr(registry, "read_tfds", lambda name, data_dir, image_size: (train, test))
     data = registry.load_images("cifar10", "tfds")
     assert (len(data.train), len(data.validation), len(data.test)) == (45, 5, 10)
     assert data.augment and data.class_names[0] == "airplane" and data.class_names[9] == "truck"
@@ -127,7 +119,7 @@ def test_a_tenth_of_cifar10_is_set_aside(monkeypatch):
 def test_digits_and_clothes_are_not_augmented(tmp_path):
     write_set(tmp_path)
     assert not registry.load_images("mnist", "tfds", tmp_path).augment
-    assert not registry._SPECS["fashion_mnist"].augment
+    assert not specs.SPECS["fashion_mnist"].augment and not specs.SPECS["svhn"].augment
 
 
 def test_the_home_directory_and_the_default_directory(tmp_path, monkeypatch):

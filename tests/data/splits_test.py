@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tf_tickets.data.splits import stratified_subset, validation_split
+from tf_tickets.data.splits import stratified_fraction, stratified_subset, validation_split
 
 LABELS = np.array([2, 0, 1, 0, 2, 1, 0, 2, 1, 0, 0, 3])  # 5, 3, 3 and 1 of each class.
 
@@ -90,3 +90,65 @@ def test_every_example_is_equally_likely():
 def test_an_impossible_subset_is_refused(count):
     with pytest.raises(ValueError, match=f"count is {count}, must be 0 to 12"):
         stratified_subset(LABELS, count, 0)
+
+
+PROPORTIONS = np.repeat([0, 1, 2], [600, 300, 100])
+
+
+@pytest.mark.parametrize(
+    "labels, percent, of_each_class",
+    [
+        (PROPORTIONS, 100, [600, 300, 100]),
+        (PROPORTIONS, 10, [60, 30, 10]),
+        (PROPORTIONS, 1, [6, 3, 1]),
+        (np.repeat([0, 1, 2, 3], 450), 10, [45, 45, 45, 45]),
+        # 10% of 100 examples; 0.4 of an example of the rare class becomes a whole one, and so
+        # nine are left for 65 and 31 of the others: 6 and 3.
+        (np.repeat([0, 1, 2], [65, 31, 4]), 10, [6, 3, 1]),
+        (np.repeat([0, 1], [50, 50]), 2, [1, 1]),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_fraction_keeps_the_shares_of_the_classes(labels, percent, of_each_class, seed):
+    labels = np.random.default_rng(7).permutation(labels)
+    indices = stratified_fraction(labels, percent, seed)
+    assert indices.dtype == np.int64 and np.all(np.diff(indices) > 0)
+    assert np.bincount(labels[indices]).tolist() == of_each_class
+
+
+def test_a_fraction_has_the_nearest_whole_number_of_examples_of_all_and_of_each_class():
+    sizes = np.random.default_rng(3).integers(20, 900, 12)
+    labels = np.random.default_rng(4).permutation(np.repeat(np.arange(12), sizes))
+    for percent in (5, 10, 33.3, 50, 80, 99):
+        kept = np.bincount(labels[stratified_fraction(labels, percent, 0)], minlength=12)
+        assert abs(kept.sum() - percent / 100 * len(labels)) <= 0.5
+        assert np.all(np.abs(kept - percent / 100 * sizes) <= 1.5)
+
+
+def test_a_smaller_fraction_is_part_of_a_larger_one():
+    percents = (0, 0.5, 1, 3, 10, 33, 90, 100)
+    parts = [set(stratified_fraction(PROPORTIONS, percent, 5).tolist()) for percent in percents]
+    assert all(small < large for small, large in zip(parts, parts[1:], strict=False))
+
+
+def test_labels_percent_and_seed_decide_the_fraction():
+    one = stratified_fraction(PROPORTIONS, 10, 1)
+    np.random.default_rng(5).random(3)  # Draws from elsewhere do not count,
+    np.random.seed(99)
+    np.testing.assert_array_equal(one, stratified_fraction(PROPORTIONS.copy(), 10.0, 1))
+    # and neither does what the classes are called.
+    np.testing.assert_array_equal(one, stratified_fraction(PROPORTIONS * 7 + 2, 10, 1))
+    assert not np.array_equal(one, stratified_fraction(PROPORTIONS, 10, 2))
+
+
+def test_every_example_of_a_class_is_equally_likely_in_a_fraction():
+    labels = np.repeat([0, 1], [20, 10])
+    draws = np.concatenate([stratified_fraction(labels, 30, seed) for seed in range(1_500)])
+    counts, expected = np.bincount(draws, minlength=30), 1_500 * 9 / 30
+    assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
+
+
+@pytest.mark.parametrize("percent", [-1, 101, float("nan")])
+def test_an_impossible_fraction_is_refused(percent):
+    with pytest.raises(ValueError, match="must be 0 to 100"):
+        stratified_fraction(PROPORTIONS, percent, 0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_tickets.data.vision import ImageData, ImageSplit, to_unit_interval
+from tests.bilinear import bilinear
+from tf_tickets.data.vision import ImageData, ImageSplit, resize, to_unit_interval
 from tf_tickets.errors import UserError
 
 
@@ -131,3 +132,83 @@ def test_unit_interval_in_numpy_and_in_a_graph():
     np.testing.assert_array_equal(eager, expected)
     np.testing.assert_allclose(graph, expected, rtol=1e-6)
     assert expected[0] == eager[0] and eager[255] == 1.0
+
+
+@pytest.mark.parametrize("side, size", [(4, 9), (5, 3), (3, 12)])
+def test_resizing_interpolates_between_the_centres_of_pixels(side, size):
+    images = np.random.default_rng(side).random((2, side, side, 3)).astype(np.float32)
+    expected = np.stack([bilinear(image, size) for image in images])
+    found = resize(tf.constant(images), (size, size, 3))
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_resizing_by_hand():
+    row = tf.constant([0.0, 1.0])[None, None, :, None]
+    found = resize(tf.tile(row, [1, 2, 1, 1]), (4, 4, 1))
+    np.testing.assert_allclose(found[0, :, :, 0], [[0, 0.25, 0.75, 1]] * 4, atol=1e-7)
+
+
+def test_images_of_the_right_size_are_not_touched():
+    images = tf.zeros([2, 4, 4, 1])
+    assert resize(images, (4, 4, 1)) is images
+
+
+def test_resized_data_hold_the_same_pixels():
+    original = data(augment=True)
+    resized = original.resized(8)
+    assert resized.image_shape == (8, 8, 1) and resized.augment
+    assert (original.origin, resized.origin) == ("toy (embedded)", "toy (embedded, resized)")
+    for name in SPLITS:
+        before, after = getattr(original, name), getattr(resized, name)
+        assert after.images is before.images and after.labels is before.labels
+        assert after.image_shape == after.subset(np.array([1])).image_shape == (8, 8, 1)
+    fewer = resized.limited(0, train=2, test=1).with_train_fraction(100, 0)
+    assert fewer.image_shape == (8, 8, 1) and len(fewer.train) == 2
+
+
+def test_resizing_and_padding():
+    square = data(**{name: split(shape=(3, 3, 1)) for name in SPLITS})
+    assert square.resized(3) is square and square.origin == "toy (embedded)"
+    assert square.resized(5).resized(6).image_shape == (6, 6, 1)
+    padded = square.padded(4).resized(8)
+    assert padded.image_shape == (8, 8, 1) and padded.train.images.shape[1:] == (4, 4, 1)
+    assert padded.padded(8) is padded
+    with pytest.raises(ValueError, match="resized to 8x8 pixels cannot be padded"):
+        padded.padded(9)
+    with pytest.raises(UserError, match="--image_size=0: expected at least 1"):
+        square.resized(0)
+
+
+def test_splits_that_are_resized_differently_are_refused():
+    square = data(**{name: split(shape=(3, 3, 1)) for name in SPLITS})
+    with pytest.raises(ValueError, match=r"\(3, 3, 1\) and \(5, 5, 1\)"):
+        data(train=square.train, validation=square.validation, test=square.resized(5).test)
+
+
+def test_a_fraction_of_the_training_images():
+    whole = data(**{name: numbered(40) for name in SPLITS})
+    part, again, other = (whole.with_train_fraction(25, seed) for seed in (3, 3, 4))
+    assert np.bincount(part.train.labels).tolist() == [5, 5]
+    assert positions(part.train) == positions(again.train) != positions(other.train)
+    np.testing.assert_array_equal(part.train.labels, np.array(positions(part.train)) % 2)
+    assert part.validation is whole.validation and part.test is whole.test
+    smaller = whole.with_train_fraction(5, 3)
+    assert np.bincount(smaller.train.labels).tolist() == [1, 1]
+    assert set(positions(smaller.train)) < set(positions(part.train))
+    assert whole.with_train_fraction(100, 3) is whole
+
+
+@pytest.mark.parametrize(
+    "percent, message",
+    [
+        (0, "--percents=0: expected percents, above 0 to 100"),
+        (101, "--percents=101: expected percents, above 0 to 100"),
+        (2.5, "--percents=2.5: 2.5% of the 40 training examples of toy are 1, too few for one "),
+    ],
+)
+def test_a_fraction_without_an_example_of_each_class_is_refused(percent, message):
+    whole = data(**{name: numbered(40) for name in SPLITS})
+    with pytest.raises(UserError) as caught:
+        whole.with_train_fraction(percent, 0)
+    assert str(caught.value).startswith(message)

@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from experiments import evaluate, program
 from tests import trained
+from tests.bilinear import bilinear
+from tf_tickets.data.registry import load_images
+from tf_tickets.models.registry import build_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +105,27 @@ def test_a_saved_model_in_this_process(saved, run, tmp_path):
     assert found["checks"] == [] and "gradient masking" not in text
 
 
+def test_images_are_scaled_for_a_ticket_whose_own_were(run, tmp_path):
+    model = build_model("lenet_300_100", (32, 32, 1), 5, seed=0)
+    changes = {
+        "data_set": "mnist_classes_5_9 (embedded, resized)",
+        "model_config": {"image_shape": [32, 32, 1], "num_classes": 5},
+    }
+    ticket = trained.save_run(model, tmp_path / "run", **changes)
+    flags = ("--attack=fgsm", "--examples=0", "--nochecks", f"--output={tmp_path / 'found.json'}")
+    code, _, errors = run(f"--model={ticket}", *flags)
+    assert code == 0, errors
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["data_set"] == "mnist_classes_5_9" and found["images"] == 1_000
+
+    test = load_images("mnist_classes_5_9", "embedded").test
+    images = np.stack([bilinear(image / 255, 32) for image in test.images[:100]])
+    whole = tf.image.resize(test.images / np.float32(255), (32, 32))
+    np.testing.assert_allclose(whole[:100], images, atol=1e-6)
+    correct = np.argmax(model(whole), axis=1) == test.labels
+    assert abs(found["outcomes"][0]["accuracy"] - correct.mean()) <= 1 / 1_000
+
+
 @pytest.mark.parametrize(
     "flag,message",
     [
@@ -120,6 +146,9 @@ def test_a_saved_model_in_this_process(saved, run, tmp_path):
         ("--examples=5000", "--examples=5000: expected at most 2000, or 0 for all"),
         ("--batch_size=0", "--batch_size=0: expected at least 1"),
         ("--data_set=cifar10", "--data_source=embedded: cifar10 has no embedded sample"),
+        ("--data_set=mnits", "--data_set=mnits is not known; use one of mnist"),
+        ("--data_set=mnist_classes_3_1", "--data_set=mnist_classes_3_1: expected <data set>_cla"),
+        ("--data_set=mnist_classes_3_7", "tells 10 classes apart, but mnist_classes_3_7 has 5"),
         ("--data_source=web", "flag --data_source=web"),
         ("--source=/", "--source=/: no saved_model.pb in it"),
         ("--output=/", "--output=/: expected a file, not a folder"),
@@ -154,4 +183,4 @@ def test_help(run):
     "text,value", [("8/255", 8 / 255), ("0.03", 0.03), ("1", 1.0), ("3e-2", 0.03)]
 )
 def test_numbers(text, value):
-    assert evaluate.number("eps", text) == pytest.approx(value)
+    assert program.number("eps", text) == pytest.approx(value)

@@ -1,5 +1,6 @@
 """Saved networks give the numbers of the network in memory, and wrong ones a clear word."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -183,3 +184,25 @@ def test_data_are_padded_or_refused():
             of_shape(*shape)
     with pytest.raises(UserError, match="tells 100 classes apart, but mnist has 10"):
         of_shape(28, 28, 1, num_classes=100)
+
+
+def test_data_are_resized_if_the_victims_were():
+    data = trained.mnist().limited(0, 10, 10, 10)
+    victim = dataclasses.replace(trained.victim_of(None, (32, 32, 1)), resized=True)
+    assert fitting_data(victim, data).test.resized_to == 32
+    for size in (28, 20):
+        small = dataclasses.replace(victim, image_shape=(size, size, 1))
+        assert fitting_data(small, data).image_shape == (size, size, 1)
+
+
+@pytest.mark.parametrize(
+    "origin, known",
+    [
+        ("mnist (embedded)", ("mnist", "embedded", False)),
+        ("mnist_classes_0_4 (tfds, resized)", ("mnist_classes_0_4", "tfds", True)),
+        ("of unknown origin", (None, None, False)),
+    ],
+)
+def test_a_ticket_tells_its_data(tmp_path, origin, known):
+    victim = load_victim(trained.save_run(trained.lenet(), tmp_path, data_set=origin))
+    assert (victim.data_set, victim.data_source, victim.resized) == known

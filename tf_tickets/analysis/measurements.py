@@ -12,6 +12,10 @@ DATA_SET_LABELS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "cub200": "CUB-200",
+    "visda": "VisDA-17",
     "imagenet": "ImageNet",
 }
 

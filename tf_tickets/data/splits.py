@@ -47,11 +47,45 @@ def stratified_subset(labels, count, seed):
     """
     if not 0 <= count <= len(labels):
         raise ValueError(f"count is {count}, must be 0 to {len(labels)} (examples)")
+    order, turns, _ = _turns(labels, seed)
+    # Every class gives its first example, then its second, ...
+    return np.sort(order[np.argsort(turns, kind="stable")[:count]])
+
+
+def stratified_fraction(labels, percent, seed):
+    """Chooses a part of the examples in which the classes have the shares they have in all.
+
+    Of a class with m examples it holds the whole number nearest to percent/100 · m, up to one
+    more or less, as the total is exact: the whole number nearest to percent/100 · n. Every
+    class has at least one example, if the total allows it. With the same seed, a smaller part
+    is in every larger one.
+
+    Args:
+        labels: int array of shape [n], class indices.
+        percent: part to choose, 0 to 100.
+        seed: non-negative int.
+
+    Returns:
+        Sorted int64 array, indices into `labels`.
+
+    Raises:
+        ValueError: if percent is outside 0 to 100.
+    """
+    if not 0 <= percent <= 100:
+        raise ValueError(f"percent is {percent}, must be 0 to 100")
+    order, turns, class_sizes = _turns(labels, seed)
+    # The part of its class that is chosen when half of the example is; but first come first.
+    parts = np.where(turns == 0, 0, (turns + 0.5) / class_sizes)
+    count = round(len(labels) * percent / 100)
+    return np.sort(order[np.argsort(parts, kind="stable")[:count]])
+
+
+def _turns(labels, seed):
+    """A random order of the examples, and for each its turn within its class and that's size."""
     order = np.random.default_rng(seed).permutation(len(labels))
     shuffled = labels[order]
-    # Each example's turn within its class: every class gives its first, then its second, ...
-    turns = np.empty(len(labels), np.int64)
+    turns, class_sizes = np.empty(len(labels), np.int64), np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(shuffled == label)
-        turns[members] = np.arange(len(members))
-    return np.sort(order[np.argsort(turns, kind="stable")[:count]])
+        turns[members], class_sizes[members] = np.arange(len(members)), len(members)
+    return order, turns, class_sizes

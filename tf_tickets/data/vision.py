@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_tickets.data.splits import stratified_subset
-from tf_tickets.errors import require
+from tf_tickets.data.splits import stratified_fraction, stratified_subset
+from tf_tickets.errors import UserError, require
 
 # Every trial reports on the same test examples, whatever its seed.
 _TEST_SUBSET_SEED = 0
@@ -19,6 +19,8 @@ class ImageSplit:
     Attributes:
         images: uint8 array of shape [n, height, width, channels], values 0 to 255.
         labels: int64 array of shape [n], class indices.
+        resized_to: height and width that networks see the images in, see `resize`; None for
+            their own.
 
     Raises:
         ValueError: if a shape or dtype is another one, or the lengths differ.
@@ -26,6 +28,7 @@ class ImageSplit:
 
     images: np.ndarray
     labels: np.ndarray
+    resized_to: int | None = None
 
     def __post_init__(self):
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -44,9 +47,15 @@ class ImageSplit:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def image_shape(self):
+        """(height, width, channels) of one image, as networks see it."""
+        height, width, channels = self.images.shape[1:]
+        return (self.resized_to or height, self.resized_to or width, channels)
+
     def subset(self, indices):
         """Returns the ImageSplit of the examples at `indices` (int array [m]), in that order."""
-        return ImageSplit(self.images[indices], self.labels[indices])
+        return ImageSplit(self.images[indices], self.labels[indices], self.resized_to)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +64,7 @@ class ImageData:
 
     Attributes:
         name: the data set's name, such as "mnist".
-        source: where it was read from, "embedded" or "tfds".
+        source: where it was read from, "embedded", "tfds" or "folder".
         train: examples to train on; disjoint from `validation`.
         validation: examples for every choice made along the way.
         test: examples for the numbers that are reported.
@@ -77,20 +86,29 @@ class ImageData:
 
     def __post_init__(self):
         for split in (self.train, self.validation, self.test):
-            if split.images.shape[1:] != self.image_shape:
-                raise ValueError(f"image shapes {self.image_shape} and {split.images.shape[1:]}")
+            if split.image_shape != self.image_shape:
+                raise ValueError(f"image shapes {self.image_shape} and {split.image_shape}")
             if len(split) and not 0 <= split.labels.min() <= split.labels.max() < self.num_classes:
                 raise ValueError(f"labels outside 0 to {self.num_classes - 1}")
 
     @property
     def image_shape(self):
-        """(height, width, channels) of one image."""
-        return self.train.images.shape[1:]
+        """(height, width, channels) of one image, as networks see it."""
+        return self.train.image_shape
 
     @property
     def num_classes(self):
         """How many classes the labels tell apart."""
         return len(self.class_names)
+
+    @property
+    def origin(self):
+        """What a ticket's provenance says of the data: "mnist (embedded)".
+
+        Of images that are resized: "cifar10 (tfds, resized)".
+        """
+        resized = ", resized" if self.train.resized_to else ""
+        return f"{self.name} ({self.source}{resized})"
 
     def padded(self, size):
         """Returns the ImageData with zeros around each image, to `size` x `size` pixels.
@@ -98,17 +116,59 @@ class ImageData:
         Equally many on opposite sides; of an odd number, the bottom and right get one more.
 
         Raises:
-            ValueError: if the images are larger.
+            ValueError: if the images are larger, or are resized.
         """
         height, width, _ = self.image_shape
         if (height, width) == (size, size):
             return self
+        if self.train.resized_to:
+            raise ValueError(f"images resized to {height}x{width} pixels cannot be padded")
         if max(height, width) > size:
             raise ValueError(f"images of {height}x{width} pixels do not fit in {size}x{size}")
         margins = [(0, 0), *((n // 2, n - n // 2) for n in (size - height, size - width)), (0, 0)]
         return self._map_splits(
             lambda name, split: ImageSplit(np.pad(split.images, margins), split.labels)
         )
+
+    def resized(self, size):
+        """Returns the ImageData whose images networks see in `size` x `size` pixels.
+
+        Memory holds them as they are: each is scaled when it is used, after augmentation, see
+        `resize`. Data-Efficient Double-Win Lottery Tickets transfers so from 224x224 pixels to
+        CIFAR.
+
+        Raises:
+            UserError: if size is below 1.
+        """
+        require(size >= 1, "image_size", size, "at least 1")
+        if self.image_shape[:2] == (size, size):
+            return self
+        return self._map_splits(lambda name, split: dataclasses.replace(split, resized_to=size))
+
+    def with_train_fraction(self, percent, seed, flag="percents"):
+        """Returns the ImageData with a part of the training examples, and all others.
+
+        Each class keeps the same part of its examples, see `stratified_fraction`.
+
+        Args:
+            percent: part to keep, above 0 to 100.
+            seed: non-negative int; with the same one, a smaller part is in every larger one.
+            flag: the flag that errors name.
+
+        Raises:
+            UserError: if percent is not such a number, or a class would have no example.
+        """
+        require(0 < percent <= 100, flag, percent, "percents, above 0 to 100")
+        if percent == 100:
+            return self
+        train = self.train.subset(stratified_fraction(self.train.labels, percent, seed))
+        if len(np.unique(train.labels)) < self.num_classes:
+            raise UserError(
+                f"--{flag}={percent:g}: {percent:g}% of the {len(self.train)} training examples of "
+                f"{self.name} are {len(train)}, too few for one of each of its {self.num_classes} "
+                "classes; give a larger part"
+            )
+        return dataclasses.replace(self, train=train)
 
     def limited(self, seed, train=None, validation=None, test=None):
         """Returns the ImageData with fewer examples, of each class as equally many as there are.
@@ -157,3 +217,20 @@ def to_unit_interval(images):
         float32 tensor of the same shape, images / 255.
     """
     return tf.cast(images, tf.float32) / 255.0
+
+
+def resize(images, image_shape):
+    """Scales images to the size in which a network sees them.
+
+    Bilinear interpolation between pixels whose centres lie at half coordinates, without
+    antialiasing.
+
+    Args:
+        images: float32 tensor of shape [batch, height, width, channels].
+        image_shape: (height, width, channels) of one image of the result.
+
+    Returns:
+        float32 tensor of shape [batch, *image_shape]; `images` itself if it has that size.
+    """
+    size = tuple(image_shape[:2])
+    return images if tuple(images.shape[1:3]) == size else tf.image.resize(images, size)

@@ -129,9 +129,7 @@ def export_best_transfers(settings: DoubleWinSettings, run: RunDirectory) -> dic
         if (transfer.seed, transfer.regime, transfer.percent) == (seed, "pgd", 100):
             groups.setdefault(transfer.target, []).append(transfer)
     for target, group in groups.items():
-        if not all(
-            run.is_finished(transfer_cell(settings, each), each.level) for each in group
-        ):
+        if not all(run.is_finished(transfer_cell(settings, each), each.level) for each in group):
             continue
         robust = {each: _best_validation_accuracy(run, settings, each) for each in group}
         dense = {each.pretraining: robust[each] for each in group if not each.level}

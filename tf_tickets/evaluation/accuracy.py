@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.attacks.gradient import Attack, uniform_noise
-from tf_tickets.data.vision import ImageSplit, to_unit_interval
+from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
 from tf_tickets.runtime import in_parallel
 
 
@@ -28,14 +28,7 @@ class Evaluator:
         self._attacks = dict(attacks)
         self._chunks = chunks
         self._batch_size = batch_size
-        self._measure = tf.function(
-            self._measure_batch,
-            input_signature=[
-                tf.TensorSpec(model.input_shape, tf.uint8),
-                tf.TensorSpec([None], tf.int64),
-                tf.TensorSpec([], tf.int32),
-            ],
-        )
+        self._measure = tf.function(self._measure_batch)
 
     def evaluate(self, split: ImageSplit) -> dict[str, float]:
         """Measures all of `split`.
@@ -43,11 +36,23 @@ class Evaluator:
         Returns:
           `<attack>/accuracy` in [0, 1] and `<attack>/loss`, mean cross-entropy in
           nats, for `natural` and each attack.
+
+        Raises:
+          ValueError: the model takes images of another shape.
         """
+        if split.image_shape != self._model.input_shape[1:]:
+            raise ValueError(
+                f"images of shape {split.image_shape}, the model takes {self._model.input_shape}"
+            )
+        measure = self._measure.get_concrete_function(  # Of any number of such images.
+            tf.TensorSpec([None, *split.images.shape[1:]], tf.uint8),
+            tf.TensorSpec([None], tf.int64),
+            tf.TensorSpec([], tf.int32),
+        )
         totals = np.zeros((len(self._attacks) + 1, 2))
         for start in range(0, len(split), self._batch_size):
             batch = slice(start, start + self._batch_size)
-            totals += self._measure(
+            totals += measure(
                 tf.constant(split.images[batch]),
                 tf.constant(split.labels[batch]),
                 tf.constant(start),
@@ -66,7 +71,7 @@ class Evaluator:
             ]
             return tf.stack([self._correct_and_loss(x, targets) for x in variants], axis=1)
 
-        inputs = to_unit_interval(images)
+        inputs = resize(to_unit_interval(images), self._model.input_shape[1:])
         noise = uniform_noise(inputs, tf.stack([0, seed]))
         per_example = in_parallel(measure, self._chunks, inputs, labels, noise)
         return tf.reduce_sum(per_example, axis=0)

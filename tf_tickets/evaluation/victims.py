@@ -24,8 +24,8 @@ _SIGNATURE = "serving_default"
 _KINDS = (
     "a SavedModel's folder, a ticket RUN/tickets/.../level_NN.npz, or a Keras model's .keras file"
 )
-# Of a data set and its source, as a ticket's provenance names them.
-_DATA_SET = re.compile(r"(\w+) \((\w+)\)")
+# Of a data set and its source, as a ticket's provenance names them; see `ImageData.origin`.
+_DATA_SET = re.compile(r"(\w+) \((\w+)(, resized)?\)")
 # How far a row of probabilities may sum from 1.
 _SUM_TOLERANCE = 1e-3
 
@@ -44,6 +44,7 @@ class Victim:
       num_classes: size of the logits.
       data_set: what it was trained on, where that is known.
       data_source: where that came from, where that is known.
+      resized: whether its images were scaled to their size, and not padded.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Victim:
     num_classes: int
     data_set: str | None = None
     data_source: str | None = None
+    resized: bool = False
 
 
 def load_victim(path: str | Path, flag: str = "model") -> Victim:
@@ -104,14 +106,56 @@ def load_keras_model(path: str | Path, flag: str = "model") -> tuple[keras.Model
     return model, victim
 
 
-def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:
-    """The data in the victim's image size: as they are, or padded with zeros to a larger one.
+def load_trained_ticket(
+    path: str | Path, flag: str = "ticket"
+) -> tuple[Ticket, keras.Model, Victim]:
+    """Loads a ticket and its trained network, to do more with than to attack it.
+
+    Args:
+      path: a ticket file, see `load_victim`.
+      flag: the flag that errors name.
+
+    Returns:
+      The ticket, the model with the trained weights, and what is known of it. The victim's
+      logits follow the model's weights.
 
     Raises:
-      UserError: other channels or classes, or the images are larger.
+      UserError: nothing like that is there, it is damaged, or its weights and masks disagree.
+    """
+    path = Path(path)
+    with _errors_about(flag, path):
+        if path.suffix != ".npz" or not path.is_file():
+            raise UserError("expected a ticket's file, RUN/tickets/.../level_NN.npz")
+        return _read_ticket(path)
+
+
+def trained_weights_path(path: Path) -> Path:
+    """Where the trained weights of a ticket lie in its run.
+
+    Raises:
+      UserError: the ticket lies in no run, or they are missing.
+    """
+    parts = list(path.absolute().parts)
+    if "tickets" not in parts[:-1]:
+        raise UserError("expected a ticket in the folder `tickets` of its run, RUN/tickets/...")
+    last = len(parts) - 1 - parts[::-1].index("tickets")
+    weights_path = Path(*parts[:last], "checkpoints", *parts[last + 1 :])
+    if not weights_path.is_file():
+        raise UserError(f"its trained weights are missing; expected them in {weights_path}")
+    return weights_path
+
+
+def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:
+    """The data in the victim's image size: as they are, resized, or padded with zeros.
+
+    Resized if the victim's ticket says that its own were, padded otherwise.
+
+    Raises:
+      UserError: other channels or classes, or the images are larger and would be padded.
     """
     height, width, channels = victim.image_shape
-    fits = channels == data.image_shape[2] and height == width >= max(data.image_shape[:2])
+    large_enough = victim.resized or height >= max(data.image_shape[:2])
+    fits = channels == data.image_shape[2] and height == width and large_enough
     if not fits and victim.image_shape != data.image_shape:
         raise UserError(
             f"--{flag}={victim.path}: takes images of shape {victim.image_shape}, but "
@@ -122,7 +166,9 @@ def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageD
             f"--{flag}={victim.path}: tells {victim.num_classes} classes apart, but {data.name} "
             f"has {data.num_classes}; give the --data_set that it was made for"
         )
-    return data if victim.image_shape == data.image_shape else data.padded(height)
+    if victim.image_shape == data.image_shape:
+        return data
+    return data.resized(height) if victim.resized else data.padded(height)
 
 
 @contextlib.contextmanager
@@ -218,7 +264,11 @@ def _image_shape(specs):
 
 
 def _load_ticket(path):
-    weights_path = _weights_path(path)
+    return _read_ticket(path)[-1]
+
+
+def _read_ticket(path):
+    weights_path = trained_weights_path(path)
     ticket = Ticket.load(path)
     weights = load_arrays(weights_path)
     _refuse_disagreement(ticket, weights, weights_path)
@@ -232,27 +282,18 @@ def _load_ticket(path):
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot be built from its provenance ({_one_line(error)})") from None
     known = _DATA_SET.fullmatch(ticket.provenance.data_set)
-    return Victim(
+    victim = Victim(
         "-".join(weights_path.parts[-5:]).removesuffix(".npz"),
         str(path),
         _sha256([path, weights_path]),
         FoldedNetwork(model),
         image_shape,
         model.output_shape[-1],
-        *(known.groups() if known else ()),
+        data_set=known[1] if known else None,
+        data_source=known[2] if known else None,
+        resized=bool(known and known[3]),
     )
-
-
-def _weights_path(path):
-    """Where the trained weights of a ticket lie in its run."""
-    parts = list(path.absolute().parts)
-    if "tickets" not in parts[:-1]:
-        raise UserError("expected a ticket in the folder `tickets` of its run, RUN/tickets/...")
-    last = len(parts) - 1 - parts[::-1].index("tickets")
-    weights_path = Path(*parts[:last], "checkpoints", *parts[last + 1 :])
-    if not weights_path.is_file():
-        raise UserError(f"its trained weights are missing; expected them in {weights_path}")
-    return weights_path
+    return ticket, model, victim
 
 
 def _refuse_disagreement(ticket, weights, weights_path):

@@ -165,10 +165,11 @@ class DoubleWinSettings:
         for flag, names in {"source": (self.source,), "targets": self.targets}.items():
             for name in names:
                 require_data_set(name, flag, self.place.source_of(name))
+        expected = "embedded or tfds; image folders are named by --folders"
+        require(self.place.data_source != "folder", "data_source", "folder", expected)
         _require_different("targets", self.targets)
         require(self.source not in self.targets, "targets", self.source, "other than --source")
         require_choices("tickets", self.tickets, TICKETS)
-        _require_different("tickets", self.tickets)
         if self.pretrained:
             require_choices("pretrained", self.pretrained, PRETRAININGS)
             for pretraining in self.pretrained:

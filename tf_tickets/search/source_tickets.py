@@ -40,6 +40,10 @@ class SourceTickets(Stage):
         """The source's images."""
         return self.settings.load_source()
 
+    @functools.cached_property
+    def _description(self):
+        return describe_data(self.data)
+
     def require_trainable(self) -> None:
         """Checks the source before any work.
 
@@ -72,6 +76,7 @@ class SourceTickets(Stage):
             for each in missing
             if each not in settings.pretrained
         }
+        runtime.wait_for_workers(self.strategy)  # All know what is missing before it is made.
         with ProgressBar(sum(work.values()), runtime.is_chief(self.strategy)) as bar:
             for each in missing:
                 if each in settings.pretrained:
@@ -94,19 +99,20 @@ class SourceTickets(Stage):
             )
             for kind in iterative
         }
-        missing = [
-            per_level[kind]
+        missing = {
+            (kind, level): per_level[kind]
             for kind in iterative
             for level in range(1, last)
             if not self.run.is_finished(self.settings.search_cell(kind), level)
-        ]
-        with ProgressBar(sum(missing), runtime.is_chief(self.strategy)) as bar:
+        }
+        runtime.wait_for_workers(self.strategy)  # All know what is missing before it is made.
+        with ProgressBar(sum(missing.values()), runtime.is_chief(self.strategy)) as bar:
             for kind in self.settings.ticket_kinds:
                 for level in range(1, last + 1):
                     self.stop_if_requested()
                     ticket = self._find(kind, level)
-                    if kind in per_level and level < last:
-                        self._retrain(kind, level, ticket, per_level[kind], bar)
+                    if (kind, level) in missing:
+                        self._retrain(kind, level, ticket, missing[kind, level], bar)
 
     def pretrained_weights(self, pretraining: str) -> Weights:
         """θ_p, head included.
@@ -149,7 +155,7 @@ class SourceTickets(Stage):
         cell = settings.pretraining_cell(pretraining)
         decisive = {
             "stage": "pretraining",
-            "data": describe_data(self.data),
+            "data": self._description,
             "phase": describe_phase(phase, cell.regime),
             "seed": cell.seed,
         }
@@ -198,11 +204,9 @@ class SourceTickets(Stage):
 
     def _find(self, kind, level):
         path = self.run.ticket_path(self.settings.search_cell(kind), level)
-        if not path.exists():
-            ticket = self._prune(kind, level)
-            if self.run.writable:
-                ticket.save(path)
-            runtime.wait_for_workers(self.strategy)
+        if self.run.writable and not path.exists():
+            self._prune(kind, level).save(path)
+        runtime.wait_for_workers(self.strategy)
         return self.ticket(kind, level)
 
     def _prune(self, kind, level):
@@ -241,11 +245,9 @@ class SourceTickets(Stage):
         settings, model = self.settings, self.settings.model_of(kind.pretraining)
         phase = settings.retraining.of_model(model)
         cell = settings.search_cell(kind)
-        if self.run.is_finished(cell, level):
-            return
         decisive = {
             "stage": "retraining",
-            "data": describe_data(self.data),
+            "data": self._description,
             "phase": describe_phase(phase, cell.regime),
             "start": ticket.provenance.initial_weights_sha256,
             "masks": ticket.sha256,

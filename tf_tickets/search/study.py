@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.data.registry import load_images
-from tf_tickets.data.specs import DATA_SETS
+from tf_tickets.data.specs import DATA_SETS, SPECS
 from tf_tickets.errors import require, require_choices
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import Cell, RunDirectory
@@ -46,7 +46,14 @@ class StudySettings:
     training: TrainingSettings
 
     def __post_init__(self):
-        require_choices("data_sets", self.data_sets, DATA_SETS)
+        one_size = [name for name in DATA_SETS if SPECS[name].one_size]
+        require_choices("data_sets", self.data_sets, one_size)
+        require(
+            self.data_source in ("embedded", "tfds"),
+            "data_source",
+            self.data_source,
+            "embedded or tfds",
+        )
         require_choices("regimes", self.regimes, ("natural", *self.training.threat_models))
         require_choices("pruning_strategies", self.methods, METHODS)
         iterations = self.search.iterations

@@ -48,9 +48,13 @@ class TicketTransfers(Stage):
           UserError: images that cannot be used, or too few for a batch.
         """
         for target, phase in self.settings.transferring.items():
-            data = self.data(target, self.settings.seeds[0])
+            data_seed = self.settings.seeds[0]
+            data = self.data(target, data_seed)
             require_transferable(self._source.data, data)
-            most = min(len(part(data, percent, 0)) for percent in self.settings.percents)
+            parts = [
+                data.with_train_fraction(percent, data_seed) for percent in self.settings.percents
+            ]
+            most = min(len(each.train) for each in parts)
             size = phase.training.batch_size
             expected = f"at most {most}, the smallest part of the training images of {target}"
             require(size <= most, "batch_size", size, expected)
@@ -68,6 +72,7 @@ class TicketTransfers(Stage):
             for each in wanted
             if not self.run.is_finished(self.cell(each), each.level)
         }
+        runtime.wait_for_workers(self.strategy)  # All know what is missing before it is made.
         with ProgressBar(sum(work.values()), runtime.is_chief(self.strategy)) as bar:
             for each in wanted:
                 if each in work:

@@ -32,6 +32,7 @@ def attack_from_unseen_models(finished: TicketTransfers) -> None:
     run = finished.run
     attacked = [each for each in transfers(finished.settings) if _is_attacked(each)]
     missing = [each for each in attacked if not _record_path(finished, each).exists()]
+    runtime.wait_for_workers(finished.strategy)  # All know what is missing before it is made.
     with ProgressBar(len(missing), runtime.is_chief(finished.strategy)) as bar:
         for unseen in unseen_models(finished.settings):
             group = [

@@ -4,7 +4,7 @@
 
 DIR is a TFDS directory; what it lacks is downloaded into it. Each sample has 1,000 training
 and 200 test images of each class, drawn with seed 0 and kept in TFDS's file order. The
-command writes <name>.npz beside this file and prints each SHA-256, which `registry.py` pins.
+command writes <name>.npz beside this file and prints each SHA-256, which `specs.py` pins.
 Running it again gives the same arrays, byte for byte.
 """
 
@@ -14,6 +14,7 @@ import pathlib
 import numpy as np
 
 from tf_tickets.data import registry
+from tf_tickets.data.specs import EMBEDDED_DATA_SETS
 
 SEED = 0
 TRAIN_PER_CLASS = 1_000
@@ -59,7 +60,7 @@ def main():
     )
     parser.add_argument("--data_dir", required=True, help="TFDS directory to read from")
     data_dir = parser.parse_args().data_dir
-    for name in registry.EMBEDDED_DATA_SETS:
+    for name in EMBEDDED_DATA_SETS:
         arrays = cut_sample(*registry.read_tfds(name, data_dir))
         np.savez_compressed(pathlib.Path(__file__).with_name(f"{name}.npz"), **arrays)
         print(name, registry.sample_sha256(arrays))

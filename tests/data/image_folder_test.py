@@ -1,0 +1,182 @@
+"""Folders of images, written small for the test, as data sets."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_tickets.data import decoding
+from tf_tickets.data.registry import load_images
+from tf_tickets.errors import UserError
+
+
+def colour(number):
+    """Of the number-th image of a data set, (r, g, b)."""
+    return 10 * number, 255 - 7 * number, number
+
+
+def save(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(content, np.uint8)).save(path)
+
+
+def plain(path, number, height=6, width=5):
+    save(path, np.full((height, width, 3), colour(number)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes with ten training images and one test image each, of different sizes."""
+    for number in range(10):
+        plain(tmp_path / "train" / "plane" / f"{number}.png", number, 5 + number)
+        plain(tmp_path / "train" / "car" / f"{number}.PNG", 10 + number)
+    plain(tmp_path / "test" / "plane" / "a.png", 20)
+    plain(tmp_path / "test" / "car" / "b.png", 21)
+    return tmp_path
+
+
+def load_error(folder, image_size=4, name="toys"):
+    with pytest.raises(UserError) as caught:
+        load_images(name, "folder", folder, image_size=image_size)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def colours(split):
+    """(colour, label) of every image, which has one colour only."""
+    assert np.all(split.images == split.images[:, :1, :1])
+    return {(*image[0, 0].tolist(), label) for image, label in zip(split.images, split.labels)}
+
+
+def test_classes_and_images(folder):
+    (folder / "train" / "car" / "notes.txt").write_text("no image")
+    (folder / "train" / "readme.txt").write_text("no class")
+    (folder / "train" / ".cache").mkdir()
+    plain(folder / "train" / "car" / ".hidden.png", 24)
+    data = load_images("toys", "folder", folder, image_size=4)
+    assert (data.name, data.source, data.origin) == ("toys", "folder", "toys (folder)")
+    assert data.class_names == ("car", "plane") and data.image_shape == (4, 4, 3) and data.augment
+    assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 2)
+    assert colours(data.test) == {(*colour(20), 1), (*colour(21), 0)}
+    whole = {(*colour(number), int(number < 10)) for number in range(20)}
+    assert colours(data.train) | colours(data.validation) == whole
+    other = load_images("toys", "folder", str(folder), seed=1, image_size=4)
+    assert colours(other.validation) != colours(data.validation)
+
+
+@pytest.mark.parametrize("test_folder", ["validation", "val"])
+def test_other_names_of_the_test_images(folder, test_folder):
+    (folder / "test").rename(folder / test_folder)
+    assert len(load_images("toys", "folder", folder, image_size=4).test) == 2
+    plain(folder / "test" / "plane" / "c.png", 22)
+    plain(folder / "test" / "car" / "c.png", 23)
+    found = colours(load_images("toys", "folder", folder, image_size=4).test)
+    assert found == {(*colour(22), 1), (*colour(23), 0)}
+
+
+def test_some_classes_of_a_folder(folder):
+    for number, name in enumerate(("apple", "zebra")):
+        plain(folder / "train" / name / "1.png", number)
+        plain(folder / "test" / name / "1.png", number)
+    data = load_images("toys_classes_1_2", "folder", folder, image_size=2)
+    assert data.class_names == ("car", "plane") and set(data.test.labels) == {0, 1}
+    message = load_error(folder, name="toys_classes_2_4")
+    assert message.startswith("--data_set=toys_classes_2_4: expected") and "0 to 3 of" in message
+
+
+def shrunk(row, size):
+    """A row of pixels, each new one the mean of old ones with a triangle's weights."""
+    factor, place = len(row) / size, np.arange(len(row)) + 0.5
+    centres = (np.arange(size)[:, None] + 0.5) * factor
+    weights = np.maximum(0, 1 - np.abs(place - centres) / max(factor, 1))
+    return (weights / weights.sum(axis=1, keepdims=True)) @ row
+
+
+@pytest.mark.parametrize("height, width", [(8, 12), (4, 3), (3, 2), (9, 4)])
+def test_images_are_scaled_with_antialiasing_whatever_their_proportions(folder, height, width):
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3))
+    save(folder / "test" / "car" / "b.png", image)
+    data = load_images("toys", "folder", folder, image_size=4)
+    columns = np.apply_along_axis(shrunk, 1, image.astype(float), 4)
+    expected = np.apply_along_axis(shrunk, 0, columns, 4)
+    np.testing.assert_allclose(data.test.images[0], expected, atol=1.01)  # Rounded twice.
+
+
+def test_pixels_of_the_right_size_are_kept(folder):
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3))
+    save(folder / "test" / "car" / "b.png", image)
+    data = load_images("toys", "folder", folder, image_size=4)
+    np.testing.assert_array_equal(data.test.images[0], image)
+
+
+def test_grey_and_transparent_images_and_jpegs_become_rgb(folder):
+    save(folder / "test" / "car" / "b.png", np.full((3, 3), 77))
+    save(folder / "test" / "car" / "c.png", np.full((3, 3, 4), (1, 2, 3, 128)))
+    save(folder / "test" / "car" / "d.JPEG", np.full((16, 16, 3), (200, 100, 50)))
+    images = load_images("toys", "folder", folder, image_size=3).test.images[:3]
+    np.testing.assert_allclose(images[:, 1, 1], [[77] * 3, [1, 2, 3], [200, 100, 50]], atol=3)
+
+
+def test_a_damaged_image_is_named(folder):
+    path = folder / "train" / "plane" / "3.png"
+    path.write_bytes(path.read_bytes()[:40])
+    assert load_error(folder).startswith(f"{path} cannot be read as an image (")
+    path.write_text("not an image")
+    assert load_error(folder) == f"{path} cannot be read as an image (UnidentifiedImageError)"
+
+
+def test_a_size_is_needed(folder):
+    for size in (None, 0, -1):
+        message = load_error(folder, size)
+        assert message.startswith(f"--image_size={size or 0}: expected at least 1, the height and ")
+
+
+def test_too_much_for_the_memory_is_refused_before_anything_is_decoded(folder, monkeypatch):
+    (folder / "train" / "car" / "0.PNG").write_text("damaged, but never read")
+    memory = {"SC_PAGE_SIZE": 1_000, "SC_PHYS_PAGES": 31_500}
+    monkeypatch.setattr(decoding.os, "sysconf", memory.get)
+    # 20 training images twice and 2 test images, three bytes a pixel: 126 bytes times 500².
+    assert load_error(folder, 501) == (
+        "--image_size=501: expected at most 500, as the images of toys need 0.0 GB and this "
+        "machine's memory has 0.0 GB"
+    )
+    assert "cannot be read as an image" in load_error(folder, 20)
+
+
+def test_gigabytes(folder, monkeypatch):
+    monkeypatch.setattr(decoding.os, "sysconf", {"SC_PAGE_SIZE": 4_096, "SC_PHYS_PAGES": 0}.get)
+    message = load_error(folder, 5_000)
+    assert "at most 0, as the images of toys need 3.1 GB and this" in message
+
+
+def test_wrong_folders(folder):
+    assert load_error(None).startswith("--data_source=folder: needs --data_dir")
+    expected = f"--data_dir={folder / 'x'}: expected folders train and test (or validation, or val"
+    assert load_error(folder / "x").startswith(expected)
+
+    (folder / "train" / "ship").mkdir()
+    message = load_error(folder)
+    assert message == f"--data_dir: {folder / 'train' / 'ship'} holds no .jpg, .jpeg, .png file"
+    plain(folder / "train" / "ship" / "1.png", 1)
+    message = load_error(folder)
+    assert "the folders in train and test must be the same classes, but ship is not in" in message
+
+    for part in ("train", "test"):
+        (folder / part / "car").rename(folder / f"{part}_car")
+    plain(folder / "test" / "ship" / "1.png", 1)
+    (folder / "train" / "plane").rename(folder / "train_plane")
+    (folder / "test" / "plane").rename(folder / "test_plane")
+    assert "expected two classes or more in" in load_error(folder)
+
+
+def test_too_few_images_to_validate_on(folder):
+    for number in range(2, 10):
+        (folder / "train" / "plane" / f"{number}.png").unlink()
+        (folder / "train" / "car" / f"{number}.PNG").unlink()
+    message = load_error(folder)
+    assert (
+        message.startswith("--data_set=toys: too few training images (") and "of 4 exam" in message
+    )
+
+
+def test_digits_in_a_folder_are_not_augmented(folder):
+    assert not load_images("svhn", "folder", folder, image_size=4).augment
