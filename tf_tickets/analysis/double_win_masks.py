@@ -21,7 +21,11 @@ def mask_studies(run: RunDirectory, source: str) -> list[tuple[str, list[Section
       Two studies for `write_studies`, maybe without sections. The heat maps are of the
       sparsest tickets.
     """
-    saved = [entry for entry in _tickets(run) if entry.cell.data_set == source and entry.level]
+    saved = [
+        entry._replace(cell=entry.cell._replace(regime=""))  # The method says it already.
+        for entry in _tickets(run)
+        if entry.cell.data_set == source and entry.level
+    ]
     label = group_label(source)
     return [
         (SIMILARITY_TITLE, _similarity(saved, label, run)),
@@ -62,4 +66,4 @@ def _sparsest(saved: list[SavedTicket]) -> dict[str, SavedTicket]:
 def _draw_map(entry, name, folder):
     ticket = entry.load()
     title = f"{name}: {ticket.sparsity:.2%} sparse"
-    return kernels.draw_kernel_map(ticket, title, folder / f"figure_7_{entry.cell.method}.png")
+    return kernels.draw_kernel_map(ticket, title, folder / f"figure_07_{entry.cell.method}.png")

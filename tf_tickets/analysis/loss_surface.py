@@ -109,7 +109,9 @@ def surface_table(rows: pd.DataFrame) -> str:
         for names, group in groups
     ]
     headings = ["ticket", "images", "trained weights", "lowest", "median", "highest"]
-    table = tabulate(shown, headings, disable_numparse=True, colalign=("left", "left"))
+    table = tabulate(
+        shown, headings, tablefmt="pipe", disable_numparse=True, colalign=("left", "left")
+    )
     return f"Cross-entropy in nats:\n\n{table}"
 
 

@@ -42,7 +42,9 @@ def similarity_table(rows: pd.DataFrame) -> str:
     ]
     headings = ["first", "second", "sparsity (%)", "sparsity (%)", "similarity (%)"]
     headings += ["random masks (%)", "random within layers (%)"]
-    return tabulate(shown, headings, disable_numparse=True, colalign=("left", "left"))
+    return tabulate(
+        shown, headings, tablefmt="pipe", disable_numparse=True, colalign=("left", "left")
+    )
 
 
 def kernel_curve_table(rows: pd.DataFrame) -> str:
@@ -70,7 +72,7 @@ def kernel_table(rows: pd.DataFrame) -> str:
     ]
     headings = ["ticket", "sparsity of convolutions (%)", "kernels", "completely pruned"]
     headings += ["of random masks, by layer"]
-    return tabulate(shown, headings, disable_numparse=True, colalign=("left",))
+    return tabulate(shown, headings, tablefmt="pipe", disable_numparse=True, colalign=("left",))
 
 
 def _by_level(rows, column, text):
@@ -85,7 +87,7 @@ def _by_level(rows, column, text):
         [name, *(cells.get((name, level), "") for level in shown)] for name in rows["name"].unique()
     ]
     headings = ["", *(f"{_percent(sparsities[level])}% sparse" for level in shown)]
-    return tabulate(body, headings, disable_numparse=True)
+    return tabulate(body, headings, tablefmt="pipe", disable_numparse=True)
 
 
 def _percent(share):
