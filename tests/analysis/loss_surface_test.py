@@ -44,9 +44,7 @@ def test_files_and_table(tmp_path):
         ["two", 1, 0, 0],
     ]
     # The clean losses of the first: 1, 2, 5, 6, 7, 10.
-    (line,) = [
-        line for line in table.splitlines() if "run/one" in line and "clean" in line
-    ]
+    (line,) = [line for line in table.splitlines() if "run/one" in line and "clean" in line]
     assert line.replace("|", " ").split()[2:] == ["0.5", "1", "5.5", "10"]
     for name in ("run_one", "two"):
         assert matplotlib.image.imread(tmp_path / f"loss_surface_{name}.png").std() > 0.05

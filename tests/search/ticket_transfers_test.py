@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.search.double_win_runs import SETTINGS, open_run, phase
+from tf_tickets.attacks.threat_model import pgd
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import head_paths, write_weights
@@ -191,6 +192,17 @@ def test_other_settings_are_not_taken_over(transferred, monkeypatch):
         again.transfer()
 
 
+def test_what_was_measured_under_another_attack_is_not_taken_over(transferred, monkeypatch):
+    """Even naturally pre-trained weights are: their robust accuracy is recorded with them."""
+    _, finished, _ = transferred
+    weaker = {"pgd_20": pgd(0.05, 0.05, 2, random_start=True)}
+    folder = finished.run.path.parent / "weaker"
+    source, _ = open_run(folder, tickets=("std_imp_st",), evaluation_attacks=weaker)
+    monkeypatch.setattr(TrainingSession, "train", None)
+    with pytest.raises(TypeError):
+        source.pretrain()
+
+
 def test_a_damaged_file_is_not_taken_over(transferred, tmp_path, monkeypatch):
     _, finished, _ = transferred
     copied = tmp_path / "copied"
@@ -225,8 +237,14 @@ def test_stopped_and_resumed_it_ends_with_the_same_numbers(transferred, tmp_path
 
 
 def test_a_part_smaller_than_a_batch_is_refused(tmp_path):
-    _, transfer = open_run(tmp_path, percents=(100.0, 10.0))
-    with pytest.raises(UserError, match="--batch_size=16: expected at most 4, the smallest part"):
+    _, transfer = open_run(tmp_path, percents=(100.0, 30.0))
+    with pytest.raises(UserError, match="--batch_size=16: expected at most 12, the smallest part"):
+        transfer.require_trainable()
+
+
+def test_a_part_without_an_image_of_every_class_is_refused(tmp_path):
+    _, transfer = open_run(tmp_path, percents=(10.0,))
+    with pytest.raises(UserError, match="--percents=10: 10% of the 40 training examples"):
         transfer.require_trainable()
 
 

@@ -244,6 +244,10 @@ class DoubleWinSettings:
             best_natural,
         ]
 
+    def attacks_on(self, regime: str) -> Mapping[str, ThreatModel]:
+        """What networks are measured under after every epoch of training in a regime."""
+        return {} if regime == "natural" else self.evaluation_attacks
+
     def model_of(self, pretraining: str) -> str:
         """The network that the pre-trained weights are of."""
         if pretraining not in self.pretrained:

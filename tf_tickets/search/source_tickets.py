@@ -24,7 +24,7 @@ from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.double_win import PRETRAININGS, PRUNINGS, Phase, TicketKind
 from tf_tickets.search.iterative import TrainedLevel
-from tf_tickets.search.stage import Stage, all_of, describe_data, describe_phase
+from tf_tickets.search.stage import Stage, all_of, describe_data, describe_training
 from tf_tickets.search.training_bench import TrainingBench
 
 
@@ -156,7 +156,7 @@ class SourceTickets(Stage):
         decisive = {
             "stage": "pretraining",
             "data": self._description,
-            "phase": describe_phase(phase, cell.regime),
+            "training": describe_training(phase, cell.regime, settings.evaluation_attacks),
             "seed": cell.seed,
         }
         if self.is_finished(cell, 0, decisive):
@@ -192,7 +192,10 @@ class SourceTickets(Stage):
         bench = self._bench("pretraining", phase, cell.regime)
         write_weights(bench.trainer.model, weights)
         trained = self._measured(bench, TrainedLevel({}, weights, []), 0)
-        decisive = {"stage": "pretraining", "weights": arrays_sha256(weights)}
+        decisive = {"stage": "pretraining", "data": self._description} | {
+            "measured": describe_training(phase, cell.regime, settings.evaluation_attacks),
+            "weights": arrays_sha256(weights),
+        }
         self.finish(cell, 0, self._dense_of(weights, pretraining), trained, decisive)
 
     def _measured(self, bench, trained, iteration):
@@ -248,7 +251,7 @@ class SourceTickets(Stage):
         decisive = {
             "stage": "retraining",
             "data": self._description,
-            "phase": describe_phase(phase, cell.regime),
+            "training": describe_training(phase, cell.regime, settings.attacks_on(cell.regime)),
             "start": ticket.provenance.initial_weights_sha256,
             "masks": ticket.sha256,
             "seed": [cell.seed, level],
@@ -307,8 +310,7 @@ class SourceTickets(Stage):
         key = role, phase.training.model, regime
         if key not in self._benches:
             self._benches.clear()  # A network that is done with needs no memory.
-            attacks = {} if regime == "natural" else self.settings.evaluation_attacks
-            seed = self.settings.source_seed
+            attacks, seed = self.settings.attacks_on(regime), self.settings.source_seed
             self._benches[key] = TrainingBench(
                 phase.training, regime, attacks, self.data, seed, self.strategy, ConvolutionMasks
             )

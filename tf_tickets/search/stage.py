@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_tickets import runtime
+from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
 from tf_tickets.masking.ticket import Ticket, arrays_sha256
@@ -153,12 +154,23 @@ def describe_data(data: ImageData) -> dict:
     }
 
 
-def describe_phase(phase: Phase, regime: str) -> dict:
-    """What a phase decides about a training in a regime, as JSON values."""
+def describe_training(phase: Phase, regime: str, measured: Mapping[str, ThreatModel]) -> dict:
+    """What decides a training besides its data and its start, as JSON values.
+
+    Args:
+      phase: for how long and how fast.
+      regime: what it is trained against.
+      measured: name → attack that the network is measured under, by which weights are selected.
+    """
     described = dataclasses.asdict(phase)
     attack = phase.training.threat_models.get(regime)
     described["training"]["threat_models"] = attack and dataclasses.asdict(attack)
-    return described | {"regime": regime, "versions": runtime.package_versions()}
+    return {
+        **described,
+        "regime": regime,
+        "measured": {name: dataclasses.asdict(attack) for name, attack in measured.items()},
+        "versions": runtime.package_versions(),
+    }
 
 
 def all_of(data: ImageData) -> np.ndarray:

@@ -23,7 +23,7 @@ from tf_tickets.search.double_win import (
     unseen_models,
 )
 from tf_tickets.search.source_tickets import SourceTickets
-from tf_tickets.search.stage import Stage, describe_data, describe_phase
+from tf_tickets.search.stage import Stage, describe_data, describe_training
 from tf_tickets.search.training_bench import TrainingBench
 from tf_tickets.search.trajectory import Trajectory
 from tf_tickets.search.trial_settings import steps_per_epoch
@@ -100,11 +100,10 @@ class TicketTransfers(Stage):
         key = transfer.target, transfer.seed, transfer.regime, self.cell(transfer).model
         if key not in self._benches:
             self._benches.clear()  # A network that is done with needs no memory.
-            attacks = {} if transfer.regime == "natural" else self.settings.evaluation_attacks
             self._benches[key] = TrainingBench(
                 self._phase(transfer).training,
                 transfer.regime,
-                attacks,
+                self.settings.attacks_on(transfer.regime),
                 self.data(transfer.target, transfer.seed),
                 transfer.seed,
                 self.strategy,
@@ -126,7 +125,9 @@ class TicketTransfers(Stage):
             "stage": "transfer",
             "data": description,
             "examples": arrays_sha256({"": examples}),
-            "phase": describe_phase(phase, transfer.regime),
+            "training": describe_training(
+                phase, transfer.regime, self.settings.attacks_on(transfer.regime)
+            ),
             "start": arrays_sha256(start),
             "masks": ticket.sha256,
             "seed": [transfer.seed, transfer.level],
