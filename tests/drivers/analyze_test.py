@@ -1,22 +1,18 @@
 """The command that looks into tickets, as its user runs it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import analyze, program
+from experiments import analyze
 from tests import trained
 from tests.analysis.tickets import random_ticket, save
+from tests.drivers import programs
 from tf_tickets.models.weights import read_weights
 from tf_tickets.runs.files import save_arrays
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -40,37 +36,20 @@ def convolutional(tmp_path_factory):
 def run(tmp_path, monkeypatch, capfd):
     """Runs the command in this process: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*flags):
-        try:
-            analyze.parse(["analyze", *flags])
-            code = program.exit_code(analyze.main, resumable=False)
-        except SystemExit as end:
-            code = end.code
-        output, errors = capfd.readouterr()
-        return code, output, errors
-
-    return call
+    return programs.in_this_process(analyze, capfd)
 
 
 def test_from_flags_to_files(ticket, tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [
-        *(sys.executable, "-m", "experiments.analyze", "--analysis=loss_surface"),
+    code, output, errors = programs.run(
+        "analyze",
+        "--analysis=loss_surface",
         *(f"--ticket={ticket}", "--examples=50", "--resolution=3", "--eps=32/255", "--seed=1"),
-    ]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
+        folder=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0, errors
     (folder,) = (tmp_path / "tensorboard_logs" / "analyze").iterdir()
-    assert folder.name.startswith("loss_surface-") and folder.name in done.stdout
-    assert "left" in done.stderr and "oneDNN" not in done.stderr
+    assert folder.name.startswith("loss_surface-") and folder.name in output
+    assert "left" in errors and "oneDNN" not in errors
     name = "original/seed_0/level_03"
     assert {path.name for path in folder.iterdir()} == {
         "loss_surface.csv",

@@ -1,10 +1,6 @@
 """The command that attacks saved networks, as its user runs it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +9,9 @@ import tensorflow as tf
 from experiments import evaluate, program
 from tests import trained
 from tests.bilinear import bilinear
+from tests.drivers import programs
 from tf_tickets.data.registry import load_images
 from tf_tickets.models.registry import build_model
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -32,42 +27,24 @@ def saved(tmp_path_factory):
 def run(tmp_path, monkeypatch, capfd):
     """Runs the command in this process: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*flags):
-        try:
-            evaluate.parse(["evaluate", *flags])
-            code = program.exit_code(evaluate.main, resumable=False)
-        except SystemExit as end:
-            code = end.code
-        output, errors = capfd.readouterr()
-        return code, output, errors
-
-    return call
+    return programs.in_this_process(evaluate, capfd)
 
 
 def test_from_flags_to_files(saved, tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [
-        *(sys.executable, "-m", "experiments.evaluate"),
+    code, output, errors = programs.run(
+        "evaluate",
         *(f"--model={saved['ticket']}", f"--source={saved['source']}"),
         *("--attack=fgsm,pgd,cw_linf,transfer", "--eps=16/255", "--steps=8", "--restarts=2"),
         *("--examples=200", "--check_examples=100", "--batch_size=80", "--seed=1"),
-    ]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
+        folder=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0, errors
     (path,) = (tmp_path / "tensorboard_logs" / "evaluate").glob("*.json")
     assert path.name.startswith("mnist-natural-original-seed_0-level_03-")
-    assert path.name in done.stdout
-    assert "200 test images of mnist (embedded)" in done.stdout
-    assert all(word in done.stdout for word in ("cw_linf", "95% interval", "PASS"))
-    assert "left" in done.stderr and "oneDNN" not in done.stderr
+    assert path.name in output
+    assert "200 test images of mnist (embedded)" in output
+    assert all(word in output for word in ("cw_linf", "95% interval", "PASS"))
+    assert "left" in errors and "oneDNN" not in errors
 
     found = json.loads(path.read_text())
     assert found["config"]["eps"] == pytest.approx(16 / 255)

@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from experiments import program
+
 ROOT = Path(__file__).parents[2]
 
 
-def start(module, *flags, **environment):
-    """Starts `python -m experiments.<module>`."""
+def start(module, *flags, folder=ROOT, **environment):
+    """Starts `python -m experiments.<module>` in a folder."""
     # Drivers choose TensorFlow's log level themselves unless their user does.
     inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{module}", *flags],
-        cwd=ROOT,
-        env={**inherited, **environment},
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -29,6 +31,20 @@ def run(module, *flags, **environment):
     process = start(module, *flags, **environment)
     output, errors = process.communicate(timeout=400)
     return process.returncode, output, errors
+
+
+def in_this_process(program_module, capfd):
+    """A function that runs a program with flags of its own here, which is faster, as `run` does."""
+
+    def call(*flags):
+        try:
+            program_module.parse([program_module.__name__, *flags])
+            code = program.exit_code(program_module.main, resumable=False)
+        except SystemExit as end:
+            code = end.code
+        return code, *capfd.readouterr()
+
+    return call
 
 
 def last_line(errors):

@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from experiments import program, prune_structures
+from experiments import prune_structures
 from tests import trained
+from tests.drivers import programs
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.evaluation.victims import load_victim
 from tf_tickets.structured.surgery import Removal, remove
@@ -67,17 +68,7 @@ def saved(tmp_path_factory):
 def run(tmp_path, monkeypatch, capfd):
     """Runs the command in this process: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*flags):
-        try:
-            prune_structures.parse(["prune_structures", *flags])
-            code = program.exit_code(prune_structures.main, resumable=False)
-        except SystemExit as end:
-            code = end.code
-        output, errors = capfd.readouterr()
-        return code, output, errors
-
-    return call
+    return programs.in_this_process(prune_structures, capfd)
 
 
 def load(path):
