@@ -159,12 +159,12 @@ SMOKE = QUICK | {
     "train_examples": 80,
     "validation_examples": 20,
     "test_examples": 20,
-    "percents": ["100", "50"],
+    "percents": ["100"],
     "width_multiplier": 0.25,
-    "tickets": ["std_imp_st", "at_imp_at", "at_omp", "at_random"],
+    "tickets": ["at_imp_st", "at_omp"],
     "levels": ["0", "2"],
-    "trajectory_levels": ["2"],
-    "trials": 2,
+    "trajectory_levels": [],
+    "trials": 1,
     "pretraining_epochs": 1,
     "epochs": 2,
     "retraining_batch_size": 32,
@@ -193,6 +193,7 @@ def phase(config, prefix, decay, steps, weight_decay, **changes):
     own = {
         name: config[f"{prefix}{name}"] for name in ("epochs", "learning_rate", "batch_size")
     } | changes
+    require(0 <= config[weight_decay] < 1, weight_decay, config[weight_decay], "in [0, 1)")
     for name, value in own.items():
         require(value > 0, f"{prefix}{name}", value, "above 0")
     require(config[steps] >= 1, steps, config[steps], "at least 1")
@@ -211,7 +212,10 @@ def phase(config, prefix, decay, steps, weight_decay, **changes):
 
 def transferring(config, target):
     """The phase of transfers to a target."""
-    of_target = SVHN if target.startswith("svhn") else OTHERS
+    digits = target.partition("_classes_")[0] == "svhn" and target not in pairs(
+        "folders", config["folders"]
+    )
+    of_target = SVHN if digits else OTHERS
     chosen = {name: config[name] or value for name, value in of_target.items()}
     decay = chosen.pop("decay")
     return phase(config, "", decay, "attack_steps", "weight_decay", **chosen)

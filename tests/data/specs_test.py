@@ -56,7 +56,11 @@ IN_10 = ": expected <data set>_classes_<first>_<last> with first < last, classes
         ("mnist_classes_0_8_classes_0_1", "tfds", "--targets=mnist_classes_0_8_classes_0_1 is no"),
         ("other_classes_0_1", "tfds", "--targets=other_classes_0_1 is not known"),
         ("cifar10_classes_0_4", "embedded", "--data_source=embedded: cifar10 has no embedded sa"),
-        ("visda", "tfds", "--targets=visda: TensorFlow Datasets has no VisDA-17; give --data_sou"),
+        (
+            "visda",
+            "tfds",
+            "--targets=visda: TensorFlow Datasets has no VisDA-17; give the folder t",
+        ),
         ("mnist", "web", "--data_source=web is not known; use one of embedded, tfds, folder"),
         ("../up", "folder", "--targets=../up: expected letters, digits and underscores"),
         ("", "folder", "--targets=: expected letters"),

@@ -14,7 +14,7 @@ from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.results import from_csv
 
 DRIVER = "double_win_tickets"
-SMALL = ("--preset=smoke", "--tickets=at_imp_st,at_omp", "--percents=100", "--trials=1")
+SMALL = ("--preset=smoke", "--image_size=24")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,13 @@ def test_the_export_is_the_transferred_ticket(finished):
     assert f"({ticket.sparsity:.1%} of its weights are zero)" in output
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     (spec,) = serve.structured_input_signature[1].values()
-    assert spec.shape.as_list() == [None, 28, 28, 1]
+    assert spec.shape.as_list() == [None, 24, 24, 1]
 
 
 def test_one_stage_after_the_other_is_the_same_run(finished, tmp_path):
     flags = (f"--run_dir={tmp_path / 'stages'}", *SMALL)
+    code, output, errors = programs.run(DRIVER, "--stage=report", *flags)
+    assert code == 0 and "No results yet" in output, errors
     for stage, missing in {"search": "pretrain", "transfer": "pretrain"}.items():
         code, _, errors = programs.run(DRIVER, f"--stage={stage}", *flags)
         assert code == 2 and f"--stage={missing}" in programs.last_line(errors)
@@ -139,12 +141,16 @@ CASES = {
     "--levels=0": "--levels=0: expected one above 0",
     "--levels=2,-1": "--levels=2,-1: expected whole numbers with commas",
     "--percents=0": "--percents=0: expected above 0, at most 100",
-    "--percents=25": "--batch_size=32: expected at most 20, the smallest part",
-    "--percents=1": "--percents=1: 1% of the 80 training examples of mnist are 1, too few",
+    "--percents=100,25": "--batch_size=32: expected at most 20, the smallest part",
     "--epochs=-1": "--epochs=-1: expected above 0",
     "--retraining_batch_size=500": "--retraining_batch_size=500: expected at most 128",
     "--pretrained=std": "--pretrained=std: expected different name=value with commas",
-    "--pretrained=xyz=a.pt": "--pretrained=xyz: expected one or more of std, fat, at",
+    "--pretrained=std=a.pt": "--pretrained=std: expected one of at, which --tickets asks for",
+    "--folders=pets=/nowhere": "--folders=pets: expected names that --source and --targets have",
+    "--folders=mnist=/nowhere --image_size=8": "--folders=mnist=/nowhere: ",
+    "--model=lenet_300_100": "--model=lenet_300_100: expected a network with convolutions",
+    "--percents=50": "--percents=50: expected 100 among them, the only part that at_omp is",
+    "--targets=visda": "--targets=visda: TensorFlow Datasets has no VisDA-17",
     "--pretrained=at=weights.bin": "--pretrained=at=weights.bin: expected imagenet or a file",
     "--model=alexnet": "--model=alexnet: unknown; choose from",
     "--step_size=1": "--step_size=1.0: expected in [0, ",

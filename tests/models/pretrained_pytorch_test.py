@@ -131,7 +131,7 @@ def test_what_a_file_holds_is_never_executed(tmp_path):
     assert (tmp_path / "written").exists()
 
 
-@pytest.mark.parametrize("contents", [[1, 2], {"epoch": 3}, {"state_dict": 5}])
+@pytest.mark.parametrize("contents", [[1, 2], {"epoch": 3}, {"state_dict": 5}, {1: torch.ones(2)}])
 def test_a_file_without_a_state_dict_is_refused(tmp_path, contents):
     path = tmp_path / "weights.pt"
     torch.save(contents, path)

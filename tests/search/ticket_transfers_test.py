@@ -180,6 +180,18 @@ def test_a_run_beside_it_takes_over_what_is_the_same(transferred, monkeypatch):
         assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
 
 
+def test_equal_tickets_of_two_kinds_are_pieces_of_their_own(tmp_path, monkeypatch):
+    """After one round, iterative and one-shot pruning have done the same."""
+    small = {"levels": (0, 1), "percents": (100.0,), "trajectory_levels": ()}
+    small |= {"transferring": {"mnist": phase()}}
+    for name, tickets in {"both": ("at_imp_st", "at_omp"), "one": ("at_imp_st",)}.items():
+        source, finished = open_run(tmp_path / name, tickets=tickets, **small)
+        source.pretrain()
+        source.search()
+        finished.transfer()
+        monkeypatch.setattr(TrainingSession, "train", None)  # The second takes all over.
+
+
 def test_other_settings_are_not_taken_over(transferred, monkeypatch):
     _, finished, _ = transferred
     folder = finished.run.path.parent / "another"
@@ -243,7 +255,7 @@ def test_a_part_smaller_than_a_batch_is_refused(tmp_path):
 
 
 def test_a_part_without_an_image_of_every_class_is_refused(tmp_path):
-    _, transfer = open_run(tmp_path, percents=(10.0,))
+    _, transfer = open_run(tmp_path, percents=(100.0, 10.0))
     with pytest.raises(UserError, match="--percents=10: 10% of the 40 training examples"):
         transfer.require_trainable()
 

@@ -47,9 +47,9 @@ def _similarity(saved, label, run):
 
 
 def _kernels(saved, label, run):
-    rows = kernels.kernel_curves(saved)
-    if rows.empty:
+    if not saved:
         return []
+    rows = kernels.kernel_curves(saved)
     folder = run.path / "figures"
     pictures = [kernels.draw_kernel_curves(rows, label, folder / "figure_a8_kernels.png")]
     pictures += [_draw_map(entry, name, folder) for name, entry in _sparsest(saved).items()]

@@ -157,8 +157,9 @@ def require_data_set(name, flag="data_set", source="tfds"):
         return
     if whole == "visda":
         raise UserError(
-            f"--{flag}={name}: TensorFlow Datasets has no VisDA-17; give --data_source=folder, and "
-            "as --data_dir the folder that holds its train and validation"
+            f"--{flag}={name}: TensorFlow Datasets has no VisDA-17; give the folder that holds its "
+            "train and validation: --data_source=folder --data_dir=DIR, or, for transfers, "
+            f"--folders={name}=DIR"
         )
     if whole not in SPECS:
         raise UserError(

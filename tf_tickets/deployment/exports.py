@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_tickets.data.registry import load_images
+from tf_tickets.data.vision import resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
@@ -188,7 +189,8 @@ def _export_level(run, cell, level, model, data, place):
 
 
 def _check_images(data):
-    return data.validation.images[:_CHECK_IMAGES].astype(np.float32) / np.float32(255)
+    images = to_unit_interval(data.validation.images[:_CHECK_IMAGES])
+    return resize(images, data.image_shape).numpy()
 
 
 def _final_value(run, cell, level, metric):

@@ -170,7 +170,7 @@ def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return components[:2], variances[:2] / variances.sum()
     raise UserError(
         "its weights lie on one line and span no plane; expected at least four snapshots of a "
-        "training, or random directions"
+        "training, or --directions=random"
     )
 
 

@@ -135,7 +135,9 @@ def _read_checkpoint(path, torch):
         ) from error
     if isinstance(contents, Mapping):
         contents = contents.get("model", contents.get("state_dict", contents))
-    if not isinstance(contents, Mapping) or not all(map(torch.is_tensor, contents.values())):
+    if not isinstance(contents, Mapping) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in contents.items()
+    ):
         raise UserError(
             f"{path}: expected a state dict, or a checkpoint with one as state_dict or model"
         )

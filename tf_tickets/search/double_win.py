@@ -12,7 +12,7 @@ from tf_tickets.data.specs import require_data_set
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, require, require_choices
 from tf_tickets.models.pretrained import pretrained_model
-from tf_tickets.models.registry import require_image_shape
+from tf_tickets.models.registry import is_convolutional, require_image_shape
 from tf_tickets.runs.run_directory import Cell
 from tf_tickets.training.schedules import CosineDecay, LearningRates, StepDecay, constant
 from tf_tickets.training.selection import Selection
@@ -112,8 +112,14 @@ class ImagePlace:
         Raises:
           UserError: they are not there, or damaged.
         """
-        size, place = self.image_size or None, self.folders.get(name, self.data_dir)
-        data = load_images(name, self.source_of(name), place, seed, image_size=size)
+        size = self.image_size or None
+        if name in self.folders:
+            try:
+                return load_images(name, "folder", self.folders[name], seed, image_size=size)
+            except UserError as error:
+                reason = str(error).removeprefix(f"--data_dir={self.folders[name]}: ")
+                raise UserError(f"--folders={name}={self.folders[name]}: {reason}") from None
+        data = load_images(name, self.data_source, self.data_dir, seed, image_size=size)
         return data.resized(size) if size else data
 
 
@@ -167,20 +173,31 @@ class DoubleWinSettings:
                 require_data_set(name, flag, self.place.source_of(name))
         expected = "embedded or tfds; image folders are named by --folders"
         require(self.place.data_source != "folder", "data_source", "folder", expected)
-        _require_different("targets", self.targets)
+        for flag in ("targets", "percents", "levels"):
+            _require_different(flag, getattr(self, flag))
+        for name in self.place.folders:
+            known = name in (self.source, *self.targets)
+            require(known, "folders", name, "names that --source and --targets have")
         require(self.source not in self.targets, "targets", self.source, "other than --source")
         require_choices("tickets", self.tickets, TICKETS)
-        if self.pretrained:
-            require_choices("pretrained", self.pretrained, PRETRAININGS)
-            for pretraining in self.pretrained:
-                self.model_of(pretraining)  # Refuses what cannot be weights.
+        for pretraining in self.pretrained:
+            expected = f"one of {', '.join(self.pretrainings)}, which --tickets asks for"
+            require(pretraining in self.pretrainings, "pretrained", pretraining, expected)
+            self.model_of(pretraining)  # Refuses what cannot be weights.
+        expected = "a network with convolutions, which alone are pruned"
+        model = self.pretraining.training.model
+        require(is_convolutional(model), "model", model, expected)
         for flag in ("levels", "trajectory_levels"):
             for level in getattr(self, flag):
                 require(0 <= level < 100, flag, level, "rounds of pruning, 0 to 99")
         require(any(self.levels), "levels", ",".join(map(str, self.levels)), "one above 0")
         for percent in self.percents:
             require(0 < percent <= 100, "percents", f"{percent:g}", "above 0, at most 100")
-        require(len(self.percents) > 0, "percents", "", "at least one number")
+        whole = [kind.name for kind in self.ticket_kinds if kind.pruning not in LIMITED_PRUNINGS]
+        expected = f"100 among them, the only part that {', '.join(whole)} is transferred with"
+        percents = ",".join(f"{percent:g}" for percent in self.percents)
+        require(100 in self.percents or not whole, "percents", percents, expected)
+        require(self.place.image_size >= 0, "image_size", self.place.image_size, "at least 0")
         for flag in ("source", "train", "validation", "test"):
             examples = getattr(self, f"{flag}_examples")
             require(examples >= 0, f"{flag}_examples", examples, "at least 0")
@@ -328,7 +345,12 @@ def transfers(settings: DoubleWinSettings) -> list[Transfer]:
 
 
 def unseen_models(settings: DoubleWinSettings) -> list[Transfer]:
-    """Robust networks that share no weights with any ticket, for transfer attacks (Table A2)."""
+    """Robust networks that share no weights with any ticket, for transfer attacks (Table A2).
+
+    None where nothing is trained with all training images.
+    """
+    if 100 not in settings.percents:
+        return []
     return [
         Transfer(target, "scratch", "dense", 0, 100, "pgd", seed)
         for seed in settings.seeds
@@ -359,4 +381,4 @@ def require_transferable(source: ImageData, target: ImageData) -> None:
 
 def _require_different(flag, names):
     require(len(names) > 0, flag, "", "at least one")
-    require(len(set(names)) == len(names), flag, ",".join(names), "different ones")
+    require(len(set(names)) == len(names), flag, ",".join(map(str, names)), "different ones")

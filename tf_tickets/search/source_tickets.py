@@ -66,7 +66,10 @@ class SourceTickets(Stage):
         settings, phase = self.settings, self.settings.pretraining
         missing = [
             each
-            for each in settings.pretrainings
+            # Files first, as they may be unusable.
+            for each in sorted(
+                settings.pretrainings, key=lambda each: each not in settings.pretrained
+            )
             if not self.run.is_finished(settings.pretraining_cell(each), 0)
         ]
         work = {
@@ -83,6 +86,8 @@ class SourceTickets(Stage):
                     self._take_over(each)
                 else:
                     self._train_from_scratch(each, work[each], bar)
+        if self.run.writable:
+            self.run.write_results()
 
     def search(self) -> None:
         """Finds the tickets of all kinds and levels of the run. Pre-training must be finished.
@@ -113,6 +118,8 @@ class SourceTickets(Stage):
                     ticket = self._find(kind, level)
                     if (kind, level) in missing:
                         self._retrain(kind, level, ticket, missing[kind, level], bar)
+        if self.run.writable:
+            self.run.write_results()
 
     def pretrained_weights(self, pretraining: str) -> Weights:
         """θ_p, head included.
@@ -143,7 +150,10 @@ class SourceTickets(Stage):
             )
         expected = self._dense(kind.pretraining)
         shapes = {name: mask.shape for name, mask in expected.masks.items()}
-        return load_for(path, shapes, expected.provenance.initial_weights_sha256)
+        try:
+            return load_for(path, shapes, expected.provenance.initial_weights_sha256)
+        except UserError as error:
+            raise UserError(f"{error}; to find this ticket anew, delete its file") from None
 
     def dense_masks(self, model_name: str) -> Masks:
         """Masks that keep every weight of a network."""

@@ -58,7 +58,8 @@ class Stage:
           decisive: all that decides it, as JSON values.
         """
         if not self.run.is_finished(cell, level) and self.run.writable:
-            self._pieces.adopt(identity(decisive), self.run.record_path(cell, level))
+            name = self._identity(cell, level, decisive)
+            self._pieces.adopt(name, self.run.record_path(cell, level))
         runtime.wait_for_workers(self.strategy)
         return self.run.is_finished(cell, level)
 
@@ -77,8 +78,15 @@ class Stage:
         if self.run.writable:
             weights = self.run.trained_weights_path(cell, level)
             files = [self.run.ticket_path(cell, level), weights, *others]
-            self._pieces.add(identity(decisive), [*files, self.run.record_path(cell, level)])
+            files.append(self.run.record_path(cell, level))
+            self._pieces.add(self._identity(cell, level, decisive), files)
         runtime.wait_for_workers(self.strategy)  # What comes next may read it.
+
+    def _identity(self, cell, level, decisive):
+        """Tickets of several kinds may be equal; each is a piece of its own."""
+        replicas = self.strategy.num_replicas_in_sync
+        place = {"cell": str(cell.path), "level": level, "replicas": replicas}
+        return identity({**decisive, **place})
 
     def train(
         self,

@@ -78,6 +78,8 @@ class TicketTransfers(Stage):
                 if each in work:
                     self.stop_if_requested()
                     self._train(each, work[each], bar)
+        if self.run.writable:
+            self.run.write_results()
 
     def cell(self, transfer: Transfer) -> Cell:
         """Where its results lie in the run."""
