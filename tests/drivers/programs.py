@@ -29,7 +29,7 @@ def start(module, *flags, folder=ROOT, **environment):
 def run(module, *flags, **environment):
     """Runs it to its end: exit code, standard output, standard error."""
     process = start(module, *flags, **environment)
-    output, errors = process.communicate(timeout=400)
+    output, errors = process.communicate(timeout=800)
     return process.returncode, output, errors
 
 
@@ -70,5 +70,5 @@ def run_two_workers(module, *flags):
         for index in (0, 1)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=400)
+        _, errors = process.communicate(timeout=800)
         assert process.returncode == 0, errors
