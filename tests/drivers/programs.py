@@ -69,6 +69,10 @@ def run_two_workers(module, *flags):
         )
         for index in (0, 1)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=800)
-        assert process.returncode == 0, errors
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=800)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:  # One that waits for the other in vain waits for ever.
+            process.kill()
