@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tf_tickets.analysis import measurements
-from tf_tickets.analysis.boosting_results import evaluation_attack
+from tf_tickets.analysis.boosting_results import Group, evaluation_attack
 from tf_tickets.analysis.measurements import select
 from tf_tickets.analysis.studies import Study, grouped, model_label
 from tf_tickets.evaluation.double_win import METRICS, Scores, Verdict, judge
@@ -46,24 +46,6 @@ _METHODS = {
 }
 
 _NETWORK_KEYS = ["percent", "pruning", "pretraining", "level"]
-
-
-class Group(NamedTuple):
-    """What one table or figure is made of: a data set.
-
-    A run has one model, unless its pre-trained weights are of different ones.
-
-    Attributes:
-      name: for file names, such as "cifar10".
-      label: for headings, such as "ResNet-18 on CIFAR-10".
-      rows: of `load_results`.
-      attack: the attack that evaluates robust accuracy, such as "pgd_20".
-    """
-
-    name: str
-    label: str
-    rows: pd.DataFrame
-    attack: str
 
 
 class Network(NamedTuple):
