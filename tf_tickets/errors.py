@@ -1,5 +1,7 @@
 """The errors a user can cause or mend; drivers print them as one line."""
 
+import importlib.util
+
 
 class UserError(Exception):
     """Wrong input or a condition outside the program.
@@ -30,3 +32,13 @@ def require_choices(flag: str, values, choices) -> None:
     for value in values:
         require(value in choices, flag, value, allowed)
     require(len(set(values)) == len(values), flag, ",".join(values), "no name twice")
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Raises a `UserError` that says what to install unless all `modules` of an extra are there."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; "
+            f"this needs the extra `{extra}`: pip install -e '.[{extra}]'"
+        )
