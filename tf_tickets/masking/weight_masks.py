@@ -139,9 +139,12 @@ class WeightMasks(tf.Module):
 
 
 class NoMasks(WeightMasks):
-    """Masks over nothing, for networks that are pruned by taking structures out of them."""
+    """Masks over nothing, for networks that are pruned in another way than by masking weights."""
 
     def _masked_layers(self, model):
+        return []
+
+    def _norm_channels(self, model):
         return []
 
 
@@ -203,7 +206,7 @@ def _channels_alive(mask):
 
 def _wrap(layer, schedule):
     wrapper = _sparsity.prune_low_magnitude(layer, pruning_schedule=schedule)
-    wrapper.build(layer.input_shape)
+    wrapper.build(None)  # The layer is built already; this makes the masks.
     return wrapper
 
 
