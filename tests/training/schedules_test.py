@@ -1,9 +1,15 @@
-"""Learning rates by hand."""
+"""Learning rates and penalties by hand."""
 
 import numpy as np
 import pytest
 
-from tf_tickets.training.schedules import CosineDecay, StepDecay, constant
+from tf_tickets.training.schedules import (
+    CosineDecay,
+    LinearDecay,
+    LinearRamp,
+    StepDecay,
+    constant,
+)
 
 
 def test_constant():
@@ -56,3 +62,34 @@ def test_cosine_decay_once_an_epoch():
 def test_a_part_of_the_cosine_is_the_same_as_the_whole(first):
     rates = CosineDecay(0.01, epochs=5, steps_per_epoch=2)
     np.testing.assert_array_equal(rates(first, 3), rates(0, 10)[first : first + 3])
+
+
+def test_linear_decay_climbs_over_a_tenth_and_falls_over_the_rest():
+    rates = LinearDecay(0.9, iterations=20)(0, 22)
+    expected = [0, 0.45, *(0.9 - 0.05 * np.arange(19)), 0]
+    np.testing.assert_allclose(rates, expected, atol=1e-7)
+    assert rates.dtype == np.float32
+
+
+def test_linear_decay_without_a_warmup_begins_at_its_highest():
+    rates = LinearDecay(0.4, iterations=4, warmup=0.0)(0, 5)
+    np.testing.assert_allclose(rates, [0.4, 0.3, 0.2, 0.1, 0], atol=1e-8)
+
+
+def test_linear_ramp_by_hand():
+    """From a tenth to four tenths of twenty iterations."""
+    penalties = LinearRamp(0.6, begin=2, end=8)(0, 11)
+    expected = [0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6]
+    np.testing.assert_allclose(penalties, expected, atol=1e-7)
+    assert penalties.dtype == np.float32
+
+
+def test_a_ramp_without_a_climb_is_a_step():
+    np.testing.assert_allclose(LinearRamp(0.5, 0, 0)(0, 2), 0.5)
+    np.testing.assert_allclose(LinearRamp(0.5, 3, 3)(0, 5), [0, 0, 0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("schedule", [LinearDecay(0.3, 20, 0.15), LinearRamp(0.3, 2.5, 8.5)])
+def test_a_part_of_a_line_is_the_same_as_the_whole(schedule):
+    parts = [schedule(start, 1)[0] for start in range(20)]
+    np.testing.assert_array_equal(schedule(0, 20), parts)

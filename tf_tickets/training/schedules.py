@@ -1,4 +1,4 @@
-"""Learning rates as functions of the iteration."""
+"""Learning rates and penalties as functions of the iteration."""
 
 import dataclasses
 from collections.abc import Callable
@@ -75,3 +75,53 @@ class StepDecay:
                 iterations >= milestone * self.epochs * self.steps_per_epoch, rates / 10, rates
             )
         return rates.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearDecay:
+    """A learning rate that climbs from 0 in equal steps, then falls in equal steps towards 0.
+
+    BERT's (Devlin et al., arXiv:1810.04805, appendix A.2): iteration t of T has η t / w in the
+    first w = `warmup` · T, and η (T − t) / (T − w) from there on.
+
+    Attributes:
+      learning_rate: the highest, η.
+      iterations: length of the whole training, T.
+      warmup: the part of the training in which the rate climbs, in [0, 1).
+    """
+
+    learning_rate: float
+    iterations: int
+    warmup: float = 0.1
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """The learning rates of iterations `first` to `first + count - 1`, float32."""
+        iterations = np.arange(first, first + count)
+        top = self.warmup * self.iterations
+        falling = (self.iterations - iterations) / (self.iterations - top)
+        climbing = iterations / top if top else np.ones(count)
+        shares = np.clip(np.minimum(climbing, falling), 0, 1)
+        return (self.learning_rate * shares).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRamp:
+    """A penalty that is 0 until `begin`, then climbs in equal steps to its value at `end`.
+
+    Attributes:
+      value: the last, λ.
+      begin: the iteration at which the climb begins.
+      end: the iteration at which λ is reached, at least `begin`; the same for no climb at all.
+    """
+
+    value: float
+    begin: float
+    end: float
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """The penalties of iterations `first` to `first + count - 1`, float32."""
+        iterations = np.arange(first, first + count)
+        if self.begin == self.end:
+            return np.where(iterations < self.end, 0, self.value).astype(np.float32)
+        climbed = (iterations - self.begin) / (self.end - self.begin)
+        return (self.value * np.clip(climbed, 0, 1)).astype(np.float32)
