@@ -67,6 +67,7 @@ class TrainingSession:
             trainer.masks,
             kept_weights,
             run.writable,
+            trainer.other_state,
         )
         progress = train_level(
             trainer,

@@ -51,6 +51,7 @@ class LevelCheckpoint:
       masks: its masks and pruning steps are saved.
       kept_weights: what each selection keeps.
       writable: False on workers that only restore.
+      other_state: whatever else training changes, such as generators that it draws from.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LevelCheckpoint:
         masks: WeightMasks,
         kept_weights: Sequence[KeptWeights] = (),
         writable: bool = True,
+        other_state: Sequence[tf.__internal__.tracking.Trackable] = (),
     ):
         self.kept_weights = kept_weights
         self._writable = writable
@@ -70,6 +72,8 @@ class LevelCheckpoint:
         )
         if kept_weights:
             checkpoint.kept_weights = list(kept_weights)
+        if other_state:
+            checkpoint.other_state = list(other_state)
         self._manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=1)
 
     def save(self, progress: Progress) -> None:

@@ -113,7 +113,10 @@ class Trainer:
         `[batch, classes]`, as `build_attack` takes it.
       optimizer, masks: what trains it and what it is held to.
       train_steps: see `make_train_steps`.
+      other_state: what else training changes: nothing, as iterations are seeds enough here.
     """
+
+    other_state = ()
 
     def __init__(
         self,
