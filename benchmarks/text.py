@@ -35,6 +35,7 @@ from tf_tickets.masking.hard_concrete import BETA, GAMMA, INITIAL_LOG_ALPHA, ZET
 from tf_tickets.models.bert_encoder import load_encoder
 from tf_tickets.models.weights import read_weights
 from tf_tickets.training.schedules import constant
+from tf_tickets.training.text_step import TextTask
 from tf_tickets.training.text_trainer import MaskTrainer
 
 flags.DEFINE_integer("rounds", 9, "How often each contestant is timed; the median counts.", 1)
@@ -68,20 +69,18 @@ def in_order(steps: int, tokens: TokenSplit) -> np.ndarray:
 
 def our_trainer(tokens: TokenSplit, dropout: float, strategy) -> MaskTrainer:
     """tf_tickets' search, one mask a weight."""
-    trainer = MaskTrainer(
-        load_encoder(layers=LAYERS),
-        CLASSES,
-        "free_lb",
-        ATTACK,
-        tokens,
-        BATCH,
-        dropout,
-        WEIGHT_DECAY,
-        CLIP,
-        "weight",
-        strategy,
+    task = TextTask(
+        encoder=load_encoder(layers=LAYERS),
+        classes=CLASSES,
+        tokens=tokens,
+        attack=ATTACK,
+        batch_size=BATCH,
+        dropout=dropout,
+        clip_value=CLIP,
+        strategy=strategy,
         seed=0,
     )
+    trainer = MaskTrainer(task, "free_lb", WEIGHT_DECAY, "weight")
     trainer.penalties = constant(PENALTY)
     return trainer
 

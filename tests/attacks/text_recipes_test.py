@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.attacks.tiny_texts import LABELS, NLTK_DATA, TEXTS, write_resources
-from tf_tickets.attacks import text_speed
+from tf_tickets.attacks import text_resources, text_speed
 from tf_tickets.attacks.text_library import homoglyph_table, import_textattack
 from tf_tickets.attacks.text_recipes import build_text_attack, needed_resources
 
@@ -29,26 +29,29 @@ RECIPES = [
 
 @pytest.fixture(scope="module")
 def resources(tmp_path_factory):
+    import_textattack()  # before any other import of it, which would try its downloads
     return write_resources(tmp_path_factory.mktemp("resources"))
 
 
-def build(attack, preset, resources, wrapper=None):
+def build(attack, preset, resources, victim=None):
     if "tagger" in needed_resources(attack, preset) and not resources.nltk_data:
         pytest.skip(f"needs {NLTK_DATA}")
-    return build_text_attack(attack, preset, resources, wrapper or keyword_wrapper())
+    return build_text_attack(attack, preset, resources, victim or wrapper())
 
 
-def keyword_wrapper():
-    """A victim that calls a text good by the share of its letters that are vowels."""
-    import_textattack()
+def share_of_vowels(text):
+    return sum(c in "aeiou" for c in text) / (len(text) + 1)
+
+
+def wrapper(count=share_of_vowels):
+    """A victim that calls a text good where `count` of it is above 0.3."""
     from textattack.models.wrappers import ModelWrapper
 
     class Wrapper(ModelWrapper):
         model = None
 
         def __call__(self, texts):
-            vowels = [sum(c in "aeiou" for c in text) / (len(text) + 1) for text in texts]
-            good = 1 / (1 + np.exp(-40 * (np.array(vowels) - 0.3)))
+            good = 1 / (1 + np.exp(-40 * (np.array(list(map(count, texts))) - 0.3)))
             return np.stack([1 - good, good], axis=1)
 
     return Wrapper()
@@ -125,7 +128,7 @@ def with_masked_lm(monkeypatch, resources, recipe):
     for name, loaded in given.items():
         loader = type(name, (), {"from_pretrained": staticmethod(lambda *_, it=loaded, **__: it)})
         monkeypatch.setattr(module, name, loader)
-    return getattr(attack_recipes, recipe).build(keyword_wrapper())
+    return getattr(attack_recipes, recipe).build(wrapper())
 
 
 def test_characters_are_textbuggers_edits_without_neighbours(resources):
@@ -134,7 +137,7 @@ def test_characters_are_textbuggers_edits_without_neighbours(resources):
 
     build("textbugger", "textattack", resources)  # puts the word vectors where it finds them
     with homoglyph_table():
-        stock = TextBuggerLi2018.build(keyword_wrapper())
+        stock = TextBuggerLi2018.build(wrapper())
     ours = build("characters", "textattack", resources)
     *edits, neighbours = stock.transformation.transformations
     assert type(neighbours).__name__ == "WordSwapEmbedding"
@@ -187,17 +190,40 @@ def test_words_are_textattacks(text):
         assert AttackedText(text).words == expected
 
 
-def test_an_encoder_is_asked_once_a_text_and_alone():
+def test_an_encoder_is_asked_once_a_text_until_the_example_ends():
     asked = []
 
     def encode(texts):
         asked.append(list(texts))
         return np.array([[len(text), 1.0] for text in texts], np.float32)
 
-    cached = text_speed.CachedEncoder(encode, size=2)
+    cached = text_speed.CachedEncoder(encode)
     np.testing.assert_array_equal(cached(["a", "bb", "a"]), [[1, 1], [2, 1], [1, 1]])
-    cached(["a", "ccc", "a", "bb"])  # the third text pushes out bb
-    assert asked == [["a"], ["bb"], ["ccc"], ["bb"]]
+    np.testing.assert_array_equal(cached(["ccc", "a"]), [[3, 1], [1, 1]])
+    cached.forget()
+    cached(["a"])
+    assert asked == [["a", "bb"], ["ccc"], ["a"]]
+
+
+def test_rounding_of_an_encoder_does_not_decide(resources, monkeypatch):
+    """TextAttack takes the most similar candidate; equally similar ones differ by rounding."""
+    noise = np.random.default_rng(0)
+
+    def word_vector(word):
+        # All that it sees is a word's length, and whether there is a homoglyph in it.
+        vector = np.random.default_rng(len(word)).standard_normal(16)
+        return vector + (not word.isascii())
+
+    def encode(texts):
+        vectors = [sum(map(word_vector, text.split())) for text in texts]
+        return np.float32(vectors + noise.uniform(-5e-6, 5e-6, [len(texts), 16]))
+
+    monkeypatch.setattr(text_resources, "_load_sentence_encoder", lambda *_: encode)
+    # Any homoglyph will do.
+    stock = attack_all(build("textbugger", "textattack", resources, wrapper(str.isascii)))
+    faster = build("textbugger", "textattack", resources, wrapper(str.isascii))
+    text_speed.avoid_repeated_work(faster)
+    assert attack_all(faster) == stock
 
 
 def test_the_import_asks_no_network_and_writes_no_cache(tmp_path):

@@ -18,7 +18,7 @@ from tests.attacks.tiny_texts import (
     write_resources,
 )
 from tf_tickets.attacks.text_recipes import needed_resources
-from tf_tickets.attacks.text_resources import TextResources
+from tf_tickets.attacks.text_resources import TextResources, merge_alike
 from tf_tickets.errors import UserError
 
 if importlib.util.find_spec("textattack") is None:
@@ -95,6 +95,13 @@ def test_a_saved_encoder_gives_an_array_a_text(resources):
     encoded = resources.encode()(["good film", "good film good"])
     # Words fall into 16 buckets, beginning at 1/4 each.
     np.testing.assert_allclose(encoded.sum(axis=1) - 16 * 0.25, [2, 3])
+
+
+def test_vectors_that_differ_by_rounding_become_the_first():
+    vectors = np.array([[1, 2], [3, 2], [1 + 1e-7, 2], [1, 2.001], [3, 2 - 1e-7]], np.float32)
+    merged = merge_alike(vectors)
+    np.testing.assert_array_equal(merged, vectors[[0, 1, 0, 3, 1]])
+    assert merge_alike(np.zeros([0, 4])).shape == (0, 4)
 
 
 def test_packaged_encoders():

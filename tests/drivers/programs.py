@@ -33,6 +33,46 @@ def run(module, *flags, **environment):
     return process.returncode, output, errors
 
 
+_RUN_EACH = """
+import contextlib, importlib, io, json, sys
+from absl import flags
+from experiments import program
+
+module, flag_sets = json.loads(sys.argv[1])
+driver = importlib.import_module(f"experiments.{module}")
+results = []
+for flag_set in flag_sets:
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        flags.FLAGS.unparse_flags()
+        try:
+            program.parse([module, *flag_set], flags.FLAGS)
+            code = program.exit_code(driver.main)
+        except SystemExit as end:
+            code = end.code
+    results.append((code, errors.getvalue()))
+print(json.dumps(results))
+"""
+
+
+def run_each(module, flag_sets):
+    """Runs a driver that ends early with several sets of flags, in one process for all.
+
+    Returns:
+      (exit code, standard error) of each.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", _RUN_EACH, json.dumps([module, flag_sets])],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
 def in_this_process(program_module, capfd):
     """A function that runs a program with flags of its own here, which is faster, as `run` does."""
 

@@ -18,6 +18,7 @@ from tests.attacks.tiny_texts import (
     opinion_model,
     write_resources,
 )
+from tf_tickets.attacks.text_library import import_textattack
 from tf_tickets.attacks.text_recipes import build_text_attack, needed_resources
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.evaluation.text_attacker import TextAttacker, seeded_example
@@ -46,6 +47,7 @@ OUTCOMES = {"SuccessfulAttackResult": SUCCEEDED, "FailedAttackResult": FAILED}
 
 @pytest.fixture(scope="module")
 def resources(tmp_path_factory):
+    import_textattack()  # before any other import of it, which would try its downloads
     return write_resources(tmp_path_factory.mktemp("resources"))
 
 
@@ -122,7 +124,7 @@ def test_rows_say_what_happened(resources, victim_folder, tmp_path):
         SUCCEEDED,
         FAILED,
         SUCCEEDED,  # a bad word beside a good one
-        FAILED,  # spaces in its first words move the later ones away from where they are looked for
+        FAILED,  # its words move on by inserted spaces, where they are not found
         SKIPPED,  # negation is beyond the victim
         FAILED,
     ]
@@ -131,7 +133,8 @@ def test_rows_say_what_happened(resources, victim_folder, tmp_path):
     good_plot = rows[6]
     assert good_plot.texts == ("good plot",) and good_plot.queries == 1 + 2 + (1 + 1 + 4)
     assert (good_plot.predicted, good_plot.predicted_attacked) == (1, 0)
-    assert good_plot.words_changed == 0.5
+    assert good_plot.attacked_texts == ("g ood plot",)
+    assert good_plot.words_changed == 2 / 2  # one replaced, one inserted
     # "the" is a stop word; "movie" has five homoglyphs, and nothing helps.
     the_movie = rows[7]
     assert the_movie.queries == 1 + 1 + (1 + 1 + 1 + 5)

@@ -23,9 +23,8 @@ from tf_tickets.training.schedules import constant
 
 pytest.importorskip("keras_nlp", reason="needs the extra `text`")
 
+from tf_tickets.training.text_step import TextTask  # noqa: E402
 from tf_tickets.training.text_trainer import MaskTrainer, TextTrainer  # noqa: E402
-
-STRATEGY = tf.distribute.get_strategy
 
 
 @pytest.fixture(scope="module")
@@ -33,40 +32,27 @@ def encoder(tmp_path_factory):
     return tiny_encoder(tmp_path_factory.mktemp("encoders"))
 
 
-def text_trainer(encoder, regime="natural", strategy=None, dropout=0.0, **changes):
-    arguments = {
-        "attack": ATTACK,
+def task(encoder, strategy, **changes):
+    values = {
+        "encoder": encoder,
+        "classes": 2,
         "tokens": tiny_tokens(),
+        "attack": ATTACK,
         "batch_size": BATCH,
-        "weight_decay": 0.01,
+        "dropout": 0.0,
         "clip_value": 1.0,
+        "strategy": strategy or tf.distribute.get_strategy(),
         "seed": 0,
     }
-    return TextTrainer(
-        encoder,
-        2,
-        regime,
-        dropout=dropout,
-        strategy=strategy or STRATEGY(),
-        **arguments | changes,
-    )
+    return TextTask(**values | changes)
 
 
-def mask_trainer(encoder, regime="natural", granularity="weight", dropout=0.0, strategy=None):
-    return MaskTrainer(
-        encoder,
-        2,
-        regime,
-        ATTACK,
-        tiny_tokens(),
-        BATCH,
-        dropout,
-        1e-6,
-        1.0,
-        granularity,
-        strategy or STRATEGY(),
-        0,
-    )
+def text_trainer(encoder, regime="natural", strategy=None, **changes):
+    return TextTrainer(task(encoder, strategy, **changes), regime, weight_decay=0.01)
+
+
+def mask_trainer(encoder, regime="natural", granularity="weight", **changes):
+    return MaskTrainer(task(encoder, None, **changes), regime, 1e-6, granularity)
 
 
 def dense_masks(trainer):
@@ -150,7 +136,7 @@ def test_two_devices_take_the_step_of_one(encoder, regime):
         losses = run(start(trainer), make_order(3), learning_rate=1e-3)
         return losses, trainer.weights()
 
-    one, two = trained(STRATEGY()), trained(mirrored())
+    one, two = trained(None), trained(mirrored())
     np.testing.assert_allclose(one[0], two[0], rtol=1e-4)
     for path, array in one[1].items():
         np.testing.assert_allclose(array, two[1][path], atol=2e-4, err_msg=path)

@@ -23,6 +23,8 @@ from tf_tickets.errors import UserError, require, require_extra
 # The handle of the encoder that TextAttack's recipes load from TensorFlow Hub.
 _USE_HANDLE = "https://tfhub.dev/google/universal-sentence-encoder/3"
 _MASKED_LM_NAME = "bert-base-uncased"
+# The most that rounding makes of a vector's entries, of the largest of all.
+_ROUNDING = 1e-5
 
 _SENTENCE_ENCODERS = (
     "`use`, `minilm`, `textattack`, or the folder of a Universal Sentence Encoder's SavedModel "
@@ -72,12 +74,39 @@ class TextResources:
         return _load_word_vectors(_word_vectors_path(self.word_vectors))
 
     def encode(self) -> Callable[[Sequence[str]], np.ndarray]:
-        """The sentence encoder: texts → float32 `[texts, dim]`."""
-        return _load_sentence_encoder(*_sentence_encoder_source(self.sentence_encoder))
+        """The sentence encoder: texts → float32 `[texts, dim]`, see `merge_alike`."""
+        load = _load_sentence_encoder(*_sentence_encoder_source(self.sentence_encoder))
+
+        def encode(texts):
+            unique = list(dict.fromkeys(texts))
+            vectors = dict(zip(unique, merge_alike(load(unique)), strict=True))
+            return np.stack([vectors[text] for text in texts])
+
+        return encode
 
     def masked_language_model(self):
         """The masked language model and its tokenizer, as transformers' objects."""
         return _load_masked_lm(_masked_lm_folder(self.masked_lm))
+
+
+def merge_alike(vectors: np.ndarray) -> np.ndarray:
+    """Makes vectors that differ by rounding alone equal to the first of them.
+
+    The last bits of a text's vector depend on the texts that share its batch. They would decide
+    between candidates that the encoder does not tell apart, such as swapped homoglyphs.
+
+    Args:
+      vectors: float `[texts, dim]`.
+    """
+    merged = np.array(vectors)
+    tolerance = _ROUNDING * np.abs(merged).max(initial=0)
+    is_first = np.ones(len(merged), bool)
+    for i, vector in enumerate(merged):
+        if is_first[i]:
+            alike = np.abs(merged[i + 1 :] - vector).max(axis=1, initial=0) < tolerance
+            merged[i + 1 :][alike] = vector
+            is_first[i + 1 :][alike] = False
+    return merged
 
 
 def _describe_stop_words(resources):

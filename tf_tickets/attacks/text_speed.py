@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tf_tickets.attacks.text_resources import merge_alike
+
 _CACHED_WORDS = 2**18
-_CACHED_SENTENCES = 2**14
 _CACHED_PREDICTIONS = 2**6
 # TextAttack splits texts with such characters by a dictionary, not at spaces.
 _CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -61,32 +62,40 @@ def avoid_repeated_work(attack) -> None:
             # Tags of a word among its neighbours; the cache is as large for one example.
             constraint.clear_cache = lambda: None
         if isinstance(constraint, SentenceEncoder):
-            constraint.encode = CachedEncoder(constraint.encode)
+            constraint.encode = encoder = CachedEncoder(constraint.encode)
+            constraint.clear_cache = encoder.forget
             constraint._score_list = functools.partial(
                 _scores_of_long_texts, constraint, constraint._score_list
             )
 
 
 class CachedEncoder:
-    """A sentence encoder that encodes each text once, and alone; the least used are forgotten.
+    """A sentence encoder that encodes each text of an example once.
 
-    TextAttack encodes the text that candidates are compared with once per candidate.
-
-    Alone, because the last bits of a vector depend on the texts that share its batch, and they
-    do decide: swapped homoglyphs that the encoder does not tell apart are equally similar.
+    TextAttack encodes the text that candidates are compared with once per candidate. Texts are
+    forgotten with the example, because the last bits of a vector depend on its batch: so they
+    do not depend on the examples that came before.
 
     Args:
       encode: texts → array `[texts, dim]`.
-      size: how many texts are kept.
     """
 
-    def __init__(
-        self, encode: Callable[[Sequence[str]], np.ndarray], size: int = _CACHED_SENTENCES
-    ):
-        self._encode_alone = functools.lru_cache(size)(lambda text: encode([text])[0])
+    def __init__(self, encode: Callable[[Sequence[str]], np.ndarray]):
+        self._encode = encode
+        self._vectors = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        return np.stack([self._encode_alone(text) for text in texts])
+        unique = list(dict.fromkeys(texts))
+        unknown = [text for text in unique if text not in self._vectors]
+        if unknown:
+            self._vectors.update(zip(unknown, self._encode(unknown), strict=True))
+        merged = merge_alike(np.stack([self._vectors[text] for text in unique]))
+        vectors = dict(zip(unique, merged, strict=True))
+        return np.stack([vectors[text] for text in texts])
+
+    def forget(self) -> None:
+        """Ends an example."""
+        self._vectors = {}
 
 
 def _scores_of_long_texts(constraint, score_list, starting_text, transformed_texts):

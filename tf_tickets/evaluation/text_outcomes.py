@@ -190,8 +190,8 @@ def read_outcomes(path: str | Path) -> list[AttackedText]:
         text = Path(path).read_text(encoding="utf-8")
         header, *lines = csv.reader(io.StringIO(text, newline=""))
         return [_from_csv(header, line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a table of attacked texts ({error})") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: expected a table of attacked texts ({error!r})") from None
 
 
 def _from_csv(header, line):

@@ -87,7 +87,7 @@ class BertTickets:
             for seed in self.settings.seeds
             for network in self.settings.networks(data_set, seed)
         ]
-        missing = [network for network in wanted if not self._is_finished(network)]
+        missing = [network for network in wanted if not self.is_finished(network)]
         work = sum(self._passes(network) for network in missing)
         runtime.wait_for_workers(self._strategy)  # All know what is missing before it is made.
         with ProgressBar(work, runtime.is_chief(self._strategy)) as bar:
@@ -118,7 +118,7 @@ class BertTickets:
 
     def classifier(self, network: Network, weights: Weights) -> BertClassifier:
         """A network of its own with the given weights, for use without training."""
-        classes = len(self.bench(network.data_set, network.seed).data.class_names)
+        classes = self.bench(network.data_set, network.seed).data.num_classes
         classifier = BertClassifier(self.encoder, classes, dropout=0.0, seed=network.seed)
         write_weights(classifier.model, weights)
         return classifier
@@ -127,7 +127,8 @@ class BertTickets:
         """Where a network's files lie in the run."""
         return network.cell(self.model_name)
 
-    def _is_finished(self, network):
+    def is_finished(self, network: Network) -> bool:
+        """Whether it is trained, and all of it kept that the run's studies show."""
         cell = self.cell(network)
         if self._keeps_trajectory(network):
             return self.run.trajectory_path(cell, network.level).exists()
@@ -239,7 +240,7 @@ class BertTickets:
             algorithm=network.method,
             model=self.model_name,
             model_config={
-                "classes": len(bench.data.class_names),
+                "classes": bench.data.num_classes,
                 "encoder_sha256": self.encoder.sha256,
                 "length": bench.tokenizer.length,
             },

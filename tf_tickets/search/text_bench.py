@@ -12,6 +12,7 @@ from tf_tickets.errors import require
 from tf_tickets.models.bert_encoder import BertEncoder
 from tf_tickets.search.robust_bert import FineTuning, MaskLearning
 from tf_tickets.training.selection import KeptWeights
+from tf_tickets.training.text_step import TextTask
 from tf_tickets.training.text_trainer import MaskTrainer, TextTrainer
 
 # The paper's longest examples, in tokens; other data sets have twice as many.
@@ -118,9 +119,8 @@ class TextBench:
     def trainer(self, regime: str) -> TextTrainer:
         """Trains weights."""
         if regime not in self._trainers:
-            self._trainers[regime] = TextTrainer(
-                **self._common(regime), weight_decay=self._fine_tuning.weight_decay
-            )
+            decay = self._fine_tuning.weight_decay
+            self._trainers[regime] = TextTrainer(self._task, regime, decay)
         return self._trainers[regime]
 
     def kept_weights(self, regime: str) -> KeptWeights:
@@ -133,23 +133,22 @@ class TextBench:
     def mask_trainer(self, regime: str) -> MaskTrainer:
         """Trains masks."""
         if regime not in self._mask_trainers:
+            learning = self._mask_learning
             self._mask_trainers[regime] = MaskTrainer(
-                **self._common(regime),
-                weight_decay=self._mask_learning.weight_decay,
-                granularity=self._mask_learning.granularity,
+                self._task, regime, learning.weight_decay, learning.granularity
             )
         return self._mask_trainers[regime]
 
-    def _common(self, regime):
-        return {
-            "encoder": self._encoder,
-            "classes": len(self.data.class_names),
-            "regime": regime,
-            "attack": self._mask_learning.attack,
-            "tokens": self.tokens["train"],
-            "batch_size": self._fine_tuning.batch_size,
-            "dropout": self._fine_tuning.dropout,
-            "clip_value": self._fine_tuning.clip_value,
-            "strategy": self._strategy,
-            "seed": self._seed,
-        }
+    @functools.cached_property
+    def _task(self):
+        return TextTask(
+            encoder=self._encoder,
+            classes=self.data.num_classes,
+            tokens=self.tokens["train"],
+            attack=self._mask_learning.attack,
+            batch_size=self._fine_tuning.batch_size,
+            dropout=self._fine_tuning.dropout,
+            clip_value=self._fine_tuning.clip_value,
+            strategy=self._strategy,
+            seed=self._seed,
+        )

@@ -76,10 +76,10 @@ class _Job(NamedTuple):
 def attack_networks(
     tickets: BertTickets, judge: JudgeSettings, studies: Sequence[str], processes: int
 ) -> None:
-    """Attacks all networks of some studies, each once, and records what comes of it.
+    """Attacks all trained networks of some studies, each once, and records what comes of it.
 
     Args:
-      tickets: the run's trainings, all finished.
+      tickets: the run's trainings; networks that are not trained yet are left out.
       judge: how they are attacked.
       studies: names in `STUDIES`.
       processes: how many attack side by side.
@@ -93,7 +93,8 @@ def attack_networks(
     missing = [
         job
         for job in _jobs(tickets, judge, studies)
-        if not tickets.run.extra_record_path(tickets.cell(job.network), job.record).exists()
+        if tickets.is_finished(job.network)
+        and not tickets.run.extra_record_path(tickets.cell(job.network), job.record).exists()
     ]
     with TextAttackWorkers(processes) as workers, ProgressBar(len(missing)) as bar:
         for job in missing:

@@ -1,30 +1,69 @@
 """Many training steps of a text classifier, or of the masks over it, in one call into the graph."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tf_tickets.attacks.embedding import EmbeddingAttack
 from tf_tickets.data.tokens import TokenSplit
+from tf_tickets.errors import require
 from tf_tickets.masking.weight_masks import WeightMasks
 from tf_tickets.models.bert_classifier import BertClassifier
+from tf_tickets.models.bert_encoder import BertEncoder
 from tf_tickets.training.adamw import AdamW
 
-# As `attacks.embedding.free_lb`: what to learn from a batch.
+# As `attacks.embedding.free_lb`, but for its first argument, which returns all outputs by name.
 TextObjective = Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextTask:
+    """What all trainings on a trial's texts share.
+
+    Attributes:
+      encoder: the pre-trained encoder.
+      classes: size of the logits.
+      tokens: the training examples.
+      attack: what the attacker of adversarial regimes may do.
+      batch_size: examples a step, over all replicas.
+      dropout: rate of all dropout layers.
+      clip_value: gradients are cut to [−clip_value, clip_value].
+      strategy: where it runs.
+      seed: decides the classifier's initial weights and, together with the iteration, the random
+        starts of attacks.
+
+    Raises:
+      UserError: the batch does not divide among the replicas.
+    """
+
+    encoder: BertEncoder
+    classes: int
+    tokens: TokenSplit
+    attack: EmbeddingAttack
+    batch_size: int
+    dropout: float
+    clip_value: float
+    strategy: tf.distribute.Strategy
+    seed: int
+
+    def __post_init__(self):
+        expected = f"a multiple of the {self.replicas} replicas"
+        require(self.batch_size % self.replicas == 0, "batch_size", self.batch_size, expected)
+
+    @property
+    def replicas(self) -> int:
+        """How many share a batch."""
+        return self.strategy.num_replicas_in_sync
+
+
 def make_text_train_steps(
+    task: TextTask,
     classifier: BertClassifier,
     variables: Sequence[tf.Variable],
     optimizer: AdamW,
     objective: TextObjective,
-    attack: EmbeddingAttack,
     masks: WeightMasks,
-    examples: TokenSplit,
-    batch_size: int,
-    strategy: tf.distribute.Strategy,
-    seed: int,
     regularizer: Callable[[], tf.Tensor] | None = None,
 ) -> Callable[..., tf.Tensor]:
     """Builds the training step.
@@ -34,16 +73,12 @@ def make_text_train_steps(
     summed.
 
     Args:
+      task: what to learn, and where.
       classifier: the network.
       variables: what is trained; no other gradients are computed.
       optimizer: built in the strategy's scope, as the classifier is.
-      objective: `natural`, `pgd` or `free_lb` of `attacks.embedding`, or one like them.
-      attack: what the objective's attacker may do.
+      objective: what to learn from a batch, such as `attacks.embedding.free_lb`.
       masks: applied after every update, so masked weights are zero after each step.
-      examples: all training examples.
-      batch_size: examples per step over all replicas, a multiple of their number.
-      strategy: how the step is distributed.
-      seed: decides the random starts of attacks, together with the iteration.
       regularizer: gives a scalar that is added to the loss, as λ R(m) in Equation 8.
 
     Returns:
@@ -52,10 +87,11 @@ def make_text_train_steps(
       `[steps]`; losses float32 `[steps]`, the objective's mean over each step's batch before
       its update, without the regularizer.
     """
-    replicas = strategy.num_replicas_in_sync
+    replicas, batch_size, strategy = task.replicas, task.batch_size, task.strategy
     share = batch_size // replicas
-    token_ids, segment_ids = tf.constant(examples.token_ids), tf.constant(examples.segment_ids)
-    labels = tf.constant(examples.labels)
+    token_ids = tf.constant(task.tokens.token_ids)
+    segment_ids = tf.constant(task.tokens.segment_ids)
+    labels = tf.constant(task.tokens.labels)
 
     def learn(indices, iteration):
         """The loss and gradients of a replica's share of the batch."""
@@ -82,7 +118,7 @@ def make_text_train_steps(
 
         noise = tf.random.stateless_uniform(
             [share, length, classifier.hidden_dim],
-            tf.stack([seed, iteration * replicas + replica]),
+            tf.stack([task.seed, iteration * replicas + replica]),
             minval=-1.0,
         )
         return objective(
@@ -91,7 +127,7 @@ def make_text_train_steps(
             lambda: classifier.word_embeddings(tokens),
             tf.cast(padding_mask, tf.float32),
             noise,
-            attack,
+            task.attack,
         )
 
     def replica_step(indices, iteration, penalty):

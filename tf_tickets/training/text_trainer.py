@@ -8,9 +8,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.attacks import embedding
-from tf_tickets.attacks.embedding import EmbeddingAttack
-from tf_tickets.data.tokens import TokenSplit
-from tf_tickets.errors import require
 from tf_tickets.masking.hard_concrete import (
     INITIAL_LOG_ALPHA,
     HardConcreteMask,
@@ -19,12 +16,11 @@ from tf_tickets.masking.hard_concrete import (
 from tf_tickets.masking.transformer_masks import TransformerMasks
 from tf_tickets.masking.weight_masks import NoMasks
 from tf_tickets.models.bert_classifier import BertClassifier
-from tf_tickets.models.bert_encoder import BertEncoder
 from tf_tickets.models.weights import Weights, read_weights, weight_path, write_weights
 from tf_tickets.training.adamw import AdamW
 from tf_tickets.training.info_bert import Critic, Regularizers, info_bert
 from tf_tickets.training.schedules import LearningRates, constant
-from tf_tickets.training.text_step import TextObjective, make_text_train_steps
+from tf_tickets.training.text_step import TextObjective, TextTask, make_text_train_steps
 
 
 def _of_losses(objective: Callable) -> TextObjective:
@@ -75,12 +71,9 @@ class _TextTraining(abc.ABC):
       penalties: λ of every iteration.
     """
 
-    def __init__(self, regime: str, batch_size: int, strategy: tf.distribute.Strategy):
-        replicas = strategy.num_replicas_in_sync
-        expected = f"a multiple of the {replicas} replicas"
-        require(batch_size % replicas == 0, "batch_size", batch_size, expected)
+    def __init__(self, task: TextTask, regime: str):
         self.regime = regime
-        self._batch_size = batch_size
+        self._task = task
         self.penalties: LearningRates = constant(0.0)
 
     def train_steps(
@@ -92,7 +85,7 @@ class _TextTraining(abc.ABC):
 
     def trace(self) -> None:
         """Builds the graph of the training step without taking one."""
-        order = tf.zeros([0, self._batch_size], tf.int32)
+        order = tf.zeros([0, self._task.batch_size], tf.int32)
         self.train_steps(order, tf.constant(0), tf.zeros([0]))
 
     @abc.abstractmethod
@@ -108,50 +101,26 @@ class TextTrainer(_TextTraining):
     """A classifier whose weights are trained, under the masks of a ticket.
 
     Args:
-      encoder: the pre-trained encoder.
-      classes: size of the logits.
+      task: what to learn, and where.
       regime: a name in `OBJECTIVES`, or `info_bert`.
-      attack: what the regime's attacker may do.
-      tokens: the training examples.
-      batch_size: examples a step, over all replicas.
-      dropout: rate of all dropout layers.
       weight_decay: AdamW's.
-      clip_value: gradients are cut to [−clip_value, clip_value].
-      strategy: where it runs.
-      seed: decides the classifier's initial weights and the random starts of attacks.
 
     Attributes:
       initial_weights: those before any training, path → array.
-
-    Raises:
-      UserError: the batch does not divide among the replicas.
     """
 
-    def __init__(
-        self,
-        encoder: BertEncoder,
-        classes: int,
-        regime: str,
-        attack: EmbeddingAttack,
-        tokens: TokenSplit,
-        batch_size: int,
-        dropout: float,
-        weight_decay: float,
-        clip_value: float,
-        strategy: tf.distribute.Strategy,
-        seed: int,
-    ):
-        super().__init__(regime, batch_size, strategy)
-        with strategy.scope():
-            self.classifier = BertClassifier(encoder, classes, dropout, seed)
+    def __init__(self, task: TextTask, regime: str, weight_decay: float):
+        super().__init__(task, regime)
+        with task.strategy.scope():
+            self.classifier = BertClassifier(task.encoder, task.classes, task.dropout, task.seed)
             self.model = self.classifier.model
-            self.optimizer = AdamW(0.0, weight_decay, clip_value=clip_value)
+            self.optimizer = AdamW(0.0, weight_decay, clip_value=task.clip_value)
             self.masks = TransformerMasks(self.classifier.masked_layers)
             variables = list(self.model.trainable_variables)
             self._info_bert = None
             if regime == "info_bert":
-                replicas = strategy.num_replicas_in_sync
-                self._info_bert = _InfoBert(self.classifier.hidden_dim, replicas, seed)
+                hidden_dim = self.classifier.hidden_dim
+                self._info_bert = _InfoBert(hidden_dim, task.replicas, task.seed)
                 variables += self._info_bert.critic.trainable_variables
             self.optimizer._create_all_weights(variables)
         self.initial_weights = read_weights(self.model)
@@ -159,16 +128,12 @@ class TextTrainer(_TextTraining):
         if self._info_bert:
             self.other_state.append(self._info_bert.critic)
         self._steps = make_text_train_steps(
+            task,
             self.classifier,
             variables,
             self.optimizer,
             self._info_bert or OBJECTIVES[regime],
-            attack,
             self.masks,
-            tokens,
-            batch_size,
-            strategy,
-            seed,
         )
 
     def reset(self, weights: Weights, masks: Mapping[str, np.ndarray], seed: int) -> None:
@@ -189,62 +154,34 @@ class MaskTrainer(_TextTraining):
     """Hard-concrete masks over a frozen classifier; their log α are trained.
 
     Args:
-      encoder: decides the classifier's architecture.
-      classes: size of the logits.
+      task: what to learn, and where.
       regime: a name in `OBJECTIVES`.
-      attack: what the regime's attacker may do.
-      tokens: the training examples.
-      batch_size: examples a step, over all replicas.
-      dropout: rate of all dropout layers.
       weight_decay: AdamW's.
-      clip_value: gradients are cut to [−clip_value, clip_value].
-      granularity: what one mask stands for, see `masking.granularity`.
-      strategy: where it runs.
-      seed: decides the random starts of attacks.
-
-    Raises:
-      UserError: the batch does not divide among the replicas.
+      granularity: what one mask stands for, see `masking.granularity`; outside attention, where
+        there are no heads, `head` is `neuron`.
     """
 
-    def __init__(
-        self,
-        encoder: BertEncoder,
-        classes: int,
-        regime: str,
-        attack: EmbeddingAttack,
-        tokens: TokenSplit,
-        batch_size: int,
-        dropout: float,
-        weight_decay: float,
-        clip_value: float,
-        granularity: str,
-        strategy: tf.distribute.Strategy,
-        seed: int,
-    ):
-        super().__init__(regime, batch_size, strategy)
-        with strategy.scope():
-            self.classifier = BertClassifier(encoder, classes, dropout, seed)
+    def __init__(self, task: TextTask, regime: str, weight_decay: float, granularity: str):
+        super().__init__(task, regime)
+        with task.strategy.scope():
+            self.classifier = BertClassifier(task.encoder, task.classes, task.dropout, task.seed)
             self.classifier.replace_layers(
                 lambda layer: HardConcreteMask(layer, _granularity_of(layer, granularity))
             )
             self.model = self.classifier.model
-            self.optimizer = AdamW(0.0, weight_decay, clip_value=clip_value)
+            self.optimizer = AdamW(0.0, weight_decay, clip_value=task.clip_value)
             self.masks = NoMasks(self.model)
             variables = [mask.log_alpha for mask in self.mask_layers]
             self.optimizer._create_all_weights(variables)
         of_masks = [mask.random_stream for mask in self.mask_layers]
         self.other_state = [*self.classifier.random_streams, *of_masks]
         self._steps = make_text_train_steps(
+            task,
             self.classifier,
             variables,
             self.optimizer,
             OBJECTIVES[regime],
-            attack,
             self.masks,
-            tokens,
-            batch_size,
-            strategy,
-            seed,
             regularizer=lambda: mean_expected_l0(self.mask_layers),
         )
 

@@ -1,0 +1,167 @@
+"""The driver of the robust BERT tickets as its user runs it, around a tiny encoder."""
+
+import json
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.drivers import programs
+from tests.models.tiny_bert import write_folder
+from tf_tickets.errors import UserError, require_extra
+from tf_tickets.masking.ticket import Ticket
+from tf_tickets.runs.results import from_csv
+
+pytest.importorskip("keras_nlp", reason="needs the extra `text`")
+
+DRIVER = "robust_bert_tickets"
+STUDIES = "main,ablation,importance,regularization,sparsity,patterns,convergence"
+FEW = ("--methods=fine_tune,robust", "--attacked_examples=3")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Flags of a small run."""
+    encoder = write_folder(tmp_path_factory.mktemp("encoders") / "tiny")
+    return ("--preset=smoke", f"--bert_dir={encoder}", "--layers=2", "--processes=1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small):
+    """A finished run of all studies, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    flags = (f"--run_dir={run_dir}", f"--study={STUDIES}", *small)
+    code, output, errors = programs.run(DRIVER, *flags)
+    assert code == 0, errors
+    return run_dir, output, errors
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory, small):
+    """A finished run of two methods."""
+    run_dir = tmp_path_factory.mktemp("runs") / "short"
+    code, _, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *FEW, *small)
+    assert code == 0, errors
+    return rows_of(run_dir)
+
+
+def rows_of(run_dir):
+    return from_csv((run_dir / "results.csv").read_text(), "results.csv")
+
+
+def test_all_studies_end_with_tables_figures_and_paths(finished):
+    run_dir, output, errors = finished
+    assert "robust tickets" in output and "Aua" in output
+    assert "data_sets movie_reviews (paper: imdb" in output
+    for name in ("summary.md", "figures", "tickets"):
+        assert str(run_dir / name) in output and (run_dir / name).exists()
+    assert "left" in errors and "Traceback" not in errors and "retracing" not in errors
+    summary = (run_dir / "summary.md").read_text()
+    assert "No results yet" not in summary
+    assert len(list((run_dir / "figures").glob("*.png"))) >= 4
+
+
+def test_what_attacks_did_is_kept_for_every_sentence(finished):
+    run_dir, *_ = finished
+    (table,) = run_dir.glob("attacks/*/*/natural/robust/seed_0/level_30/test_characters_*.csv")
+    made_by = json.loads(table.with_suffix(".json").read_text())
+    assert made_by["attack"] == "characters" and "stop_words" in made_by["resources"]
+    assert len(table.read_text().splitlines()) == 1 + 4
+    shares = {
+        row.metric: row.value
+        for row in rows_of(run_dir)
+        if row.method == "robust" and row.metric.startswith("test/characters/")
+    }
+    assert shares["test/characters/examples"] == 4
+    assert shares["test/characters/accuracy"] <= shares["test/characters/clean_accuracy"]
+
+
+def test_the_export_is_the_robust_ticket(finished):
+    run_dir, output, _ = finished
+    path = run_dir / "exports/movie_reviews/robust/level_30"
+    assert str(path) in output
+    (ticket_path,) = run_dir.glob("tickets/movie_reviews/*/natural/robust/seed_0/level_30.npz")
+    assert f"({Ticket.load(ticket_path).sparsity:.1%} of its weights are zero)" in output
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    ids = tf.constant([[2, 5, 6, 3]])
+    logits = serve(token_ids=ids, segment_ids=0 * ids, padding_mask=ids**0)["logits"]
+    assert logits.shape == [1, 2]
+
+
+def test_one_study_and_one_stage_after_the_other_are_the_same_run(finished, small, tmp_path):
+    flags = (f"--run_dir={tmp_path / 'run'}", *small)
+    for study in ("regularization", "patterns", "main"):
+        for stage in ("train", "attack"):
+            code, output, errors = programs.run(
+                DRIVER, f"--study={study}", f"--stage={stage}", *flags
+            )
+            assert code == 0 and not output, errors
+    found = rows_of(tmp_path / "run")
+    expected = set(rows_of(finished[0]))
+    assert found and set(found) <= expected
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_numbers(short, small, tmp_path):
+    flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small)
+    generator = np.random.default_rng(time.time_ns())
+    for _ in range(2):
+        process = programs.start(DRIVER, *flags)
+        deadline = time.monotonic() + 90
+        while not (tmp_path / "run").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(generator.uniform(0, 25))
+        process.kill()
+        process.communicate()
+    code, _, errors = programs.run(DRIVER, *flags)
+    assert code == 0, errors
+    assert rows_of(tmp_path / "run") == short
+
+
+def test_two_devices_run_it_too(small, tmp_path):
+    flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small, "--stage=train")
+    code, _, errors = programs.run(DRIVER, *flags, "--strategy=mirrored", "--logical_cpus=2")
+    assert code == 0, errors
+    assert any(row.method == "robust" for row in rows_of(tmp_path / "run"))
+
+
+REFUSED = {
+    "--study=sparseness": "--study=sparseness: expected one or more of main",
+    "--data_sets=yelp": "--data_sets=yelp: expected one or more of movie_reviews",
+    "--penalty_warmup=0.1": "--penalty_warmup=0.1: expected two numbers",
+    "--penalties=a": "--penalties=a: expected numbers",
+    "--sparsities=2.5": "--sparsities=2.5: expected whole numbers",
+    "--sparsity=100": "--sparsity=100: expected percent",
+    "--adv_steps=0": "--adv_steps=0: expected at least 1",
+    "--attacks=pgd": "--attacks=pgd: expected one or more of textfooler",
+    "--attacks=bert_attack": "--masked_lm=textattack: expected what TextAttack",
+    "--length=4": "--length=4: expected 0 or 5 to 20 tokens",
+    "--layers=3": "--layers=3: expected 1 to 2",
+    "--batch_size=999": "--batch_size=999: expected at most",
+    "--data_source=tfds": "--data_set=movie_reviews comes from --data_source=embedded",
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(small, tmp_path_factory):
+    """Wrong flag → exit code and standard error."""
+    run_dir = tmp_path_factory.mktemp("refused") / "run"
+    flag_sets = [(f"--run_dir={run_dir}", *small, flag) for flag in REFUSED]
+    results = dict(zip(REFUSED, programs.run_each(DRIVER, flag_sets)))
+    assert not any(run_dir.rglob("*.npz"))
+    return results
+
+
+@pytest.mark.parametrize("flag", REFUSED)
+def test_a_wrong_flag_is_one_line_before_any_work(refusals, flag):
+    code, errors = refusals[flag]
+    assert code == 2
+    assert REFUSED[flag] in programs.last_line(errors)
+    assert "Traceback" not in errors
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_nlp", None)
+    with pytest.raises(UserError, match=r"keras_nlp is not installed.*install -e '\.\[text\]'"):
+        require_extra("text", "keras_nlp", "textattack")
