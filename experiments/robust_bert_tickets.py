@@ -203,6 +203,14 @@ def whole_numbers(flag, texts):
     return tuple(map(int, texts))
 
 
+def configuration():
+    """Of this run; a folder given takes the place of the preset's encoder."""
+    config = common.resolve(PRESETS)
+    if flags.FLAGS.bert_dir and flags.FLAGS.bert_preset is None:
+        config["bert_preset"] = ""
+    return config
+
+
 def mask_learning(config, data_set):
     """How masks are learned on a data set: Table 6, but for what flags say."""
     paper = dict(zip(COLUMNS_OF_TABLE_6, TABLE_6[data_set]))
@@ -280,7 +288,7 @@ def scale(config):
 def main():
     """Runs, or resumes, the stages asked for."""
     require_extra("text", "keras_nlp", "tensorflow_text", "textattack")
-    config = common.resolve(PRESETS)
+    config = configuration()
     settings, judge = settings_of(config), judge_settings(config)
     place = common.settings_of(TextPlace, config, data_dir=flags.FLAGS.data_dir)
     stages = STAGES if flags.FLAGS.stage == "all" else (flags.FLAGS.stage,)

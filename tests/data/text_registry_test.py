@@ -141,10 +141,13 @@ def test_damage_is_named(tmp_path, damage):
 @pytest.mark.parametrize(
     "arguments, found",
     [
-        (("cola", "tfds"), f"--data_set=cola: expected one or more of {', '.join(TEXT_DATA_SETS)}"),
+        (
+            ("cola", "tfds"),
+            f"--data_sets=cola: expected one or more of {', '.join(TEXT_DATA_SETS)}",
+        ),
         (("sst2", "folder"), "--data_source=folder: expected one or more of embedded, tfds"),
-        (("sst2", "embedded"), "--data_set=sst2 comes from --data_source=tfds, not embedded"),
-        (("movie_reviews", "tfds"), "--data_set=movie_reviews comes from --data_source=embedded"),
+        (("sst2", "embedded"), "--data_sets=sst2 comes from --data_source=tfds, not embedded"),
+        (("movie_reviews", "tfds"), "--data_sets=movie_reviews comes from --data_source=embedded"),
         (("movie_reviews", "embedded", "x"), "--data_dir=x is for --data_source=tfds"),
     ],
 )

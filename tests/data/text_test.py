@@ -48,9 +48,9 @@ def test_labels_without_a_class_are_refused(label):
         data(validation=split(0, label))
 
 
-def test_limited_takes_equally_many_of_each_class():
-    part = data().limited(3, train=10, test=6)
-    assert np.bincount(part.train.labels).tolist() == [5, 5]
+def test_limited_leaves_the_classes_their_shares():
+    part = data().limited(3, train=12, test=6)
+    assert np.bincount(part.train.labels).tolist() == [8, 4]
     assert np.bincount(part.test.labels).tolist() == [3, 3]
     assert len(part.validation) == 4
     whole = dict(zip(data().train.texts, data().train.labels, strict=True))

@@ -134,7 +134,7 @@ REFUSED = {
     "--length=4": "--length=4: expected 0 or 5 to 20 tokens",
     "--layers=3": "--layers=3: expected 1 to 2",
     "--batch_size=999": "--batch_size=999: expected at most",
-    "--data_source=tfds": "--data_set=movie_reviews comes from --data_source=embedded",
+    "--data_source=tfds": "--data_sets=movie_reviews comes from --data_source=embedded",
 }
 
 

@@ -26,7 +26,9 @@ class Example:
     label: int
 
 
-def row(index, outcome=FAILED, queries=5, texts=('a "quoted", text\nin lines', " b ")):
+def row(
+    index, outcome=FAILED, queries=5, texts=('a "quoted", text\nin\r\nlines\rof all kinds', " b ")
+):
     return AttackedText(
         index=index,
         label=1,

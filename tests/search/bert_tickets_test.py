@@ -1,5 +1,7 @@
 """A whole run of tiny BERTs: where tickets come from, and what each network starts from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -230,6 +232,31 @@ def test_a_stopped_run_ends_with_the_same_weights(finished, tmp_path):
         expected = weights(finished, method, level)
         for path, array in weights(resumed, method, level).items():
             np.testing.assert_array_equal(array, expected[path], err_msg=f"{method} {path}")
+
+
+def test_a_trajectory_without_the_record_is_not_the_end_of_a_training(finished):
+    network = finished.settings.network(DATA, 0, "robust")
+    cell = finished.cell(network)
+    assert finished.is_finished(network)
+    for path in (finished.run.record_path(cell, 20), finished.run.trajectory_path(cell, 20)):
+        aside = path.rename(path.with_suffix(".aside"))
+        assert not finished.is_finished(network)
+        aside.rename(path)
+
+
+def test_another_encoder_is_refused(finished):
+    encoder = finished.encoder
+    weights = {path: 1.5 * array for path, array in encoder.weights.items()}
+    other = BertTickets(
+        finished.settings,
+        dataclasses.replace(encoder, weights=weights),
+        TextPlace("embedded", None, 12, 64, 16, 16),
+        finished.run,
+        tf.distribute.get_strategy(),
+        lambda: None,
+    )
+    with pytest.raises(UserError, match="initial_weights.npz: not the weights of the encoder"):
+        other.initial_weights(finished.settings.network(DATA, 0, "fine_tune"))
 
 
 def test_an_export_answers_as_its_network_does(finished):

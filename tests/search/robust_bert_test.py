@@ -133,7 +133,7 @@ def test_a_search_is_known_by_its_penalty():
         ({"studies": ("nothing",)}, "--study=nothing"),
         ({"methods": ()}, "--methods="),
         ({"sparsity": {"sst2": 100}}, "--sparsity=100"),
-        ({"sparsities": (0,)}, "--sparsity=0"),
+        ({"sparsities": (0,)}, "--sparsities=0"),
         ({"penalties": (-1.0,)}, "--penalties=-1.0"),
     ],
 )

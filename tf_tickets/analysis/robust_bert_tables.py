@@ -114,9 +114,10 @@ def convergence_table(group: Group) -> str:
         return ""
     caption = (
         "The best validation accuracy in % of each training, mean over seeds, and the optimizer "
-        f"steps after which it first measured {100 * _NEARLY:g}% of that."
+        f"steps after which it first measured {100 * _NEARLY:g}% of that. "
+        f"{_descriptions(group, attacks(group, 'validation'))}"
     )
-    return captioned(caption, markdown_table(columns, keys, MISSING))
+    return captioned(caption.strip(), markdown_table(columns, keys, MISSING))
 
 
 def network_label(group: Group, network: Network) -> str:
@@ -150,9 +151,15 @@ def _accuracy_table(group, keys, paper, of_attacks):
     caption = (
         f"Accuracy on the whole test set{under_attack} in %. Sparsity: the removed share of the "
         "weights that tickets mask, and of all weights of the model, in %. "
-        f"{_paper_sentence(paper)}"
+        f"{_paper_sentence(paper)} {_descriptions(group, of_attacks)}"
     )
-    return captioned(caption, markdown_table(columns, keys, MISSING))
+    return captioned(caption.strip(), markdown_table(columns, keys, MISSING))
+
+
+def _descriptions(group, of_attacks):
+    """What each attack was made with."""
+    described = {attack: attack_description(group, attack) for attack in of_attacks}
+    return " ".join(f"{ATTACK_LABELS[name]}: {text}." for name, text in described.items() if text)
 
 
 def _attack_table(group, attack, keys, paper):

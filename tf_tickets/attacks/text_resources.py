@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 
 from tf_tickets.attacks.text_library import (
     import_textattack,
@@ -322,5 +323,5 @@ def _load_masked_lm(folder):
     try:
         model = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True)
         return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"--masked_lm={folder}: expected {_MASKED_LMS} ({error})") from None

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tf_tickets.data.splits import stratified_subset
+from tf_tickets.data.splits import stratified_fraction
 from tf_tickets.errors import require
 
 # Every trial reports on the same test examples, whatever its seed.
@@ -81,7 +81,7 @@ class TextData:
         return len(self.class_names)
 
     def limited(self, seed, train=None, validation=None, test=None):
-        """Returns the TextData with fewer examples, of each class as equally many as there are.
+        """Returns the TextData with fewer examples, in which the classes keep their shares.
 
         Args:
             seed: non-negative int that chooses the training and validation examples. The test
@@ -105,5 +105,6 @@ class TextData:
             expected = f"1 to {len(split)}, the {name} examples of {self.origin}"
             require(1 <= count <= len(split), f"{name}_examples", count, expected)
             split_seed = _TEST_SUBSET_SEED if name == "test" else seed
-            splits[name] = split.subset(stratified_subset(split.labels, count, split_seed))
+            percent = 100 * count / len(split)
+            splits[name] = split.subset(stratified_fraction(split.labels, percent, split_seed))
         return dataclasses.replace(self, **splits)

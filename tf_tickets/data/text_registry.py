@@ -88,12 +88,12 @@ def load_texts(data_set, data_source, data_dir=None, seed=0):
         UserError: if an argument is none of these, or what was found is missing, damaged or
             without labels.
     """
-    require_choices("data_set", [data_set], TEXT_DATA_SETS)
+    require_choices("data_sets", [data_set], TEXT_DATA_SETS)
     require_choices("data_source", [data_source], TEXT_SOURCES)
     source = "embedded" if data_set == EMBEDDED else "tfds"
     if data_source != source:
         raise UserError(
-            f"--data_set={data_set} comes from --data_source={source}, not {data_source}"
+            f"--data_sets={data_set} comes from --data_source={source}, not {data_source}"
         )
     if source == "embedded" and data_dir:
         raise UserError(

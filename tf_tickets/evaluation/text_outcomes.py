@@ -171,11 +171,12 @@ _ATTACKED = "attacked_"
 
 def _to_csv(rows, parts):
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *parts, *(_ATTACKED + part for part in parts)])
+    file.write(",".join([*_COLUMNS, *parts, *(_ATTACKED + part for part in parts)]) + "\n")
+    # Quoted, whatever is in a text: a carriage return would else end its line.
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     for row in rows:
         numbers = [getattr(row, name) for name in _NUMBERS]
-        share = f"{row.words_changed:.6g}"
+        share = round(row.words_changed, 6)
         writer.writerow([*numbers, share, *row.texts, *row.attacked_texts])
     return file.getvalue()
 
@@ -187,10 +188,11 @@ def read_outcomes(path: str | Path) -> list[AttackedText]:
       UserError: the file is missing or damaged.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        header, *lines = csv.reader(io.StringIO(text, newline=""))
+        # Line ends within a text must stay as they are.
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
         return [_from_csv(header, line) for line in lines]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{path}: expected a table of attacked texts ({error!r})") from None
 
 

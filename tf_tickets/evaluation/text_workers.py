@@ -158,7 +158,10 @@ def _work(connection):
             answer = error
         except Exception:
             answer = RuntimeError(f"a worker failed\n{traceback.format_exc()}")
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except BrokenPipeError:  # Nobody is there any more to tell.
+            return
 
 
 def _use_one_core():

@@ -157,14 +157,13 @@ class RunDirectory:
 
     def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
         """The results of a finished level."""
-        path = self.record_path(cell, level)
-        return results.from_csv(path.read_text(encoding="utf-8"), str(path))
+        return _read_results(self.record_path(cell, level))
 
     def write_results(self) -> None:
         """Makes `results.csv` anew from the records."""
         rows = []
         for path in sorted((self.path / "records").rglob("*.csv")):
-            rows += results.from_csv(path.read_text(encoding="utf-8"), str(path))
+            rows += _read_results(path)
         atomic_write_text(self.results_path, results.to_csv(rows))
 
     def record_path(self, cell: Cell, level: int) -> Path:
@@ -219,6 +218,15 @@ class RunDirectory:
         for leftover in list(self.path.rglob(f"{TEMPORARY_PREFIX}*")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _read_results(path):
+    try:
+        return results.from_csv(path.read_text(encoding="utf-8"), str(path))
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: missing or damaged ({error}); delete it to make it anew"
+        ) from None
 
 
 def _differences(old, new):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.data.length_grouped import LengthGroupedOrder
+from tf_tickets.errors import UserError
 from tf_tickets.evaluation.text_accuracy import TextEvaluator
 from tf_tickets.masking.drawing import magnitude_ticket, one_shot_ticket, random_ticket
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256, dense_ticket
@@ -25,6 +26,7 @@ from tf_tickets.search.trajectory import Trajectory
 from tf_tickets.search.trial_settings import steps_per_epoch
 from tf_tickets.training.schedules import LinearDecay, LinearRamp
 from tf_tickets.training.selection import Selection
+from tf_tickets.training.text_step import require_divisible
 
 SELECTED_BY = "validation/natural/accuracy"
 # How often masks are measured in an epoch of their training.
@@ -71,6 +73,7 @@ class BertTickets:
         Raises:
           UserError: texts that cannot be used.
         """
+        require_divisible(self.settings.fine_tuning.batch_size, self._strategy)
         for data_set in self.settings.data_sets:
             self.bench(data_set, self.settings.seeds[0])
 
@@ -131,7 +134,8 @@ class BertTickets:
         """Whether it is trained, and all of it kept that the run's studies show."""
         cell = self.cell(network)
         if self._keeps_trajectory(network):
-            return self.run.trajectory_path(cell, network.level).exists()
+            if not self.run.trajectory_path(cell, network.level).exists():
+                return False
         return self.run.is_finished(cell, network.level)
 
     def _keeps_trajectory(self, network):
@@ -191,10 +195,21 @@ class BertTickets:
         return initial
 
     def initial_weights(self, network: Network) -> Weights:
-        """The pre-trained weights with the trial's new classifier, θ₀."""
+        """The pre-trained weights with the trial's new classifier, θ₀.
+
+        Raises:
+          UserError: the run began with another encoder.
+        """
         trainer = self.bench(network.data_set, network.seed).trainer("natural")
         store = LevelStore(self.run, self.cell(network), EXPERIMENT, self.model_name)
-        return store.initial_weights(lambda: trainer.initial_weights)
+        weights = store.initial_weights(lambda: trainer.initial_weights)
+        if arrays_sha256(weights) != arrays_sha256(trainer.initial_weights):
+            path = self.run.initial_weights_path(self.cell(network))
+            raise UserError(
+                f"{path}: not the weights of the encoder {self.encoder.name} as it is now; go on "
+                "with the encoder that the run began with, or give another --run_dir"
+            )
+        return weights
 
     def _redrawn(self, initial, network):
         """New weights in the place of all that tickets prune, as BERT's own before pre-training."""

@@ -160,8 +160,9 @@ class RobustBertSettings:
     def __post_init__(self):
         require_choices("study", self.studies, STUDIES)
         require_choices("methods", self.methods, METHODS)
-        for sparsity in (*self.sparsity.values(), *self.sparsities):
-            require(0 < sparsity < 100, "sparsity", sparsity, "percent, from 1 to 99")
+        for flag, given in (("sparsity", self.sparsity.values()), ("sparsities", self.sparsities)):
+            for sparsity in given:
+                require(0 < sparsity < 100, flag, sparsity, "percent, from 1 to 99")
         for penalty in self.penalties:
             require(0 <= penalty, "penalties", penalty, "numbers of at least 0")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tf_tickets.attacks.text_recipes import ATTACKS, RECIPE_PRESETS, needed_resources
 from tf_tickets.attacks.text_resources import TextResources
-from tf_tickets.errors import require, require_choices
+from tf_tickets.errors import UserError, require, require_choices
 from tf_tickets.evaluation.text_attacks import attack_examples
 from tf_tickets.evaluation.text_outcomes import TextAttackMetrics
 from tf_tickets.evaluation.text_victim import save_victim
@@ -86,15 +86,18 @@ def attack_networks(
 
     Raises:
       StopRequested: as it is asked to stop; every attacked example is kept.
-      UserError: a file of weights is damaged, or a resource is missing.
+      UserError: nothing is trained, a file of weights is damaged, or a resource is missing.
     """
     if not tickets.run.writable:
         return  # The chief alone attacks.
+    jobs = _jobs(tickets, judge, studies)
+    trained = [job for job in jobs if tickets.is_finished(job.network)]
+    if jobs and not trained:
+        raise UserError("--stage=attack: nothing is trained yet; run --stage=train first")
     missing = [
         job
-        for job in _jobs(tickets, judge, studies)
-        if tickets.is_finished(job.network)
-        and not tickets.run.extra_record_path(tickets.cell(job.network), job.record).exists()
+        for job in trained
+        if not tickets.run.extra_record_path(tickets.cell(job.network), job.record).exists()
     ]
     with TextAttackWorkers(processes) as workers, ProgressBar(len(missing)) as bar:
         for job in missing:

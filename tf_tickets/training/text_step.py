@@ -48,13 +48,19 @@ class TextTask:
     seed: int
 
     def __post_init__(self):
-        expected = f"a multiple of the {self.replicas} replicas"
-        require(self.batch_size % self.replicas == 0, "batch_size", self.batch_size, expected)
+        require_divisible(self.batch_size, self.strategy)
 
     @property
     def replicas(self) -> int:
         """How many share a batch."""
         return self.strategy.num_replicas_in_sync
+
+
+def require_divisible(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Raises a `UserError` unless a batch can be shared evenly among the replicas."""
+    replicas = strategy.num_replicas_in_sync
+    expected = f"a multiple of the {replicas} replicas"
+    require(batch_size % replicas == 0, "batch_size", batch_size, expected)
 
 
 def make_text_train_steps(
