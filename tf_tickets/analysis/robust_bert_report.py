@@ -96,7 +96,8 @@ def write_report(
       exports: its SavedModels, by what tells them apart; may be empty.
       reference_path: experiments/reference/robust_bert_tickets.csv.
       scale: a sentence on how the run differs from the paper's.
-      studies: names in `STUDIES`, at least one.
+      studies: names in `STUDIES`, at least one, which come first; all others follow of which the
+        run has results.
 
     Returns:
       The tables of the first study and the paths of everything, for the terminal.
@@ -109,12 +110,13 @@ def write_report(
     reference = robust_bert_results.load_reference(reference_path)
     directory = run.path / "figures"
     shown = []
-    for title, table_of, draw in map(STUDIES.__getitem__, studies):
-        sections = []
-        for group in groups:
-            table = table_of(group, reference)
-            if table:
-                sections.append(Section(group.label, table, draw(group, directory)))
-        shown.append((title, sections))
+    for name in dict.fromkeys([*studies, *STUDIES]):
+        sections = [
+            Section(group.label, table, STUDIES[name].draw(group, directory))
+            for group in groups
+            if (table := STUDIES[name].table(group, reference))
+        ]
+        if sections or name in studies:
+            shown.append((STUDIES[name].title, sections))
     heading = "Robust Lottery Tickets for Pre-trained Language Models"
     return write_studies(run, heading, _INTRODUCTION, scale, shown, exports)
