@@ -17,7 +17,7 @@ from tf_tickets.runs.results import from_csv
 pytest.importorskip("keras_nlp", reason="needs the extra `text`")
 
 DRIVER = "robust_bert_tickets"
-STUDIES = "main,ablation,importance,regularization,sparsity,patterns,convergence"
+STUDIES = "main,importance,regularization,patterns"
 FEW = ("--methods=fine_tune,robust", "--attacked_examples=3")
 
 
@@ -30,9 +30,9 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, small):
-    """A finished run of all studies, and what it printed."""
+    """A finished run of several studies, and what it printed."""
     run_dir = tmp_path_factory.mktemp("runs") / "finished"
-    flags = (f"--run_dir={run_dir}", f"--study={STUDIES}", *small)
+    flags = (f"--run_dir={run_dir}", f"--study={STUDIES}", *FEW, *small)
     code, output, errors = programs.run(DRIVER, *flags)
     assert code == 0, errors
     return run_dir, output, errors
@@ -51,7 +51,7 @@ def rows_of(run_dir):
     return from_csv((run_dir / "results.csv").read_text(), "results.csv")
 
 
-def test_all_studies_end_with_tables_figures_and_paths(finished):
+def test_studies_end_with_tables_figures_and_paths(finished):
     run_dir, output, errors = finished
     assert "robust tickets" in output and "Aua" in output
     assert "data_sets movie_reviews (paper: imdb" in output
@@ -60,7 +60,7 @@ def test_all_studies_end_with_tables_figures_and_paths(finished):
     assert "left" in errors and "Traceback" not in errors and "retracing" not in errors
     summary = (run_dir / "summary.md").read_text()
     assert "No results yet" not in summary
-    assert len(list((run_dir / "figures").glob("*.png"))) >= 4
+    assert len(list((run_dir / "figures").glob("*.png"))) >= 2
 
 
 def test_what_attacks_did_is_kept_for_every_sentence(finished):
@@ -68,13 +68,13 @@ def test_what_attacks_did_is_kept_for_every_sentence(finished):
     (table,) = run_dir.glob("attacks/*/*/natural/robust/seed_0/level_30/test_characters_*.csv")
     made_by = json.loads(table.with_suffix(".json").read_text())
     assert made_by["attack"] == "characters" and "stop_words" in made_by["resources"]
-    assert len(table.read_text().splitlines()) == 1 + 4
+    assert len(table.read_text().splitlines()) == 1 + 3
     shares = {
         row.metric: row.value
         for row in rows_of(run_dir)
         if row.method == "robust" and row.metric.startswith("test/characters/")
     }
-    assert shares["test/characters/examples"] == 4
+    assert shares["test/characters/examples"] == 3
     assert shares["test/characters/accuracy"] <= shares["test/characters/clean_accuracy"]
 
 
@@ -94,7 +94,8 @@ def test_one_stage_after_the_other_is_the_same_run(short, small, tmp_path):
     flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small)
     for stage in ("train", "attack"):
         code, output, errors = programs.run(DRIVER, f"--stage={stage}", *flags)
-        assert code == 0 and not output, errors
+        assert code == 0, errors
+        assert "Run directory" not in output  # That is the report's.
     assert rows_of(tmp_path / "run") == short
 
 
