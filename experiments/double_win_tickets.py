@@ -181,13 +181,6 @@ def pairs(flag, texts):
     return named
 
 
-def whole_numbers(flag, texts):
-    """The numbers of a list flag."""
-    if not all(text.isdecimal() for text in texts):
-        raise UserError(f"--{flag}={','.join(texts)}: expected whole numbers with commas")
-    return tuple(map(int, texts))
-
-
 def phase(config, prefix, decay, steps, weight_decay, **changes):
     """Of the flags whose names begin with `prefix`."""
     own = {
@@ -233,9 +226,11 @@ def settings_of(config):
             "targets": tuple(config["targets"]),
             "tickets": tuple(config["tickets"]),
             "pretrained": pairs("pretrained", config["pretrained"]),
-            "levels": whole_numbers("levels", config["levels"]),
+            "levels": common.whole_numbers("levels", config["levels"]),
             "percents": common.numbers("percents", config["percents"]),
-            "trajectory_levels": whole_numbers("trajectory_levels", config["trajectory_levels"]),
+            "trajectory_levels": common.whole_numbers(
+                "trajectory_levels", config["trajectory_levels"]
+            ),
         },
         place=common.settings_of(
             ImagePlace, config | {"folders": folders}, data_dir=flags.FLAGS.data_dir

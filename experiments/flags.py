@@ -115,6 +115,17 @@ def numbers(flag: str, texts: Sequence[str]) -> tuple[float, ...]:
         raise UserError(f"--{flag}={','.join(texts)}: expected numbers with commas") from None
 
 
+def whole_numbers(flag: str, texts: Sequence[str]) -> tuple[int, ...]:
+    """The numbers, 0 or above, of a list flag.
+
+    Raises:
+      UserError: one is not a whole number.
+    """
+    if not all(text.isdecimal() for text in texts):
+        raise UserError(f"--{flag}={','.join(texts)}: expected whole numbers with commas")
+    return tuple(map(int, texts))
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a driver; what a user can mend ends in one line and a non-zero exit."""
     app.run(lambda _: sys.exit(program.exit_code(main)), flags_parser=parse)

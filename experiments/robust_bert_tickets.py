@@ -196,13 +196,6 @@ SMOKE = QUICK | {
 PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
 
 
-def whole_numbers(flag, texts):
-    """The numbers of a list flag."""
-    if not all(text.isdecimal() for text in texts):
-        raise UserError(f"--{flag}={','.join(texts)}: expected whole numbers with commas")
-    return tuple(map(int, texts))
-
-
 def configuration():
     """Of this run; a folder given takes the place of the preset's encoder."""
     config = common.resolve(PRESETS)
@@ -249,7 +242,7 @@ def settings_of(config):
             "data_sets": names,
             "methods": tuple(config["methods"]),
             "sparsity": own if given is None else dict.fromkeys(names, given),
-            "sparsities": whole_numbers("sparsities", config["sparsities"]),
+            "sparsities": common.whole_numbers("sparsities", config["sparsities"]),
             "penalties": common.numbers("penalties", config["penalties"]),
         },
         studies=studies(),

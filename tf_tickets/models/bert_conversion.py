@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from tf_tickets.errors import UserError
-from tf_tickets.models.weights import Weights
+from tf_tickets.models.weights import Weights, shape_problems
 
 # Outside of the transformer layers.
 _OUTER = {
@@ -38,9 +38,6 @@ _VARIABLES = {
 
 # What a file may hold besides: the heads of pre-training, and a buffer of older versions.
 _IGNORED_PREFIX, _IGNORED_NAME = "cls.", "embeddings.position_ids"
-
-# So many names an error shows of each kind.
-_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,23 +184,6 @@ def _require_shapes(source, tensors, expected):
             f"{source}: has no pooler (pooler.dense.weight and .bias), which the classifier stands "
             "on; give an encoder that was saved with it"
         )
-    problems = []
-    if missing:
-        problems.append(f"without {_in_words(missing)}")
-    if superfluous := [name for name in tensors if name not in expected]:
-        problems.append(f"with an unknown {_in_words(superfluous)}")
-    different = [
-        f"{name} of shape {tensors[name].shape} instead of {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    if different:
-        problems.append(f"with {_in_words(different)}")
+    problems = shape_problems(tensors, expected)
     if problems:
         raise UserError(f"{source}: not the BERT of its config.json: {'; '.join(problems)}")
-
-
-def _in_words(items: Sequence[str]) -> str:
-    """The first ones, and how many others there are."""
-    shown, others = ", ".join(items[:_SHOWN]), len(items) - _SHOWN
-    return f"{shown} and {others} more" if others > 0 else shown

@@ -4,14 +4,14 @@ What the others call a weight follows from the names and shapes of our model, wh
 width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tf_keras as keras
 
 from tf_tickets.errors import UserError
 from tf_tickets.models.bottleneck_resnet import IMAGENET_MEAN, IMAGENET_STD
-from tf_tickets.models.weights import Weights, head_paths, read_weights
+from tf_tickets.models.weights import Weights, head_paths, read_weights, shape_problems
 
 _MEAN, _VARIANCE = "normalize/moving_mean", "normalize/moving_variance"
 
@@ -56,9 +56,6 @@ _APPLICATION_LAYERS = {
 _APPLICATION_EPSILON = 1.001e-5
 # What `preprocess_input` of keras.applications takes from 0..255, for red, green and blue.
 _APPLICATION_MEAN = (123.68, 116.779, 103.939)
-
-# So many names an error shows of each kind.
-_SHOWN = 3
 
 
 def from_pytorch(source: str, tensors: Mapping[str, np.ndarray], model: keras.Model) -> Weights:
@@ -187,23 +184,6 @@ def _shapes(model, bias):
 
 def _require_shapes(source, model, arrays, shapes):
     """Raises a `UserError` unless names and shapes are as expected."""
-    problems = []
-    if missing := [name for name in shapes if name not in arrays]:
-        problems.append(f"without {_in_words(missing)}")
-    if superfluous := [name for name in arrays if name not in shapes]:
-        problems.append(f"with an unknown {_in_words(superfluous)}")
-    different = [
-        f"{name} of shape {arrays[name].shape} instead of {shape}"
-        for name, shape in shapes.items()
-        if name in arrays and arrays[name].shape != shape
-    ]
-    if different:
-        problems.append(f"with {_in_words(different)}")
+    problems = shape_problems(arrays, shapes)
     if problems:
         raise UserError(f"{source}: not the weights of {model.name}: {'; '.join(problems)}")
-
-
-def _in_words(items: Sequence[str]) -> str:
-    """The first ones, and how many others there are."""
-    shown, others = ", ".join(items[:_SHOWN]), len(items) - _SHOWN
-    return f"{shown} and {others} more" if others > 0 else shown

@@ -8,6 +8,9 @@ import tf_keras as keras
 
 Weights = dict[str, np.ndarray]
 
+# Names that a message lists before it only counts them.
+_SHOWN = 3
+
 
 def weight_path(variable: tf.Variable) -> str:
     """The name by which tickets and weight files know a variable, such as `hidden_1/kernel`."""
@@ -32,6 +35,25 @@ def write_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None
         raise ValueError(f"weights of shapes {found} for a model with {expected}")
     for path, variable in variables.items():
         variable.assign(weights[path])
+
+
+def shape_problems(
+    arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """What is wrong with a file's arrays, in words; nothing if names and shapes are as expected."""
+    problems = []
+    if missing := [name for name in expected if name not in arrays]:
+        problems.append(f"without {_in_words(missing)}")
+    if superfluous := [name for name in arrays if name not in expected]:
+        problems.append(f"with an unknown {_in_words(superfluous)}")
+    different = [
+        f"{name} of shape {arrays[name].shape} instead of {shape}"
+        for name, shape in expected.items()
+        if name in arrays and arrays[name].shape != shape
+    ]
+    if different:
+        problems.append(f"with {_in_words(different)}")
+    return problems
 
 
 def head_paths(model: keras.Model) -> tuple[str, ...]:
@@ -69,3 +91,9 @@ def with_body(model: keras.Model, weights: Mapping[str, np.ndarray]) -> Weights:
     if expected != found:
         raise ValueError(f"a body of shapes {found} for {model.name} with {expected}")
     return own | body
+
+
+def _in_words(items):
+    """The first ones, and how many others there are."""
+    shown, others = ", ".join(items[:_SHOWN]), len(items) - _SHOWN
+    return f"{shown} and {others} more" if others > 0 else shown
