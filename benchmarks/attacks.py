@@ -72,7 +72,7 @@ def ours(folder: Path, chunks: int) -> Contestant:
 def foolboxs(folder: Path) -> Contestant:
     """Foolbox's attack."""
     loaded = tf.saved_model.load(str(folder))
-    serve = loaded.signatures["serving_default"]
+    serve = loaded.signatures["float_images"]
     model = foolbox.TensorFlowModel(lambda images: serve(images=images)["logits"], bounds=(0, 1))
     attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS, random_start=False)
 

@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from tf_tickets import runtime
 from tf_tickets.data.vision import ImageSplit
-from tf_tickets.deployment.footprint import Latency, compare_latency, size_of
+from tf_tickets.deployment.footprint import Latency, compare_saved_models, size_of
 from tf_tickets.deployment.saved_model import export_saved_model
 from tf_tickets.models.registry import build_model
 from tf_tickets.structured.cost import flops, parameters
@@ -71,7 +71,9 @@ def latency_rows(name: str, whole: keras.Model) -> list[list[str]]:
         images = np.random.default_rng(0).random((4, *SHAPE), np.float32)
         for what, network in networks.items():
             export_saved_model(network, None, folders[what], images)
-        timed = [compare_latency(folders, batch, flags.FLAGS.calls, SECONDS) for batch in BATCHES]
+        timed = [
+            compare_saved_models(folders, batch, flags.FLAGS.calls, SECONDS) for batch in BATCHES
+        ]
         sizes = {what: size_of(folder).total for what, folder in folders.items()}
     return [
         [

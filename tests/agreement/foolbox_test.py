@@ -46,7 +46,7 @@ def saved_model(tmp_path_factory):
 def their_examples(path, attack, images, labels):
     loaded = tf.saved_model.load(str(path))
     model = foolbox.TensorFlowModel(
-        lambda x: loaded.signatures["serving_default"](images=x)["logits"], bounds=(0, 1)
+        lambda x: loaded.signatures["float_images"](images=x)["logits"], bounds=(0, 1)
     )
     criterion = foolbox.criteria.Misclassification(labels)
     adversarial = attack.run(model, images, criterion, epsilon=EPS)

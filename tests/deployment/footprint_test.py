@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_tickets.deployment import footprint
-from tf_tickets.deployment.footprint import Latency, compare_latency, size_of
+from tf_tickets.deployment.footprint import Latency, compare_saved_models, size_of
 
 
 def save(folder, function, shape=(None, 2, 3, 1)):
@@ -79,7 +79,7 @@ def slow_models(tmp_path, clock):
 
 def test_latencies_are_of_the_calls_after_the_warm_up(slow_models):
     folders, calls = slow_models
-    found = compare_latency(folders, batch_size=7, calls=6, seconds=1e6)
+    found = compare_saved_models(folders, batch_size=7, calls=6, seconds=1e6)
     times = np.array([4, 4, 5, 5, 6, 9])  # numpy's percentiles lie between the order statistics.
     assert found["slow"] == Latency(7, 6, 5.0, pytest.approx(6 + 0.75 * 3))
     assert found["fast"] == Latency(7, 6, 1.0, pytest.approx(1.75))
@@ -89,11 +89,11 @@ def test_latencies_are_of_the_calls_after_the_warm_up(slow_models):
 
 def test_models_are_called_by_turns(slow_models):
     folders, calls = slow_models
-    compare_latency(folders, batch_size=1, calls=6, seconds=1e6)
+    compare_saved_models(folders, batch_size=1, calls=6, seconds=1e6)
     names = [name for name, _ in calls]
     assert names == ["slow"] * 3 + ["fast"] * 3 + ["slow", "fast"] * 6
 
 
 def test_no_more_calls_once_the_time_is_over(slow_models):
-    found = compare_latency(slow_models[0], batch_size=1, calls=6, seconds=10.0)
+    found = compare_saved_models(slow_models[0], batch_size=1, calls=6, seconds=10.0)
     assert found["slow"].calls == found["fast"].calls == 5

@@ -1,5 +1,7 @@
 """Exports as somebody has them who only has TensorFlow."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import tf_keras as keras
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_tickets.deployment import saved_model
-from tf_tickets.deployment.saved_model import Export, export_saved_model
+from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket
 from tf_tickets.models.lenet import lenet_300_100
@@ -29,7 +31,7 @@ import tensorflow as tf
 
 folder, images_path, outputs_path = sys.argv[1:]
 images = np.load(images_path)
-serve = tf.saved_model.load(folder).signatures["serving_default"]
+serve = tf.saved_model.load(folder).signatures["float_images"]
 outputs = {}
 for batch in (1, 3, len(images)):
     for name, value in serve(images=tf.constant(images[:batch])).items():
@@ -133,17 +135,18 @@ def test_probabilities_are_the_softmax_of_the_logits(case, batch):
 
 def test_the_signature_says_what_goes_in_and_out(case):
     signatures = tf.saved_model.load(str(case.export.path)).signatures
-    assert list(signatures) == ["serving_default"]
-    _, inputs = signatures["serving_default"].structured_input_signature
-    assert inputs == {
-        "images": tf.TensorSpec((None, *case.images.shape[1:]), tf.float32, name="images")
-    }
+    assert set(signatures) == {"serving_default", "float_images"}
     classes = case.model.output_shape[1]
-    outputs = signatures["serving_default"].structured_outputs
-    assert {name: (spec.shape.as_list(), spec.dtype) for name, spec in outputs.items()} == {
-        "logits": ([None, classes], tf.float32),
-        "probabilities": ([None, classes], tf.float32),
-    }
+    for signature, dtype in (("serving_default", tf.uint8), ("float_images", tf.float32)):
+        _, inputs = signatures[signature].structured_input_signature
+        shape = (None, *case.images.shape[1:])
+        assert inputs == {"images": tf.TensorSpec(shape, dtype, name="images")}
+        outputs = signatures[signature].structured_outputs
+        assert {name: (spec.shape.as_list(), spec.dtype) for name, spec in outputs.items()} == {
+            "logits": ([None, classes], tf.float32),
+            "probabilities": ([None, classes], tf.float32),
+            "classes": ([None], tf.int64),
+        }
 
 
 def test_every_zero_is_there_and_counted(case):
@@ -167,7 +170,7 @@ def test_nothing_of_the_pruning_is_left_in_it(case):
     floats = [name for name in variables if case.loaded[name].dtype == np.float32]
     assert len(floats) == len(case.model.weights)
     reloaded = tf.saved_model.load(str(case.export.path))
-    serve = reloaded.signatures["serving_default"]
+    serve = reloaded.signatures["float_images"]
     content = (case.export.path / "saved_model.pb").read_bytes()
     (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     names = (
@@ -182,7 +185,7 @@ def test_nothing_of_the_pruning_is_left_in_it(case):
 
 
 def test_the_stated_difference_is_the_measured_one(case):
-    served = tf.saved_model.load(str(case.export.path)).signatures["serving_default"]
+    served = tf.saved_model.load(str(case.export.path)).signatures["float_images"]
     logits = served(images=tf.constant(case.images))["logits"].numpy()
     expected = case.model(case.images, training=False).numpy()
     assert case.export.max_logits_difference == pytest.approx(
@@ -258,7 +261,45 @@ def test_an_earlier_export_is_replaced(tmp_path, small):
     export = export_saved_model(model, ticket, directory, images)
     assert export.path == directory and not (directory / "stale").exists()
     assert [path.name for path in Path(tmp_path).iterdir()] == ["export"]
-    served = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    served = tf.saved_model.load(str(directory)).signatures["float_images"]
     np.testing.assert_allclose(
         served(images=tf.constant(images))["logits"], images @ model.weights[0].numpy(), atol=1e-6
     )
+
+
+def raw_images(shape, count=3):
+    return np.random.default_rng(4).integers(0, 256, (count, *shape)).astype(np.uint8)
+
+
+def served_logits(folder, images):
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    return signature(images=tf.constant(images))
+
+
+def test_raw_images_are_padded_as_the_data_were(tmp_path):
+    model = convolutional_model()
+    raw = raw_images((5, 6, 2))
+    saved_model.write_saved_model(model, tmp_path / "padded", RawImages((5, 6, 2)), {})
+    expected = np.zeros((3, 8, 8, 2), np.float32)
+    expected[:, 1:6, 1:7] = raw / 255  # The odd row of zeros is at the bottom.
+    outputs = served_logits(tmp_path / "padded", raw)
+    logits = model(expected, training=False)
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(outputs["classes"], np.argmax(logits, axis=1))
+    assert not (tmp_path / "padded" / saved_model.TICKET_FILE).exists()
+
+
+def test_raw_images_are_resized_as_the_data_were(tmp_path):
+    model = convolutional_model()
+    raw = raw_images((16, 16, 2))
+    saved_model.write_saved_model(model, tmp_path / "half", RawImages((16, 16, 2), True), {})
+    # Half the size between pixel centres: means of two by two.
+    expected = raw.reshape(3, 8, 2, 8, 2, 2).mean(axis=(2, 4)).astype(np.float32) / 255
+    logits = model(expected, training=False)
+    outputs = served_logits(tmp_path / "half", raw)
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=0, atol=1e-5)
+
+
+def test_the_provenance_goes_with_the_model(case):
+    description = json.loads((case.export.path / "assets.extra" / "ticket.json").read_text())
+    assert description["provenance"] == dataclasses.asdict(case.ticket.provenance)

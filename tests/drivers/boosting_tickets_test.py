@@ -92,7 +92,7 @@ def test_an_export_needs_tensorflow_alone(finished):
     (export,) = finished[0].glob("exports/wide_resnet_10_1/pgd/*_ticket_*")
     program = (
         "import json, sys, tensorflow as tf\n"
-        "serve = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
+        "serve = tf.saved_model.load(sys.argv[1]).signatures['float_images']\n"
         "print(json.dumps(serve(images=tf.zeros([3, 32, 32, 1]))['logits'].shape.as_list()))\n"
     )
     command = [sys.executable, "-c", program, str(export)]

@@ -53,7 +53,7 @@ def test_the_export_is_the_transferred_ticket(finished):
         run_dir / f"tickets/mnist/wide_resnet_10_1/pgd/{method}/seed_0/level_02.npz"
     )
     assert f"({ticket.sparsity:.1%} of its weights are zero)" in output
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    serve = tf.saved_model.load(str(path)).signatures["float_images"]
     (spec,) = serve.structured_input_signature[1].values()
     assert spec.shape.as_list() == [None, 24, 24, 1]
 

@@ -161,7 +161,7 @@ def test_the_numbers_are_those_of_the_files(saved, done):
 def test_the_saved_model_is_the_keras_model(done):
     folder, _ = done
     images, _ = trained.unit_interval(trained.images_of_test(30))
-    served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+    served = tf.saved_model.load(str(folder / "saved_model")).signatures["float_images"]
     expected = load(folder / "pruned.keras")(images, training=False).numpy()
     np.testing.assert_allclose(served(images=images)["logits"], expected, atol=1e-4)
     assert np.std(expected) > 0.1
@@ -377,7 +377,7 @@ def test_stopping_leaves_nothing(saved, run, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tf_tickets.deployment.pruned_export.compare_latency", stop)
+    monkeypatch.setattr("tf_tickets.deployment.pruned_export.compare_saved_models", stop)
     code, _, errors = run(f"--model={saved}", "--criterion=l1", "--output=out")
     assert code == 130 and errors.strip().endswith("stopped by SIGINT; nothing was written")
     assert list(tmp_path.iterdir()) == []

@@ -103,7 +103,7 @@ def test_the_export_is_the_smaller_network(finished):
     run_dir, output, _ = finished
     (path,) = (path.parent for path in run_dir.glob("exports/**/saved_model.pb"))
     assert str(path) in output
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    serve = tf.saved_model.load(str(path)).signatures["float_images"]
     images = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
     model = network_of(run_dir, path.parent.name, int(path.name.removeprefix("level_")))
     logits = serve(images=tf.constant(images))["logits"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_tickets.data.registry import load_images
 from tf_tickets.data.vision import resize, to_unit_interval
-from tf_tickets.deployment.saved_model import Export, export_saved_model
+from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
 from tf_tickets.masking.ticket import Ticket
@@ -185,7 +185,8 @@ def _export_level(run, cell, level, model, data, place):
         record = run.record_path(cell, level)
         raise UserError(f"{error}; to train this level anew, delete {record}") from None
     ticket = Ticket.load(run.ticket_path(cell, level))
-    return export_saved_model(model, ticket, run.path / "exports" / place, _check_images(data))
+    raw = RawImages(data.train.images.shape[1:], resized=bool(data.train.resized_to))
+    return export_saved_model(model, ticket, run.path / "exports" / place, _check_images(data), raw)
 
 
 def _check_images(data):

@@ -1,4 +1,4 @@
-"""What a SavedModel takes: bytes on the disk, and time to answer."""
+"""What an artifact takes: bytes on the disk, and time to answer."""
 
 import dataclasses
 import gzip
@@ -16,7 +16,7 @@ _FEWEST_CALLS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Bytes of a SavedModel's files.
+    """Bytes of an artifact's files.
 
     Attributes:
       total: of all its files.
@@ -34,7 +34,7 @@ class Latency:
     """How long a model takes to answer one call.
 
     Attributes:
-      batch_size: images a call.
+      batch_size: examples a call.
       calls: how many were timed.
       median: seconds.
       percentile_95: seconds within which 95% of the calls were answered.
@@ -46,31 +46,49 @@ class Latency:
     percentile_95: float
 
 
-def size_of(folder: Path) -> Size:
-    """Measures the files of a SavedModel."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
+def size_of(path: Path) -> Size:
+    """Measures the files of a SavedModel's folder, or a single file."""
+    single = path.is_file()
+    files = [path] if single else [file for file in path.rglob("*") if file.is_file()]
+    with_weights = [file for file in files if single or file.parent == path / "variables"]
     return Size(
         sum(file.stat().st_size for file in files),
-        sum(file.stat().st_size for file in files if file.parent == folder / "variables"),
+        sum(file.stat().st_size for file in with_weights),
         sum(len(gzip.compress(file.read_bytes())) for file in files),
     )
 
 
-def compare_latency(
+def compare_saved_models(
     folders: Mapping[str, Path], batch_size: int, calls: int = 50, seconds: float = 10.0
 ) -> dict[str, Latency]:
-    """Times SavedModels that take the same images, by turns, so that noise meets all alike.
+    """Times SavedModels that take the same images, see `compare_latency`.
+
+    Args:
+      folders: name → a SavedModel whose `serving_default` takes one batch of images.
+      batch_size: images of noise a call.
+      calls, seconds: see `compare_latency`.
+    """
+    loaded = {name: tf.saved_model.load(str(folder)) for name, folder in folders.items()}
+    answers = {name: _answering(model, batch_size) for name, model in loaded.items()}
+    return compare_latency(answers, batch_size, calls, seconds)
+
+
+def compare_latency(
+    answers: Mapping[str, Callable[[], object]],
+    batch_size: int,
+    calls: int = 50,
+    seconds: float = 10.0,
+) -> dict[str, Latency]:
+    """Times models by turns, so that noise meets all alike.
 
     Every model answers three calls before the first that counts.
 
     Args:
-      folders: name → a SavedModel whose `serving_default` takes one float32 batch of images.
-      batch_size: images of noise a call.
+      answers: name → a function that asks the model once and waits for its answer.
+      batch_size: examples a call.
       calls: how often each model is timed.
       seconds: after so long no more calls are made, but for the first five of each model.
     """
-    loaded = {name: tf.saved_model.load(str(folder)) for name, folder in folders.items()}
-    answers = {name: _answering(model, batch_size) for name, model in loaded.items()}
     for answer in answers.values():
         for _ in range(_WARM_UP):
             answer()
@@ -93,7 +111,10 @@ def _answering(model, batch_size) -> Callable[[], None]:
     serve = model.signatures["serving_default"]
     ((name, spec),) = serve.structured_input_signature[1].items()
     shape = (batch_size, *spec.shape[1:])
-    images = tf.constant(np.random.default_rng(0).uniform(size=shape), spec.dtype)
+    noise = np.random.default_rng(0).uniform(
+        0, spec.dtype.max if spec.dtype.is_integer else 1, shape
+    )
+    images = tf.cast(noise, spec.dtype)
 
     def answer():
         for output in serve(**{name: images}).values():

@@ -8,7 +8,7 @@ import numpy as np
 import tf_keras as keras
 
 from tf_tickets.data.vision import ImageData
-from tf_tickets.deployment.footprint import Latency, Size, compare_latency, size_of
+from tf_tickets.deployment.footprint import Latency, Size, compare_saved_models, size_of
 from tf_tickets.deployment.saved_model import export_saved_model
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.structured.cost import flops, parameters
@@ -66,7 +66,7 @@ def export_and_compare(
         export_saved_model(whole, None, folders["whole"], images)
         export_saved_model(pruned, None, folders["pruned"], images)
         pruned.save(folder / "pruned.keras", save_format="keras")
-        timed = [compare_latency(folders, size) for size in LATENCY_BATCHES]
+        timed = [compare_saved_models(folders, size) for size in LATENCY_BATCHES]
         return tuple(
             Measurement(
                 accuracy_on_test(model, data, chunks, batch_size) if data else None,

@@ -20,7 +20,8 @@ from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 
-_SIGNATURE = "serving_default"
+# Signatures of a SavedModel that may take float images: ours, and the one that all have.
+_FLOAT_SIGNATURE, _SIGNATURE = "float_images", "serving_default"
 _KINDS = (
     "a SavedModel's folder, a ticket RUN/tickets/.../level_NN.npz, or a Keras model's .keras file"
 )
@@ -62,10 +63,11 @@ def load_victim(path: str | Path, flag: str = "model") -> Victim:
     """Loads a network to attack.
 
     Args:
-      path: the folder of a SavedModel whose signature `serving_default` takes one float32
-        batch of images in [0, 1] and returns `logits`, or logits alone; a ticket file in
-        the folder `tickets` of a run, whose trained weights lie at the same place in
-        `checkpoints`; or a Keras model that returns logits, as a `.keras` file.
+      path: the folder of a SavedModel whose signature `float_images`, or else
+        `serving_default`, takes one float32 batch of images in [0, 1] and returns `logits`, or
+        logits alone; a ticket file in the folder `tickets` of a run, whose trained weights lie
+        at the same place in `checkpoints`; or a Keras model that returns logits, as a `.keras`
+        file.
       flag: the flag that errors name.
 
     Raises:
@@ -197,10 +199,11 @@ def _load_saved_model(path):
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # Every op and storage layer has errors of its own.
         raise UserError(f"cannot be loaded as a SavedModel ({_one_line(error)})") from None
-    if _SIGNATURE not in loaded.signatures:
+    name = _FLOAT_SIGNATURE if _FLOAT_SIGNATURE in loaded.signatures else _SIGNATURE
+    if name not in loaded.signatures:
         found = ", ".join(loaded.signatures) or "none"
         raise UserError(f"expected a signature {_SIGNATURE}, found {found}")
-    serve = loaded.signatures[_SIGNATURE]
+    serve = loaded.signatures[name]
     image_shape = _image_shape(list(serve.structured_input_signature[1].values()))
     files = sorted(file for file in path.rglob("*") if file.is_file())
     logits_fn, num_classes = _frozen(serve)
