@@ -73,18 +73,36 @@ class FoldedNetwork:
         if is_linear(layer):
             return _fixed_product(layer, self._norms.get(layer.name))
         if is_norm(layer):
-            scale, shift = _scale_and_shift(layer)
+            scale, shift = scale_and_shift(layer)
             return lambda inputs: inputs * scale + shift
         if isinstance(layer, keras.layers.Add):
             return lambda *inputs: tf.add_n(inputs)
         return lambda *inputs: call.repeat(layer, inputs, **_inference(layer))
 
 
+def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[tf.Tensor, tf.Tensor]:
+    """BatchNorm in inference mode as x · scale + shift.
+
+    Args:
+      norm: a built BatchNorm over the last axis.
+
+    Returns:
+      Scale and shift, one number a channel each, which hold no gradients.
+    """
+    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+    if norm.scale:
+        scale *= norm.gamma
+    shift = -norm.moving_mean * scale
+    if norm.center:
+        shift += norm.beta
+    return tf.stop_gradient(scale), tf.stop_gradient(shift)
+
+
 def _fixed_product(layer, norm):
     kernel = tf.stop_gradient(tf.convert_to_tensor(layer.kernel))
     bias = tf.stop_gradient(tf.convert_to_tensor(layer.bias)) if layer.use_bias else None
     if norm is not None:
-        scale, shift = _scale_and_shift(norm)
+        scale, shift = scale_and_shift(norm)
         kernel *= scale
         bias = shift if bias is None else bias * scale + shift
 
@@ -96,17 +114,6 @@ def _fixed_product(layer, norm):
         return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 
     return product
-
-
-def _scale_and_shift(norm):
-    """BatchNorm in inference mode as x · scale + shift, a number a channel each."""
-    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
-    if norm.scale:
-        scale *= norm.gamma
-    shift = -norm.moving_mean * scale
-    if norm.center:
-        shift += norm.beta
-    return tf.stop_gradient(scale), tf.stop_gradient(shift)
 
 
 def _inference(layer):

@@ -1,7 +1,7 @@
 """What a model is made of: which layer is called on the output of which."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -109,6 +109,16 @@ def norms_after_products(graph: Graph) -> dict[str, keras.layers.BatchNormalizat
     Returns:
       Layer name → BatchNorm layer.
     """
+    return norms_after(graph, is_linear)
+
+
+def norms_after(
+    graph: Graph, accepts: Callable[[keras.layers.Layer], bool]
+) -> dict[str, keras.layers.BatchNormalization]:
+    """Name of a layer that is accepted → the BatchNorm that alone reads its output.
+
+    Only where both are called once.
+    """
     times_called = Counter(call.layer.name for call in graph.calls)
     readers = {}
     for call in graph.calls:
@@ -117,7 +127,7 @@ def norms_after_products(graph: Graph) -> dict[str, keras.layers.BatchNormalizat
     pairs = {}
     for call in graph.calls:
         read_by = readers.get(call.output, [])
-        if is_linear(call.layer) and len(read_by) == 1 and is_norm(read_by[0]):
+        if accepts(call.layer) and len(read_by) == 1 and is_norm(read_by[0]):
             if times_called[call.layer.name] == times_called[read_by[0].name] == 1:
                 pairs[call.layer.name] = read_by[0]
     return pairs
@@ -131,4 +141,6 @@ def is_linear(layer: keras.layers.Layer) -> bool:
 
 def is_norm(layer: keras.layers.Layer) -> bool:
     """Whether it is a BatchNorm over the last axis."""
-    return type(layer) is keras.layers.BatchNormalization and list(layer.axis) in ([1], [3])
+    if type(layer) is not keras.layers.BatchNormalization:
+        return False
+    return list(layer.axis) == [layer.input_spec.ndim - 1]

@@ -7,7 +7,7 @@ whatever is added to any of them.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import tf_keras as keras
@@ -38,6 +38,7 @@ class ChannelMap:
       left_alone: name of a convolution whose filters stay, or of a layer that is not
         understood → one line that says why.
       locked: unit that must stay → why, of a convolution that makes it.
+      obscure: names of the layers that are not understood.
     """
 
     graph: Graph
@@ -45,6 +46,7 @@ class ChannelMap:
     filters: Mapping[str, np.ndarray]
     left_alone: Mapping[str, str]
     locked: Mapping[int, str]
+    obscure: Collection[str]
 
 
 def channels_of(model: keras.Model) -> ChannelMap:
@@ -79,7 +81,7 @@ def channels_of(model: keras.Model) -> ChannelMap:
     units = {tensor: roots[ids] for tensor, ids in units.items()}
     makers = {name: roots[ids] for name, ids in makers.items()}
     filters, left_alone = _split(graph, makers, obscure, book)
-    return ChannelMap(graph, units, filters, left_alone, book.locked())
+    return ChannelMap(graph, units, filters, left_alone, book.locked(), frozenset(obscure))
 
 
 def activation_of(channel_map: ChannelMap, layer_name: str) -> int:
@@ -263,7 +265,7 @@ def _in_words(names):
 
 
 def _is_norm_or_activation(call, channel_map):
-    understood = call.layer.name not in channel_map.left_alone
+    understood = call.layer.name not in channel_map.obscure
     return understood and type(call.layer) in (*ACTIVATIONS, layers.BatchNormalization)
 
 

@@ -13,7 +13,7 @@ layers = keras.layers
 # Layers of which every output channel depends on all input channels.
 PRODUCTS = (layers.Conv2D, layers.Dense)
 
-_MERGES = (
+MERGES = (
     layers.Add,
     layers.Subtract,
     layers.Multiply,
@@ -31,10 +31,9 @@ ACTIVATIONS = (
     layers.ThresholdedReLU,
 )
 
-# Layers of one input that treat each channel alone, or like all others.
-_PASSING = (
-    *ACTIVATIONS,
-    layers.BatchNormalization,
+# Layers of one input that in inference leave a channel as it is where it is the same number
+# everywhere.
+LEVEL = (
     layers.Dropout,
     layers.SpatialDropout2D,
     layers.AlphaDropout,
@@ -45,9 +44,16 @@ _PASSING = (
     layers.AveragePooling2D,
     layers.GlobalMaxPooling2D,
     layers.GlobalAveragePooling2D,
-    layers.ZeroPadding2D,
     layers.Cropping2D,
     layers.UpSampling2D,
+)
+
+# Layers of one input that treat each channel alone, or like all others.
+_PASSING = (
+    *ACTIVATIONS,
+    *LEVEL,
+    layers.BatchNormalization,
+    layers.ZeroPadding2D,
     layers.Rescaling,
 )
 
@@ -55,7 +61,7 @@ RESHAPING = (layers.Flatten, layers.Reshape)
 
 _UNDERSTOOD = {
     *PRODUCTS,
-    *_MERGES,
+    *MERGES,
     *_PASSING,
     *RESHAPING,
     layers.DepthwiseConv2D,

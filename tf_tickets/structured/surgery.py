@@ -1,7 +1,7 @@
 """Networks without some of their filters and residual blocks, as smaller Keras models."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.errors import UserError
+from tf_tickets.models.graph import Graph
 from tf_tickets.structured.blocks import require_removable, residual_blocks
 from tf_tickets.structured.channels import ChannelMap, channels_of
 
@@ -106,18 +107,43 @@ def remove_units(
     kept = {tensor: ~np.isin(ids, list(units)) for tensor, ids in channels.units.items()}
     graph = _without_blocks(channels.graph, blocks)
     _require_channels(graph, kept)
+    return build_again(model, graph, kept, {})
 
+
+def build_again(
+    model: keras.Model,
+    graph: Graph,
+    kept: Mapping[int, np.ndarray],
+    weights: Mapping[str, Sequence[np.ndarray]],
+) -> keras.Model:
+    """Builds the network of a graph with new layers of the same names.
+
+    Args:
+      model: gives the input and the name.
+      graph: of the model, maybe without some calls.
+      kept: tensor's number → which channels of its last axis stay, boolean array.
+      weights: name of a layer → weights to take instead of its own, with those of the channels
+        that go. A convolution or dense layer without a bias gets one that is given.
+
+    Returns:
+      See `remove`.
+
+    Raises:
+      UserError: a layer cannot be built again from its configuration.
+    """
     image = model._input_layers[0]
     tensors = {graph.input: layers.InputLayer.from_config(image.get_config()).output}
     copies = {}
     for call in graph.calls:
-        if call.layer.name not in copies:
-            copies[call.layer.name] = _copy(call, kept)
-        outputs = call.repeat(copies[call.layer.name], [tensors[tensor] for tensor in call.inputs])
+        name = call.layer.name
+        if name not in copies:
+            copies[name] = _copy(call, kept, with_bias=len(weights.get(name, ())) > 1)
+        outputs = call.repeat(copies[name], [tensors[tensor] for tensor in call.inputs])
         tensors.update(zip(call.outputs, tf.nest.flatten(outputs), strict=True))
     smaller = keras.Model(tensors[graph.input], tensors[graph.output], name=model.name)
     for call in graph.calls:
-        _set_weights(copies[call.layer.name], _weights_left(call, kept))
+        given = weights.get(call.layer.name) or call.layer.get_weights()
+        _set_weights(copies[call.layer.name], _weights_left(call, given, kept))
     return smaller
 
 
@@ -194,8 +220,8 @@ def _require_channels(graph, kept):
             raise UserError(f"{call.layer.name}: at least one of its channels must stay")
 
 
-def _copy(call, kept):
-    """A new layer of the same name for the channels that are kept."""
+def _copy(call, kept, with_bias):
+    """A new layer of the same name for the channels that are kept, maybe with a bias it had not."""
     layer, channels = call.layer, int(np.count_nonzero(kept[call.output]))
     if isinstance(layer, keras.Model):
         return keras.models.clone_model(layer)
@@ -207,6 +233,8 @@ def _copy(call, kept):
             config["units"] = channels
         elif type(layer) is layers.Reshape and config["target_shape"][-1] != -1:
             config["target_shape"] = (*config["target_shape"][:-1], channels)
+        if with_bias:
+            config["use_bias"] = True
         return type(layer).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
@@ -216,10 +244,9 @@ def _copy(call, kept):
         ) from None
 
 
-def _weights_left(call, kept):
-    """The weights of the channels that are kept, in Keras' order."""
-    read, made = kept[call.inputs[0]], kept[call.output]
-    kind, weights = type(call.layer), call.layer.get_weights()
+def _weights_left(call, weights, kept):
+    """Those of a layer's weights, in Keras' order, that are of channels that are kept."""
+    read, made, kind = kept[call.inputs[0]], kept[call.output], type(call.layer)
     if read.all() and made.all():
         return weights
     if kind in (layers.Conv2D, layers.Dense):  # Kernel [..., in, out] and bias [out].
