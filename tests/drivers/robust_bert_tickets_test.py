@@ -84,10 +84,12 @@ def test_the_export_is_the_robust_ticket(finished):
     assert str(path) in output
     (ticket_path,) = run_dir.glob("tickets/movie_reviews/*/natural/robust/seed_0/level_30.npz")
     assert f"({Ticket.load(ticket_path).sparsity:.1%} of its weights are zero)" in output
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    signatures = tf.saved_model.load(str(path)).signatures
+    outputs = signatures["serving_default"](sentence=tf.constant(["a fine film", "dull"]))
+    assert outputs["logits"].shape == [2, 2]
     ids = tf.constant([[2, 5, 6, 3]])
-    logits = serve(token_ids=ids, segment_ids=0 * ids, padding_mask=ids**0)["logits"]
-    assert logits.shape == [1, 2]
+    logits = signatures["tokens"](token_ids=ids, segment_ids=0 * ids, padding_mask=ids**0)
+    assert logits["logits"].shape == [1, 2]
 
 
 def test_one_stage_after_the_other_is_the_same_run(short, small, tmp_path):

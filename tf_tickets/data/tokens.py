@@ -13,8 +13,8 @@ from tf_tickets.errors import UserError, require, require_extra
 
 PAD, CLS, SEP = "[PAD]", "[CLS]", "[SEP]"
 # Written in a text, these stay one token. [PAD] does not, as attention would leave it out.
-_IN_TEXTS = ("[UNK]", "[MASK]", CLS, SEP)
-_IN_TEXTS_PATTERN = re.compile("(" + "|".join(re.escape(token) for token in _IN_TEXTS) + ")")
+TOKENS_IN_TEXTS = ("[UNK]", "[MASK]", CLS, SEP)
+_IN_TEXTS_PATTERN = re.compile("(" + "|".join(re.escape(token) for token in TOKENS_IN_TEXTS) + ")")
 
 # So many texts are tokenized at a time; millions of words would not fit the memory at once.
 _CHUNK = 4_096
@@ -46,10 +46,32 @@ class TokenSplit:
 
 def require_vocabulary(source: str, vocabulary: Sequence[str]) -> None:
     """Raises a `UserError` about `source` unless BERT's special tokens are there, `[PAD]` first."""
-    if missing := [token for token in (PAD, *_IN_TEXTS) if token not in vocabulary]:
+    if missing := [token for token in (PAD, *TOKENS_IN_TEXTS) if token not in vocabulary]:
         raise UserError(f"{source}: without {', '.join(missing)}, which BERT's vocabularies hold")
     if vocabulary[0] != PAD:
         raise UserError(f"{source}: the first entry is {vocabulary[0]}, expected {PAD}")
+
+
+def word_piece_tokenizer(vocabulary: Sequence[str], length: int):
+    """Builds keras-nlp's `WordPieceTokenizer` that leaves `TOKENS_IN_TEXTS` whole.
+
+    Args:
+        vocabulary: see `Tokenizer`.
+        length: see `Tokenizer`; only checked.
+
+    Raises:
+        UserError: if keras-nlp is not installed, the vocabulary is not one of BERT's, or length is
+            below 5.
+    """
+    require(length >= 5, "length", length, "at least 5 tokens")
+    require_vocabulary("the vocabulary", vocabulary)
+    require_extra("text", "keras_nlp", "tensorflow_text")
+    import keras_nlp
+
+    # Its subclass for BERT does not know [UNK] in texts.
+    return keras_nlp.tokenizers.WordPieceTokenizer(
+        vocabulary, special_tokens=list(TOKENS_IN_TEXTS), special_tokens_in_strings=True
+    )
 
 
 class Tokenizer:
@@ -76,15 +98,7 @@ class Tokenizer:
             UserError: if keras-nlp is not installed, the vocabulary is not such a one, or length
                 is below 5.
         """
-        require(length >= 5, "length", length, "at least 5 tokens")
-        require_vocabulary("the vocabulary", vocabulary)
-        require_extra("text", "keras_nlp", "tensorflow_text")
-        import keras_nlp
-
-        # Its subclass for BERT does not know [UNK] in texts.
-        self._word_pieces = keras_nlp.tokenizers.WordPieceTokenizer(
-            vocabulary, special_tokens=list(_IN_TEXTS), special_tokens_in_strings=True
-        )
+        self._word_pieces = word_piece_tokenizer(vocabulary, length)
         self._cls, self._sep = vocabulary.index(CLS), vocabulary.index(SEP)
         self._lowercase = lowercase
         self.length = length

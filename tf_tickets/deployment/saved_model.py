@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.data.vision import resize, to_unit_interval
-from tf_tickets.deployment.inference import image_inference
+from tf_tickets.deployment.inference import Inference, image_inference
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.weights import weight_path
@@ -21,8 +21,8 @@ from tf_tickets.runs.files import atomic_path, atomic_write_json
 
 # Where a SavedModel holds what TensorFlow itself does not read, and what we put there.
 TICKET_FILE = Path("assets.extra", "ticket.json")
-# The signature that takes what the network itself takes.
-FLOAT_IMAGES = "float_images"
+# The signatures that take what networks of images and of texts themselves take.
+FLOAT_IMAGES, TOKENS = "float_images", "tokens"
 # The exported graph runs the same kernels, but may be optimized differently.
 LOGITS_TOLERANCE = 1e-4
 
@@ -158,6 +158,13 @@ def write_saved_model(
         atomic_write_json(folder / TICKET_FILE, description)
 
 
+def write_inference(inference: Inference, folder: Path) -> None:
+    """Writes a SavedModel whose one signature `serving_default` is a network's own graph."""
+    module = tf.Module()
+    module.weights = inference.model.weights
+    tf.saved_model.save(module, str(folder), signatures=inference.function)
+
+
 def answer(logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """What signatures return of logits, float32 `[batch, classes]`."""
     return {
@@ -188,7 +195,7 @@ class SavedModelArtifact:
 
     def weights(self) -> list[np.ndarray]:
         """All weights of two or more axes."""
-        return [weight.numpy() for weight in self._loaded.weights if weight.shape.rank >= 2]
+        return [weight.numpy() for weight in self._infer.variables if weight.shape.rank >= 2]
 
 
 def _refuse_unmasked(model, masks):
