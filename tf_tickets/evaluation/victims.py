@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +147,33 @@ def trained_weights_path(path: Path) -> Path:
     return weights_path
 
 
+def refuse_disagreement(
+    ticket: Ticket, weights: Mapping[str, np.ndarray], weights_path: Path
+) -> None:
+    """Checks that weights were trained under a ticket.
+
+    Args:
+      ticket: its masks.
+      weights: path → array.
+      weights_path: where they lie, for the error.
+
+    Raises:
+      UserError: a mask has no weights of its shape, or weights outside it are not zero.
+    """
+    for name, mask in ticket.masks.items():
+        if name not in weights or weights[name].shape != mask.shape:
+            found = weights[name].shape if name in weights else "missing"
+            raise UserError(
+                f"its mask of {name} has shape {mask.shape}, the weights in {weights_path}: {found}"
+            )
+        outside = int(np.count_nonzero(weights[name][~mask]))
+        if outside:
+            raise UserError(
+                f"{outside} weights of {name} outside its mask are not zero in {weights_path}; "
+                "expected the weights that were trained under this ticket"
+            )
+
+
 def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:
     """The data in the victim's image size: as they are, resized, or padded with zeros.
 
@@ -274,7 +301,7 @@ def _read_ticket(path):
     weights_path = trained_weights_path(path)
     ticket = Ticket.load(path)
     weights = load_arrays(weights_path)
-    _refuse_disagreement(ticket, weights, weights_path)
+    refuse_disagreement(ticket, weights, weights_path)
     config = dict(ticket.provenance.model_config)
     try:
         image_shape = tuple(config["image_shape"])
@@ -297,21 +324,6 @@ def _read_ticket(path):
         resized=bool(known and known[3]),
     )
     return ticket, model, victim
-
-
-def _refuse_disagreement(ticket, weights, weights_path):
-    for name, mask in ticket.masks.items():
-        if name not in weights or weights[name].shape != mask.shape:
-            found = weights[name].shape if name in weights else "missing"
-            raise UserError(
-                f"its mask of {name} has shape {mask.shape}, the weights in {weights_path}: {found}"
-            )
-        outside = int(np.count_nonzero(weights[name][~mask]))
-        if outside:
-            raise UserError(
-                f"{outside} weights of {name} outside its mask are not zero in {weights_path}; "
-                "expected the weights that were trained under this ticket"
-            )
 
 
 def _require_logits(victim):

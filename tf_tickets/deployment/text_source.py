@@ -1,0 +1,157 @@
+"""A finished BERT ticket with what its artifacts are made of and judged by."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tf_keras as keras
+
+from tf_tickets.data.text import TextData, TextSplit
+from tf_tickets.data.tokens import Tokenizer
+from tf_tickets.deployment.finished_networks import FinishedNetwork
+from tf_tickets.deployment.inference import Inference, text_inference
+from tf_tickets.deployment.saved_model import TICKET_FILE, TOKENS
+from tf_tickets.deployment.text_signature import TokenizingGraph, save_text_model
+from tf_tickets.errors import UserError, require
+from tf_tickets.evaluation.text_outcomes import AttackedText, read_outcomes
+from tf_tickets.evaluation.victims import refuse_disagreement, trained_weights_path
+from tf_tickets.masking.ticket import Ticket
+from tf_tickets.models.bert_classifier import BertClassifier
+from tf_tickets.models.bert_encoder import BertEncoder, load_encoder
+from tf_tickets.models.weights import write_weights
+from tf_tickets.runs.files import atomic_write_json, load_arrays
+from tf_tickets.search.text_bench import TextPlace
+from tf_tickets.structured.transformer_compaction import compact_bert
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextSource:
+    """A trained classifier of texts.
+
+    Attributes:
+      network: where it lies.
+      classifier: holds the trained weights, the masked ones exactly zero.
+      model: what is exported: the classifier's model, or a smaller one of the same logits.
+      ticket: its masks.
+      encoder: what it was before it was trained.
+      tokenizer: makes the model's inputs of texts.
+      data: the texts.
+      removed: layer → heads and units that compaction took away.
+    """
+
+    network: FinishedNetwork
+    classifier: BertClassifier
+    model: keras.Model
+    ticket: Ticket
+    encoder: BertEncoder
+    tokenizer: Tokenizer
+    data: TextData
+    removed: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    # The signature of its SavedModels that takes what `inputs_of` returns.
+    signature = TOKENS
+
+    @property
+    def test(self) -> TextSplit:
+        """The examples that artifacts are judged on."""
+        return self.data.test
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.data.class_names
+
+    def compacted(self) -> "TextSource":
+        """The same without what its zeros have killed, see `compact_bert`."""
+        compaction = compact_bert(self.classifier)
+        return dataclasses.replace(self, model=compaction.model, removed=compaction.removed)
+
+    def inference(self) -> Inference:
+        """The network in inference mode."""
+        return text_inference(self.model)
+
+    def dense_inference(self) -> Inference:
+        """The network before it was trained, with all of its weights."""
+        return text_inference(self._dense_model())
+
+    def write_saved_model(self, folder: Path, description: Mapping) -> None:
+        """See `save_text_model`; `description` goes to `TICKET_FILE`."""
+        self._write(self.model, folder)
+        atomic_write_json(folder / TICKET_FILE, description)
+
+    def write_dense_saved_model(self, folder: Path) -> None:
+        """The same of the network before it was trained, with all of its weights."""
+        self._write(self._dense_model(), folder)
+
+    def inputs_of(self, split: TextSplit) -> dict[str, np.ndarray]:
+        """A split as what the network takes, int32 `[texts, longest]` each."""
+        return self.inputs_of_texts(split.texts)
+
+    def inputs_of_texts(self, texts: Sequence[tuple[str, ...]]) -> dict[str, np.ndarray]:
+        """Texts as what the network takes, int32 `[texts, longest]` each."""
+        token_ids, segment_ids = self.tokenizer(texts)
+        longest = np.max(np.count_nonzero(token_ids, axis=1))
+        token_ids, segment_ids = token_ids[:, :longest], segment_ids[:, :longest]
+        return {
+            "token_ids": token_ids,
+            "segment_ids": segment_ids,
+            "padding_mask": (token_ids != 0).astype(np.int32),
+        }
+
+    def calibration(self, count: int) -> dict[str, np.ndarray]:
+        """Training texts that show what values to expect, as `inputs_of` returns them."""
+        return self.inputs_of_texts(self.data.train.texts[:count])
+
+    def attacked_texts(self) -> dict[str, list[AttackedText]]:
+        """What the run's attacks made of the network's test texts: attack → examples.
+
+        Raises:
+          UserError: a table of them is damaged.
+        """
+        place = self.network
+        folder = place.run / "attacks" / place.cell.path / f"level_{place.level:02d}"
+        tables = sorted(folder.glob("test_*.csv"))
+        return {path.stem.removeprefix("test_"): read_outcomes(path) for path in tables}
+
+    def _write(self, model, folder):
+        encoder = self.encoder
+        graph = TokenizingGraph(encoder.vocabulary, encoder.lowercase, self.tokenizer.length)
+        save_text_model(folder, text_inference(model), graph, self.data.parts)
+
+    def _dense_model(self):
+        return BertClassifier(self.encoder, self.data.num_classes, dropout=0.0, seed=0).model
+
+
+def load_text_source(
+    network: FinishedNetwork, data_dir: str | None, test_examples: int
+) -> TextSource:
+    """Loads a BERT ticket and its texts.
+
+    Args:
+      network: of the driver of robust BERT tickets.
+      data_dir: where the run's data lie, if they are not embedded.
+      test_examples: how many texts it is judged on; 0 for all.
+
+    Raises:
+      UserError: files are missing or damaged, the encoder is another one, or the data cannot be
+        used.
+    """
+    config = network.config
+    ticket = Ticket.load(network.path)
+    weights_path = trained_weights_path(network.path)
+    weights = load_arrays(weights_path)
+    refuse_disagreement(ticket, weights, weights_path)
+    encoder = load_encoder(config["bert_preset"], config["bert_dir"], config["layers"])
+    known = ticket.provenance.model_config
+    if encoder.sha256 != known["encoder_sha256"]:
+        raise UserError(
+            f"{network.path}: of another encoder than {encoder.name} (SHA-256 "
+            f"{known['encoder_sha256'][:12]}…, this one has {encoder.sha256[:12]}…)"
+        )
+    place = TextPlace(config["data_source"], data_dir, known["length"], 0, 0, test_examples)
+    data = place.load(network.cell.data_set, network.cell.seed)
+    require(known["classes"] == data.num_classes, "run_dir", network.path, "the data's classes")
+    classifier = BertClassifier(encoder, data.num_classes, dropout=0.0, seed=0)
+    write_weights(classifier.model, weights)
+    tokenizer = place.tokenizer(encoder, network.cell.data_set)
+    return TextSource(network, classifier, classifier.model, ticket, encoder, tokenizer, data)
