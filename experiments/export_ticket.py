@@ -31,6 +31,7 @@ from tf_tickets.deployment.artifacts import (
 )
 from tf_tickets.deployment.finished_networks import CHOICES, FinishedNetwork, find_network
 from tf_tickets.deployment.image_source import load_image_source
+from tf_tickets.deployment.text_source import load_text_source
 from tf_tickets.deployment.verification import measure_source, verify, work_of
 from tf_tickets.errors import UserError, require
 from tf_tickets.runs.files import atomic_path, atomic_write_json
@@ -94,9 +95,6 @@ def find(config) -> FinishedNetwork:
 def load(config, network):
     """The network with its data."""
     if "bert_preset" in network.config:
-        # Only these networks need keras-nlp, which takes a while to import.
-        from tf_tickets.deployment.text_source import load_text_source
-
         return load_text_source(network, config["data_dir"], config["examples"])
     return load_image_source(network, config["data_dir"], config["examples"])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments import export_ticket
 from tests.drivers import programs
 from tests.models.tiny_bert import write_folder
 from tf_tickets.errors import UserError, require_extra
@@ -90,6 +91,24 @@ def test_the_export_is_the_robust_ticket(finished):
     ids = tf.constant([[2, 5, 6, 3]])
     logits = signatures["tokens"](token_ids=ids, segment_ids=0 * ids, padding_mask=ids**0)
     assert logits["logits"].shape == [1, 2]
+
+
+@pytest.mark.parametrize("form", ["--format=saved_model", "--format=tflite"])
+def test_any_network_of_the_run_can_be_exported(finished, tmp_path, capfd, form):
+    run_dir, *_ = finished
+    export = programs.in_this_process(export_ticket, capfd)
+    chosen = (f"--run_dir={run_dir}", "--level=30", "--method=robust", "--seed=0")
+    code, output, errors = export(
+        *chosen, form, "--optimize=compact", "--examples=10", f"--output={tmp_path / 'out'}"
+    )
+    assert code == 0, errors
+    # What the run's attacks made is tried on the artifact.
+    (table,) = run_dir.glob("attacks/*/*/natural/robust/seed_0/level_30/test_characters_*.csv")
+    tried = sum('"skipped"' not in line for line in table.read_text().splitlines()[1:])
+    assert (f"transferred, {tried} examples" in output) == (tried > 0)
+    card = json.loads(next((tmp_path / "out").rglob("ticket.json")).read_text())
+    assert card["provenance"]["algorithm"] == "robust"
+    assert card["measured_before_export"]["examples"] == 10
 
 
 def test_one_stage_after_the_other_is_the_same_run(short, small, tmp_path):

@@ -7,26 +7,17 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from tf_tickets.deployment import onnx, tflite
 from tf_tickets.deployment.image_source import ImageSource
-from tf_tickets.deployment.onnx import OnnxArtifact, write_onnx
+from tf_tickets.deployment.optimizations import require_combination
 from tf_tickets.deployment.saved_model import TICKET_FILE, SavedModelArtifact
 from tf_tickets.deployment.text_source import TextSource
-from tf_tickets.deployment.tflite import TFLiteArtifact, write_tflite
-from tf_tickets.errors import UserError, require_choices, require_extra
+from tf_tickets.errors import require, require_choices
 from tf_tickets.runs.files import atomic_write_json
 
-# Format → the optimizations that it can have; "none" stands for no optimization.
-FORMATS = {
-    "saved_model": ("compact",),
-    "tflite": ("compact", "sparse", "float16", "int8"),
-    "onnx": ("compact", "float16", "int8"),
-}
-OPTIMIZATIONS = ("none", "sparse", "compact", "float16", "int8")
-# What of the two cannot be had at once, and why.
-_EXCLUSIVE = {
-    ("float16", "int8"): "each is a type of all weights",
-    ("sparse", "int8"): "LiteRT cannot run int8 weights that are stored sparsely",
-}
+# Format → the sets of optimizations of its file; each goes with `compact`, which comes before.
+FORMATS = {"saved_model": ((),), "tflite": tflite.COMBINATIONS, "onnx": onnx.COMBINATIONS}
+OPTIMIZATIONS = ("none", "compact", "sparse", "float16", "int8")
 # TensorFlow Serving takes the numbered folders below its model_base_path for versions.
 _NAMES = {"saved_model": "1", "tflite": "model.tflite", "onnx": "model.onnx"}
 _CALIBRATION_EXAMPLES = 200
@@ -76,19 +67,11 @@ def require_possible(form: str, optimizations: Collection[str]) -> tuple[str, ..
     require_choices("optimize", optimizations, OPTIMIZATIONS)
     wanted = tuple(name for name in OPTIMIZATIONS if name in optimizations and name != "none")
     text = ",".join(optimizations)
-    if "none" in optimizations and wanted:
-        raise UserError(f"--optimize={text}: none goes with nothing else")
-    for name in wanted:
-        if name not in FORMATS[form]:
-            raise UserError(
-                f"--optimize={name}: not with --format={form}, which can have none or "
-                f"{', '.join(FORMATS[form])}"
-            )
-    for (one, other), why in _EXCLUSIVE.items():
-        if one in wanted and other in wanted:
-            raise UserError(f"--optimize={text}: {one} and {other} exclude each other; {why}")
+    require("none" not in optimizations or not wanted, "optimize", text, "none with nothing else")
+    in_file = [name for name in wanted if name != "compact"]
+    require_combination(in_file, FORMATS[form], f"{form}, with or without compact,")
     if form == "onnx":
-        require_extra("onnx", "tf2onnx", "onnx", "onnxruntime")
+        onnx.require_onnx()
     return wanted
 
 
@@ -119,10 +102,10 @@ def write_artifact(
     if form == "saved_model":
         source.write_saved_model(path, description)
     elif form == "tflite":
-        write_tflite(source.inference(), path, wanted, examples)
+        tflite.write_tflite(source.inference(), path, wanted, examples)
     else:
         metadata = {"ticket": json.dumps(description)}
-        write_onnx(source.inference(), path, wanted, examples, metadata)
+        onnx.write_onnx(source.inference(), path, wanted, examples, metadata)
     if form != "saved_model":
         atomic_write_json(folder / TICKET_FILE.name, description)
     return Deployed(form, optimizations, path, load_artifact(source, path, form))
@@ -134,9 +117,9 @@ def write_dense_artifact(source: Source, form: str, folder: Path) -> Deployed:
     if form == "saved_model":
         source.write_dense_saved_model(path)
     elif form == "tflite":
-        write_tflite(source.dense_inference(), path, (), None)
+        tflite.write_tflite(source.dense_inference(), path, (), None)
     else:
-        write_onnx(source.dense_inference(), path, (), None, {})
+        onnx.write_onnx(source.dense_inference(), path, (), None, {})
     return Deployed(form, (), path, load_artifact(source, path, form))
 
 
@@ -144,4 +127,4 @@ def load_artifact(source: Source, path: Path, form: str) -> Artifact:
     """Loads an artifact of a source for use, on one thread where the format lets choose."""
     if form == "saved_model":
         return SavedModelArtifact(path, source.signature)
-    return TFLiteArtifact(path) if form == "tflite" else OnnxArtifact(path)
+    return tflite.TFLiteArtifact(path) if form == "tflite" else onnx.OnnxArtifact(path)

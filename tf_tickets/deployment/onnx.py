@@ -17,7 +17,7 @@ from tf_tickets.deployment.optimizations import (
 from tf_tickets.errors import UserError, require_extra
 from tf_tickets.runs.files import atomic_path
 
-_COMBINATIONS = ((), ("float16",), ("int8",))
+COMBINATIONS = ((), ("float16",), ("int8",))
 _OPSET = 18
 _HANDLERS = {"Einsum": (einsum, []), "Erfc": (erfc, [])}
 _STORED_TYPES = ("float32", "float16", "int8")
@@ -48,8 +48,8 @@ def write_onnx(
       UserError: the extra `onnx` is not installed, the optimizations do not go together, or
         examples are missing.
     """
-    _require_onnx()
-    require_combination(optimizations, _COMBINATIONS, "onnx")
+    require_onnx()
+    require_combination(optimizations, COMBINATIONS, "onnx")
     import onnx
     import tf2onnx
 
@@ -84,7 +84,7 @@ class OnnxArtifact:
     """
 
     def __init__(self, path: Path, threads: int = 1):
-        _require_onnx()
+        require_onnx()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -121,7 +121,8 @@ class OnnxArtifact:
         return [array for array in arrays if array.ndim > 1 and array.dtype.name in _STORED_TYPES]
 
 
-def _require_onnx():
+def require_onnx() -> None:
+    """Raises a `UserError` unless the extra `onnx` is installed."""
     require_extra("onnx", "tf2onnx", "onnx", "onnxruntime")
 
 

@@ -21,7 +21,7 @@ from tf_tickets.errors import UserError
 from tf_tickets.runs.files import atomic_path
 
 # XNNPACK, which runs the files, fails to prepare sparse weights in int8.
-_COMBINATIONS = ((), ("sparse",), ("float16",), ("sparse", "float16"), ("int8",))
+COMBINATIONS = ((), ("sparse",), ("float16",), ("sparse", "float16"), ("int8",))
 
 
 def write_tflite(
@@ -48,7 +48,7 @@ def write_tflite(
     Raises:
       UserError: the optimizations do not go together, or examples are missing.
     """
-    require_combination(optimizations, _COMBINATIONS, "tflite")
+    require_combination(optimizations, COMBINATIONS, "tflite")
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [inference.function.get_concrete_function()], inference.model
     )
