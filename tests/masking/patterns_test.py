@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tf_tickets.errors import UserError
-from tf_tickets.masking.patterns import pattern_masks
+from tf_tickets.masking.patterns import pattern_masks, prune_blocks
+from tf_tickets.masking.ticket import Provenance, Ticket, dense_ticket
 
 
 def normal(*shape):
@@ -34,6 +35,32 @@ def test_blocks_are_four_consecutive_inputs_of_a_unit_and_stay_by_their_mean():
     for row in range(24):
         for unit in range(7):
             assert mask[row, unit] == kept[row // 4, unit]
+
+
+def test_a_ticket_of_blocks_loses_the_blocks_of_smallest_mean():
+    weights = {"dense": normal(24, 7), "convolution": normal(3, 3, 4, 5)}
+    provenance = Provenance("by hand", "none", {}, "none", 0, 0, "", "", {})
+    ticket = dense_ticket({path: kernel.shape for path, kernel in weights.items()}, provenance)
+    blocks = [(row, unit) for row in range(0, 24, 4) for unit in range(7)]
+    for count in (100, 62, 33):  # 25, 16 (rounded) and 8 blocks.
+        masks = prune_blocks(weights, ticket, {"dense": count, "convolution": 50})
+        means = {at: np.abs(weights["dense"][at[0] : at[0] + 4, at[1]]).mean() for at in blocks}
+        blocks = sorted(means, key=means.get)[-round(count / 4) :]
+        expected = np.zeros((24, 7), bool)
+        for row, unit in blocks:
+            expected[row : row + 4, unit] = True
+        np.testing.assert_array_equal(masks["dense"], expected)
+        largest = keep_largest(np.abs(weights["convolution"]), 50)
+        np.testing.assert_array_equal(masks["convolution"], largest)
+        ticket = Ticket(masks, provenance)
+        # Training moves what is left, and what was removed must not come back.
+        weights["dense"] = weights["dense"] + normal(24, 7) * 3
+
+
+def test_a_layer_keeps_a_block():
+    provenance = Provenance("by hand", "none", {}, "none", 0, 0, "", "", {})
+    ticket = dense_ticket({"dense": (8, 3)}, provenance)
+    assert prune_blocks({"dense": normal(8, 3)}, ticket, {"dense": 1})["dense"].sum() == 4
 
 
 @pytest.mark.parametrize("shape", [(12, 5), (10, 3), (3, 2, 8, 4)])

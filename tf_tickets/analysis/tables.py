@@ -17,7 +17,7 @@ from tf_tickets.evaluation.early_stopping import early_stopping_iteration
 
 ATTACKS = ("fgsm", "pgd")
 REGIMES = ("natural", *ATTACKS)
-METHODS = ("original", "random", "continued", "random_pruning", "dense", "gradual")
+METHODS = ("original", "random", "continued", "random_pruning", "dense", "gradual", "blocks")
 REGIME_LABELS = {
     "natural": "naturally trained",
     "fgsm": "FGSM-trained",

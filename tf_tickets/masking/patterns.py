@@ -7,7 +7,8 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from tf_tickets.errors import require
-from tf_tickets.masking.magnitude import Masks
+from tf_tickets.masking.magnitude import Masks, magnitude, select
+from tf_tickets.masking.ticket import Ticket
 
 _sparsity = tfmot.sparsity.keras
 
@@ -46,11 +47,44 @@ def pattern_masks(weights: Mapping[str, np.ndarray], pattern: str, sparsity: flo
     require(0 <= sparsity < 1, "sparsity", sparsity, "at least 0 and less than 1")
     require(pattern != "2_by_4" or sparsity == 0.5, "sparsity", sparsity, "0.5 for 2_by_4")
     for path, kernel in weights.items():
-        if pattern == "block_4x1" and (kernel.ndim != 2 or len(kernel) % _BLOCK):
+        if pattern == "block_4x1" and not _has_blocks(kernel):
             raise ValueError(
                 f"{path} {kernel.shape}: block_4x1 is of dense layers with a multiple of 4 inputs"
             )
     return {path: _mask(kernel, PATTERNS[pattern], sparsity) for path, kernel in weights.items()}
+
+
+def prune_blocks(
+    weights: Mapping[str, np.ndarray], ticket: Ticket, keep: Mapping[str, int]
+) -> Masks:
+    """Takes whole blocks out of a ticket, those of smallest mean magnitude first.
+
+    Blocks are those of `block_4x1`. Of kernels that cannot have them, convolutions and dense
+    layers whose inputs are no multiple of 4, the smallest weights go one by one.
+
+    Args:
+      weights: path → weights, at least those of the ticket.
+      ticket: what remains; of kernels that can have them, in whole blocks.
+      keep: path → how many weights stay; rounded to whole blocks, at least one.
+
+    Returns:
+      Path → mask, nested in the ticket.
+    """
+    masks = {}
+    single = {path: count for path, count in keep.items() if not _has_blocks(ticket.masks[path])}
+    for path in keep.keys() - single.keys():
+        mask = ticket.masks[path]
+        blocks = max(1, round(keep[path] / _BLOCK))
+        sparsity = 1 - blocks * _BLOCK / mask.size
+        masks |= pattern_masks({path: weights[path] * mask}, "block_4x1", sparsity)
+    if single:
+        rest = Ticket({path: ticket.masks[path] for path in single}, ticket.provenance)
+        masks |= select(magnitude(weights, rest), rest, single)
+    return {path: masks[path] for path in ticket.masks}
+
+
+def _has_blocks(kernel):
+    return kernel.ndim == 2 and len(kernel) % _BLOCK == 0
 
 
 def _mask(kernel, pattern, sparsity):

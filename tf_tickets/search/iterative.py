@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import Masks, counts_after_round, counts_at_level, select
+from tf_tickets.masking.patterns import prune_blocks
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
 from tf_tickets.models.weights import Weights
 from tf_tickets.search.level_store import LevelStore
@@ -18,9 +19,9 @@ class Method:
     """How a search goes from one level to the next.
 
     Attributes:
-      masks: what the next ticket keeps: the weights largest in `magnitude`, a
-        `random` choice, `all` of them, or the largest by a `gradual` schedule
-        during training (Zhu and Gupta, arXiv:1710.01878).
+      masks: what the next ticket keeps: the weights largest in `magnitude`, the `blocks` of
+        four weights largest in it, a `random` choice, `all` of them, or the largest by a
+        `gradual` schedule during training (Zhu and Gupta, arXiv:1710.01878).
       start: the weights a level starts from: the `initial` ones (or those they
         are rewound to), `reinitialized` ones, or the `previous` level's.
     """
@@ -29,7 +30,8 @@ class Method:
     start: str
 
 
-# The first three are the paper's strategies 1 to 3, by its names; the rest are controls.
+# The first three are the paper's strategies 1 to 3, by its names; the rest are controls, but for
+# `blocks`, whose tickets a TFLite file can multiply as they are.
 METHODS = {
     "original": Method("magnitude", "initial"),
     "random": Method("magnitude", "reinitialized"),
@@ -37,6 +39,7 @@ METHODS = {
     "random_pruning": Method("random", "initial"),
     "dense": Method("all", "previous"),
     "gradual": Method("gradual", "initial"),
+    "blocks": Method("blocks", "initial"),
 }
 
 
@@ -202,6 +205,8 @@ def _next_masks(method, number, previous, network, rates, seed):
     keep = counts_after_round(previous.ticket, rates)
     if method.masks == "magnitude":
         return network.prune_by_magnitude(previous.weights, previous.ticket, keep)
+    if method.masks == "blocks":
+        return prune_blocks(previous.weights, previous.ticket, keep)
     # The key sets this stream apart from the batch order's, which the same numbers seed.
     generator = np.random.default_rng(np.random.SeedSequence([seed, number], spawn_key=(1,)))
     scores = {path: generator.random(shape) for path, shape in network.shapes.items()}
