@@ -174,57 +174,66 @@ def write(form: str, optimizations, inference: Inference, path: Path, examples):
     return OnnxArtifact(path)
 
 
-def beside_dense(form, optimizations, dense, sparse, examples, folder) -> str:
+def beside_dense(artifact, path: Path, dense, dense_path: Path, examples) -> str:
     """How many times smaller and, at each batch, faster an artifact is than the dense one."""
-    own, other = folder / "sparse", folder / "dense"
-    artifact = write(form, optimizations, sparse, own, examples(64))
-    plain = write(form, (), dense, other, None)
     speeds = []
     for batch in BATCHES:
         inputs = examples(batch)
         answers = {
             "sparse": functools.partial(artifact.logits, inputs),
-            "dense": functools.partial(plain.logits, inputs),
+            "dense": functools.partial(dense.logits, inputs),
         }
         timed = compare_latency(answers, batch, flags.FLAGS.calls, SECONDS)
         speeds.append(f"{timed['dense'].median / timed['sparse'].median:.2f}")
-    sizes, dense_sizes = size_of(own), size_of(other)
+    sizes, dense_sizes = size_of(path), size_of(dense_path)
     smaller = dense_sizes.total / sizes.total
     compressed = dense_sizes.total / sizes.compressed
     return f"{smaller:.1f} ({compressed:.1f}) / {' / '.join(speeds)}"
 
 
-def table(name: str, network: Network, pattern: str, advance: Callable[[], object]) -> str:
-    """A line a variant, a column a sparsity."""
-    cells, densities = {}, {}
-    for sparsity in flags.FLAGS.sparsities:
-        trained = network.dense()
-        weights = read_weights(model_of(trained))
-        masks = network.patterns[pattern](weights, float(sparsity))
-        write_weights(
-            model_of(trained), {path: w * masks.get(path, 1) for path, w in weights.items()}
-        )
-        densities[sparsity] = np.mean(np.concatenate([mask.ravel() for mask in masks.values()]))
-        graphs = {
-            "dense": network.inference(model_of(network.dense())),
-            "masked": network.inference(model_of(trained)),
-            "compact": network.inference(network.compacted(trained)),
-        }
+def pruned(network: Network, pattern: str, sparsity: float):
+    """The graphs of a network without some weights and of its compacted form, and how many go."""
+    trained = network.dense()
+    weights = read_weights(model_of(trained))
+    masks = network.patterns[pattern](weights, sparsity)
+    write_weights(model_of(trained), {path: w * masks.get(path, 1) for path, w in weights.items()})
+    removed = 1 - np.mean(np.concatenate([mask.ravel() for mask in masks.values()]))
+    return (
+        network.inference(model_of(trained)),
+        network.inference(network.compacted(trained)),
+        removed,
+    )
+
+
+def table(name: str, network: Network, pattern: str, dense: Mapping, advance) -> str:
+    """A line a variant, a column a sparsity; `dense` is format → artifact and its path."""
+    cells, headings = {}, [f"{name}, {pattern}"]
+    for sparsity in map(float, flags.FLAGS.sparsities):
+        masked, compacted, removed = pruned(network, pattern, sparsity)
+        headings.append(f"{removed:.1%} of masked weights gone")
         for form, variants in VARIANTS.items():
             for variant in variants:
-                graph = graphs["compact" if "compact" in variant else "masked"]
+                graph = compacted if "compact" in variant else masked
                 rest = [each for each in variant if each != "compact"]
                 with tempfile.TemporaryDirectory() as folder:
-                    place = (graphs["dense"], graph, network.examples, Path(folder))
-                    cell = beside_dense(form, rest, *place)
+                    path = Path(folder, "artifact")
+                    artifact = write(form, rest, graph, path, network.examples(64))
+                    cell = beside_dense(artifact, path, *dense[form], network.examples)
                 cells.setdefault(f"{form} {','.join(variant) or 'none'}", []).append(cell)
                 advance()
-    headings = [
-        f"{name}, {pattern}",
-        *(f"{sparsity} ({1 - densities[sparsity]:.1%} masked)" for sparsity in densities),
-    ]
     rows = [[variant, *values] for variant, values in cells.items()]
     return tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
+
+
+def tables(name: str, network: Network, advance: Callable[[], object]) -> None:
+    """Prints a table for each pattern."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph, dense = network.inference(model_of(network.dense())), {}
+        for form in VARIANTS:
+            path = Path(folder, form)
+            dense[form] = write(form, (), graph, path, None), path
+        for pattern in network.patterns:
+            print(f"\n{table(name, network, pattern, dense, advance)}", flush=True)
 
 
 def main(_):
@@ -233,16 +242,16 @@ def main(_):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     networks = {name: NETWORKS[name]() for name in flags.FLAGS.networks}
-    tables = [(name, pattern) for name, each in networks.items() for pattern in each.patterns]
-    per_table = len(flags.FLAGS.sparsities) * sum(map(len, VARIANTS.values()))
+    count = sum(len(network.patterns) for network in networks.values())
+    count *= len(flags.FLAGS.sparsities) * sum(map(len, VARIANTS.values()))
     print(
         f"TensorFlow {tf.__version__}, LiteRT {ai_edge_litert.__version__}, ONNX Runtime "
         f"{onnxruntime.__version__}, one thread.\nEach cell: times smaller than the dense file "
         f"(gzip-compressed) / times faster at batch {' / '.join(map(str, BATCHES))}."
     )
-    with tqdm(total=len(tables) * per_table) as bar:
-        for name, pattern in tables:
-            print(f"\n{table(name, networks[name], pattern, bar.update)}", flush=True)
+    with tqdm(total=count) as bar:
+        for name, network in networks.items():
+            tables(name, network, bar.update)
 
 
 if __name__ == "__main__":
