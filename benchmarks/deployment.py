@@ -174,7 +174,7 @@ def write(form: str, optimizations, inference: Inference, path: Path, examples):
     return OnnxArtifact(path)
 
 
-def beside_dense(artifact, path: Path, dense, dense_path: Path, examples) -> str:
+def beside_dense(artifact, path: Path, dense, dense_size: int, examples) -> str:
     """How many times smaller and, at each batch, faster an artifact is than the dense one."""
     speeds = []
     for batch in BATCHES:
@@ -185,9 +185,8 @@ def beside_dense(artifact, path: Path, dense, dense_path: Path, examples) -> str
         }
         timed = compare_latency(answers, batch, flags.FLAGS.calls, SECONDS)
         speeds.append(f"{timed['dense'].median / timed['sparse'].median:.2f}")
-    sizes, dense_sizes = size_of(path), size_of(dense_path)
-    smaller = dense_sizes.total / sizes.total
-    compressed = dense_sizes.total / sizes.compressed
+    sizes = size_of(path)
+    smaller, compressed = dense_size / sizes.total, dense_size / sizes.compressed
     return f"{smaller:.1f} ({compressed:.1f}) / {' / '.join(speeds)}"
 
 
@@ -206,7 +205,7 @@ def pruned(network: Network, pattern: str, sparsity: float):
 
 
 def table(name: str, network: Network, pattern: str, dense: Mapping, advance) -> str:
-    """A line a variant, a column a sparsity; `dense` is format → artifact and its path."""
+    """A line a variant, a column a sparsity; `dense` is format → artifact and bytes."""
     cells, headings = {}, [f"{name}, {pattern}"]
     for sparsity in map(float, flags.FLAGS.sparsities):
         masked, compacted, removed = pruned(network, pattern, sparsity)
@@ -231,7 +230,7 @@ def tables(name: str, network: Network, advance: Callable[[], object]) -> None:
         graph, dense = network.inference(model_of(network.dense())), {}
         for form in VARIANTS:
             path = Path(folder, form)
-            dense[form] = write(form, (), graph, path, None), path
+            dense[form] = write(form, (), graph, path, None), size_of(path).total
         for pattern in network.patterns:
             print(f"\n{table(name, network, pattern, dense, advance)}", flush=True)
 

@@ -65,12 +65,20 @@ _string(
     "RUN/exports/<the network's place>/level_NN/<format>-<optimize>.",
 )
 _string("data_dir", None, "Where the run's data lie: as for its driver.")
-_integer("examples", 1000, "Test examples to compare on; 0 for all there are.")
-_string("eps", None, "Radius of PGD's ball, a decimal or a fraction. Default: the run's, or 8/255.")
-_integer("steps", 20, "Steps of PGD, from a random start, each a quarter of eps long.")
+_integer(
+    "examples", None, "Test examples to compare on; 0 for all. Default: 1000, or all of fewer."
+)
+_string(
+    "eps",
+    None,
+    "Of images: radius of PGD's ball, a decimal or a fraction. Default: the run's or 8/255.",
+)
+_integer("steps", 20, "Of images: steps of PGD from a random start, each a quarter of eps long.")
 flags.DEFINE_boolean("verify", True, "Compares what was written.", flag_values=FLAGS)
 
 DEFAULT_EPS = "8/255"
+# What an export writes beside the artifact.
+RECORDS = {"export.json", "ticket.json", *(f"verification.{kind}" for kind in ("md", "csv", "png"))}
 
 
 def read_config() -> dict:
@@ -79,7 +87,8 @@ def read_config() -> dict:
     require(bool(config["run_dir"]), "run_dir", "", "a driver's run folder")
     require(config["level"] is not None, "level", "", "the number of a finished level")
     config["optimize"] = require_possible(config["format"], config["optimize"])
-    require(config["examples"] >= 0, "examples", config["examples"], "at least 0")
+    if config["examples"] is not None:
+        require(config["examples"] >= 0, "examples", config["examples"], "at least 0")
     require(config["steps"] >= 1, "steps", config["steps"], "at least 1")
     if config["eps"] is not None:
         config["eps"] = program.number("eps", config["eps"])
@@ -103,7 +112,8 @@ def attack_of(config, network) -> ThreatModel:
     """PGD within the ball that the run's networks are attacked in."""
     eps = config["eps"]
     if eps is None:
-        eps = network.config.get("eps") or program.number("eps", DEFAULT_EPS)
+        stated = str(network.config.get("eps") or DEFAULT_EPS)
+        eps = program.number("eps", stated)
     return pgd(eps, eps / 4, config["steps"], random_start=True)
 
 
@@ -118,11 +128,18 @@ def output_path(config, network) -> Path:
 
 def require_replaceable(output: Path) -> None:
     """Refuses a folder that holds anything but an earlier export."""
-    free = not output.exists() or (
-        output.is_dir() and (not any(output.iterdir()) or (output / "export.json").is_file())
-    )
-    require(free, "output", output, "a folder that is new, empty or an earlier export")
+    free = not output.exists() or (output.is_dir() and is_export(output))
+    named = output.name not in ("", "..") and not output.is_symlink()
+    expected = "a folder that is new, empty or an earlier export and nothing else"
+    require(free and named, "output", output, expected)
     program.require_writable("output", output)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds nothing but an earlier export, or nothing."""
+    names = {path.name for path in folder.iterdir()}
+    known = {artifact_path(folder, form).name for form in FORMATS} | RECORDS
+    return not names or ("export.json" in names and names <= known)
 
 
 def export(config, network, source, output) -> str:
@@ -148,7 +165,8 @@ def export(config, network, source, output) -> str:
         atomic_write_json(folder / "export.json", record)
         text = "Not verified."
         if found:
-            title = f"{network.cell.description}, level {network.level}, as {output.name}"
+            how = f"{form} {','.join(optimizations) or 'none'}"
+            title = f"{network.cell.description}, level {network.level}, {how}"
             text = artifact_report.write_report(found, title, ticket_card.notes(card), folder)
     return f"{text}\n\n{artifact_path(output, form)}"
 

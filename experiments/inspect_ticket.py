@@ -13,6 +13,7 @@ two tickets comparison.csv.
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -31,8 +32,11 @@ from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_t
 # Flags of its own, as no preset and no run directory belongs to it.
 FLAGS = flags.FlagValues()
 flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-flags.DEFINE_list(
-    "ticket", [], "A ticket's file, RUN/tickets/.../level_NN.npz, or two.", flag_values=FLAGS
+flags.DEFINE_string(
+    "ticket",
+    "",
+    "A ticket's file, RUN/tickets/.../level_NN.npz, or two with a comma between them.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "output",
@@ -47,13 +51,29 @@ _LONGEST_NAME = 100
 
 def read_paths() -> list[Path]:
     """The tickets' files; checks all flags, as far as that is possible without loading."""
-    given = FLAGS.ticket
-    require(1 <= len(given) <= 2, "ticket", ",".join(given), "the path of a ticket, or of two")
+    given = split_paths(FLAGS.ticket)
+    require(
+        1 <= len(given) <= 2 and all(given),
+        "ticket",
+        FLAGS.ticket,
+        "the path of a ticket, or of two",
+    )
     output = Path(FLAGS.output or "")
     empty = output.is_dir() and not any(output.iterdir())
-    fits = not FLAGS.output or empty or not output.exists()
+    fits = not FLAGS.output or empty or (output.name != "" and not os.path.lexists(output))
     require(fits, "output", output, "a folder that is empty or not there")
     return [Path(path) for path in given]
+
+
+def split_paths(text: str) -> list[str]:
+    """The paths in a flag: one, which may have commas in it, or several with commas between."""
+    if Path(text).is_file():
+        return [text]
+    for place, character in enumerate(text):
+        pair = [text[:place], text[place + 1 :]]
+        if character == "," and all(map(os.path.isfile, pair)):
+            return pair
+    return text.split(",")
 
 
 def load(paths) -> list[Inspection]:

@@ -1,17 +1,20 @@
 """How a program reads its command line and how it ends."""
 
+import contextlib
 import errno
 import math
 import shlex
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags, logging
 
 from tf_tickets.errors import StopRequested, UserError, require
+from tf_tickets.runs.files import TEMPORARY_PREFIX
 
 
 def parse(arguments: list[str], values: flags.FlagValues) -> list[str]:
@@ -59,11 +62,13 @@ def require_writable(flag: str, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        # Named as what will be written aside, which finds names that are too long.
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent):
             pass
-    except OSError as error:
-        reason = f"a place that can be written ({error.strerror})"
-        raise UserError(f"--{flag}={path}: expected {reason}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        expected = f"a place that can be written ({reason})"
+        raise UserError(f"--{flag}={path}: expected {expected}") from None
 
 
 def exit_code(main: Callable[[], None], resumable: bool = True) -> int:
@@ -75,7 +80,8 @@ def exit_code(main: Callable[[], None], resumable: bool = True) -> int:
     """
     logging.set_verbosity(logging.WARNING)
     try:
-        main()
+        with contextlib.nullcontext() if resumable else _stopped_by_sigterm():
+            main()
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -101,3 +107,20 @@ def exit_code(main: Callable[[], None], resumable: bool = True) -> int:
             file=sys.stderr,
         )
         return 3
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm():
+    """SIGTERM raises `StopRequested` wherever the body is, so that nothing half-written is left."""
+
+    def stop(number, _frame):
+        raise StopRequested(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only there can signals be handled.
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

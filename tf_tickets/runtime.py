@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 
 import tensorflow as tf
@@ -157,16 +157,17 @@ def environment_report(strategy: tf.distribute.Strategy) -> dict:
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": strategy.num_replicas_in_sync,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-        "packages": package_versions() | _versions(_JUDGING_PACKAGES),
+        "packages": package_versions() | versions_of(_JUDGING_PACKAGES),
     }
 
 
 def package_versions() -> dict[str, str]:
     """The versions of the packages that decide tickets and their numbers."""
-    return _versions(_RECORDED_PACKAGES)
+    return versions_of(_RECORDED_PACKAGES)
 
 
-def _versions(packages):
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of some packages that are installed."""
     versions = {}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):

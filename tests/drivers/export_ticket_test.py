@@ -2,8 +2,11 @@
 
 import csv
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -153,6 +156,11 @@ def test_without_verification_nothing_is_measured(run_dir, export):
         (["--optimize=int8"], "--optimize=int8"),
         (["--format=pickle"], "--format"),
         (["--examples=5000"], "--examples=5000: expected 1 to 2000, or 0 for all"),
+        (["--examples=-1"], "--examples=-1: expected at least 0"),
+        (["--data_dir=/data"], "--data_dir=/data: the run's data are embedded"),
+        (["--seed=7"], "--seed=7: nothing like that"),
+        (["--output=/proc/none/out"], "--output=/proc/none/out: expected a place"),
+        ([f"--output=/tmp/{'x' * 250}"], "expected a place that can be written"),
         (["--steps=0"], "--steps=0: expected at least 1"),
         (["--eps=2"], "--eps=2: expected a decimal"),
         (["--run_dir=/nowhere"], "--run_dir=/nowhere: no run"),
@@ -167,7 +175,39 @@ def test_what_cannot_be_done_is_said_in_one_line(export, flags, message):
 
 
 def test_a_folder_of_something_else_is_left_alone(export, tmp_path):
-    (tmp_path / "thesis.tex").write_text("...")
-    code, _, errors = export(f"--output={tmp_path}")
-    assert code == 2 and f"--output={tmp_path}: expected a folder" in programs.last_line(errors)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    names = ["thesis.tex", "export.json"]
+    for name in names:
+        (tmp_path / name).write_text("{}")
+        code, _, errors = export(f"--output={tmp_path}")
+        assert code == 2 and f"--output={tmp_path}: expected a folder" in programs.last_line(errors)
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_an_earlier_export_is_replaced(export, tmp_path):
+    for _ in range(2):
+        code, _, errors = export("--noverify", f"--output={tmp_path / 'again'}")
+        assert code == 0, errors
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
+
+
+def test_a_ticket_of_another_level_is_refused(run_dir, export):
+    tickets = run_dir / "tickets" / CELL.path
+    for folder, suffix in (("tickets", ".npz"), ("checkpoints", ".npz"), ("records", ".csv")):
+        place = run_dir / folder / CELL.path
+        shutil.copy(place / f"level_03{suffix}", place / f"level_05{suffix}")
+    code, _, errors = export("--level=5")
+    assert code == 2
+    assert f"{tickets / 'level_05.npz'}: a ticket of level 3" in programs.last_line(errors)
+
+
+def test_sigterm_leaves_nothing_behind(run_dir, tmp_path):
+    flags = (f"--run_dir={run_dir}", "--level=3", f"--output={tmp_path / 'out'}", "--steps=5000")
+    process = programs.start("export_ticket", *flags)
+    while not list(tmp_path.iterdir()):  # It has begun to write.
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert programs.last_line(errors) == "stopped by SIGTERM; nothing was written"
+    assert not list(tmp_path.iterdir())

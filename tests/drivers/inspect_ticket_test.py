@@ -1,6 +1,7 @@
 """The command that shows what is in a ticket, as its user runs it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments import inspect_ticket
+from experiments.inspect_ticket import split_paths
 from tests import trained
 from tests.analysis.tickets import random_ticket, save
 from tests.drivers import programs
@@ -97,6 +99,17 @@ def test_the_same_again_gives_the_same_files(convolutional, run):
     assert run(flag) == first
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_paths_may_have_commas_in_them(convolutional, run, tmp_path):
+    names = [tmp_path / "c_0,6" / f"level_0{number}.npz" for number in (1, 2)]
+    names[0].parent.mkdir()
+    for name, path in zip(names, convolutional, strict=True):
+        shutil.copy(path, name)
+    assert split_paths(str(names[0])) == [str(names[0])]
+    assert split_paths(f"{names[0]},{names[1]}") == [str(name) for name in names]
+    code, output, errors = run(f"--ticket={names[0]}", f"--output={tmp_path / 'out'}")
+    assert code == 0 and str(names[0]) in output, errors
 
 
 @pytest.fixture

@@ -332,6 +332,27 @@ def test_an_incomplete_or_unknown_description_is_refused(tmp_path, key):
     assert key.split(".")[-1] in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model_config", None),
+        ("model_config", []),
+        ("data_set", None),
+        ("seed", "x"),
+        ("level", -5),
+        ("level", True),
+        ("parent_sha256", 5),
+        ("versions", None),
+        ("versions", {"numpy": 2}),
+    ],
+)
+def test_a_forged_provenance_is_refused(tmp_path, field, value):
+    path = tmp_path / "ticket.npz"
+    write_variant(path, lambda metadata: metadata["provenance"].update({field: value}))
+    line = refusal(path)
+    assert "not a ticket" in line and field in line
+
+
 @pytest.mark.parametrize("text", [b"[]", b"3", b"{", b"\xff\xfe\x00", b""])
 def test_metadata_of_something_else_is_refused(tmp_path, text):
     path = tmp_path / "ticket.npz"

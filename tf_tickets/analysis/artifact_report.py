@@ -116,7 +116,7 @@ def write_report(verification: Verification, title: str, notes: Sequence[str], f
 
 def _figure(verification, title):
     """Size and latency as shares of the dense network's, and the accuracies."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
     shares, accuracies = figure.subplots(1, 2)
     measured = [row for row in rows(verification) if row.of_dense]
     names = [row.quantity.replace(", bytes", "").replace(", ms", "") for row in measured]
@@ -129,9 +129,10 @@ def _figure(verification, title):
         pairs[f"{attack.attack}\n({attack.way})"] = (attack.source, attack.artifact)
     for offset, label, index in ((-0.2, "source", 0), (0.2, "artifact", 1)):
         places = [place + offset for place in range(len(pairs))]
-        accuracies.bar(places, [100 * pair[index] for pair in pairs.values()], 0.4, label=label)
-    accuracies.set_xticks(range(len(pairs)), pairs)
-    accuracies.set_ylabel("accuracy on test examples, %")
+        accuracies.barh(places, [100 * pair[index] for pair in pairs.values()], 0.4, label=label)
+    accuracies.set_yticks(range(len(pairs)), pairs)
+    accuracies.invert_yaxis()
+    accuracies.set_xlabel("accuracy on test examples, %")
     accuracies.legend()
     figure.suptitle(title, fontsize=10)
     return figure

@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, require
+from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs import results
 from tf_tickets.runs.files import load_json
 from tf_tickets.runs.run_directory import Cell
 
 # What tells the networks of one level apart; flags of the same names choose among them.
 CHOICES = ("data_set", "model", "regime", "method", "seed")
+DEFAULT_EXAMPLES = 1000
 # How many networks an error lists before it only counts them.
 _SHOWN = 8
 
@@ -92,7 +94,8 @@ def find_network(run: Path, level: int, wanted: Mapping[str, object]) -> Finishe
     fitting = [each for each in networks if _fits(each, wanted)]
     if not fitting:
         given = " ".join(f"--{name}={value}" for name, value in wanted.items())
-        raise UserError(f"{given}: nothing like that in {run}; it has {_values(networks)}")
+        there = _values(networks, only_several=False)
+        raise UserError(f"{given}: nothing like that in {run}; it has {there}")
     at_level = [each for each in fitting if each.level == level]
     if not at_level:
         levels = ", ".join(str(number) for number in sorted({each.level for each in fitting}))
@@ -113,6 +116,37 @@ def finished_networks(run: Path) -> list[FinishedNetwork]:
         if cell and level.isdecimal() and _is_finished(run, cell, inside.stem):
             found.append(FinishedNetwork(run, cell, int(level), path))
     return found
+
+
+def refuse_other_level(network: FinishedNetwork, ticket: Ticket | None) -> None:
+    """Raises a `UserError` if a ticket says that it is of another level than its place does."""
+    if ticket and ticket.provenance.level != network.level:
+        raise UserError(
+            f"{network.path}: a ticket of level {ticket.provenance.level}; expected one of level "
+            f"{network.level} in this place"
+        )
+
+
+def require_data_dir(source: str, data_dir: str | None) -> None:
+    """Raises a `UserError` about a `--data_dir` that the run's data do not need."""
+    if source == "embedded" and data_dir is not None:
+        raise UserError(f"--data_dir={data_dir}: the run's data are embedded; leave the flag out")
+
+
+def examples_to_judge_on(wanted: int | None, available: int) -> int:
+    """How many test examples an artifact is judged on.
+
+    Args:
+      wanted: 0 for all there are; None for `DEFAULT_EXAMPLES`, or all of fewer.
+      available: how many there are.
+
+    Raises:
+      UserError: more are wanted.
+    """
+    if wanted is None:
+        return min(DEFAULT_EXAMPLES, available)
+    require(wanted <= available, "examples", wanted, f"1 to {available}, or 0 for all")
+    return wanted or available
 
 
 def _keras_files(run):
@@ -138,13 +172,14 @@ def _fits(network, wanted):
     return all(getattr(network.cell, name) == value for name, value in wanted.items())
 
 
-def _values(networks):
-    """The flags that tell networks apart, with their values; all of them if none does."""
+def _values(networks, only_several=True):
+    """The flags that choose networks, with their values; those that tell them apart, if any do."""
     values = {
         name: sorted({str(getattr(network.cell, name)) for network in networks}) for name in CHOICES
     }
-    several = {name: found for name, found in values.items() if len(found) > 1}
-    shown = several or {name: found for name, found in values.items() if found != [""]}
+    shown = {name: found for name, found in values.items() if found != [""]}
+    several = {name: found for name, found in shown.items() if len(found) > 1}
+    shown = several if several and only_several else shown
     return " ".join(f"--{name}={_in_words(found)}" for name, found in shown.items())
 
 

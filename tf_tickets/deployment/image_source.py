@@ -9,10 +9,15 @@ import tf_keras as keras
 
 from tf_tickets.data.registry import load_images
 from tf_tickets.data.vision import ImageData, ImageSplit, resize, to_unit_interval
-from tf_tickets.deployment.finished_networks import FinishedNetwork
+from tf_tickets.deployment.finished_networks import (
+    FinishedNetwork,
+    examples_to_judge_on,
+    refuse_other_level,
+    require_data_dir,
+)
 from tf_tickets.deployment.inference import Inference, image_inference
 from tf_tickets.deployment.saved_model import FLOAT_IMAGES, RawImages, write_saved_model
-from tf_tickets.errors import UserError, require
+from tf_tickets.errors import UserError
 from tf_tickets.evaluation.victims import (
     Victim,
     fitting_data,
@@ -99,37 +104,33 @@ class ImageSource:
 
 
 def load_image_source(
-    network: FinishedNetwork, data_dir: str | None, test_examples: int
+    network: FinishedNetwork, data_dir: str | None, test_examples: int | None
 ) -> ImageSource:
     """Loads a network and its images.
 
     Args:
       network: of a driver of image networks.
       data_dir: where the run's data lie, if they are not embedded.
-      test_examples: how many images it is judged on, as many of each class; 0 for all.
+      test_examples: how many images it is judged on, as many of each class; 0 for all, None for
+        1,000 or all of fewer.
 
     Raises:
       UserError: files are missing or damaged, or the data cannot be used.
     """
     config = network.config
     if network.has_masks:
-        ticket, model, victim = load_trained_ticket(network.path, "run_dir")
+        ticket, model, victim = load_trained_ticket(network.path, None)
         name, source = victim.data_set, victim.data_source
     else:
-        model, victim = load_keras_model(network.path, "run_dir")
+        model, victim = load_keras_model(network.path, None)
         ticket, name, source = None, network.cell.data_set, config.get("data_source")
     if not name or not source:
         raise UserError(f"{network.path}: does not say what data it was trained on")
+    refuse_other_level(network, ticket)
+    require_data_dir(source, data_dir)
     side = victim.image_shape[0]
     loaded = load_images(name, source, data_dir, network.cell.seed, image_size=side)
     data = fitting_data(victim, loaded, "run_dir")
-    require(
-        0 <= test_examples <= len(data.test),
-        "examples",
-        test_examples,
-        f"1 to {len(data.test)}, or 0 for all",
-    )
+    count = examples_to_judge_on(test_examples, len(data.test))
     raw = RawImages(loaded.train.images.shape[1:], resized=bool(data.train.resized_to))
-    return ImageSource(
-        network, model, ticket, victim, data.limited(0, test=test_examples or None), raw
-    )
+    return ImageSource(network, model, ticket, victim, data.limited(0, test=count), raw)

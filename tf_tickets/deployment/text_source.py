@@ -9,11 +9,16 @@ import tf_keras as keras
 
 from tf_tickets.data.text import TextData, TextSplit
 from tf_tickets.data.tokens import Tokenizer
-from tf_tickets.deployment.finished_networks import FinishedNetwork
+from tf_tickets.deployment.finished_networks import (
+    FinishedNetwork,
+    examples_to_judge_on,
+    refuse_other_level,
+    require_data_dir,
+)
 from tf_tickets.deployment.inference import Inference, text_inference
 from tf_tickets.deployment.saved_model import TICKET_FILE, TOKENS
 from tf_tickets.deployment.text_signature import TokenizingGraph, save_text_model
-from tf_tickets.errors import UserError, require
+from tf_tickets.errors import UserError
 from tf_tickets.evaluation.text_outcomes import AttackedText, read_outcomes
 from tf_tickets.evaluation.victims import refuse_disagreement, trained_weights_path
 from tf_tickets.masking.ticket import Ticket
@@ -111,7 +116,8 @@ class TextSource:
         place = self.network
         folder = place.run / "attacks" / place.cell.path / f"level_{place.level:02d}"
         tables = sorted(folder.glob("test_*.csv"))
-        return {path.stem.removeprefix("test_"): read_outcomes(path) for path in tables}
+        outcomes = {path.stem.removeprefix("test_"): read_outcomes(path) for path in tables}
+        return {attack: rows for attack, rows in outcomes.items() if rows}
 
     def _write(self, model, folder):
         encoder = self.encoder
@@ -123,14 +129,14 @@ class TextSource:
 
 
 def load_text_source(
-    network: FinishedNetwork, data_dir: str | None, test_examples: int
+    network: FinishedNetwork, data_dir: str | None, test_examples: int | None
 ) -> TextSource:
     """Loads a BERT ticket and its texts.
 
     Args:
       network: of the driver of robust BERT tickets.
       data_dir: where the run's data lie, if they are not embedded.
-      test_examples: how many texts it is judged on; 0 for all.
+      test_examples: how many texts it is judged on; 0 for all, None for 1,000 or all of fewer.
 
     Raises:
       UserError: files are missing or damaged, the encoder is another one, or the data cannot be
@@ -141,17 +147,38 @@ def load_text_source(
     weights_path = trained_weights_path(network.path)
     weights = load_arrays(weights_path)
     refuse_disagreement(ticket, weights, weights_path)
-    encoder = load_encoder(config["bert_preset"], config["bert_dir"], config["layers"])
-    known = ticket.provenance.model_config
-    if encoder.sha256 != known["encoder_sha256"]:
-        raise UserError(
-            f"{network.path}: of another encoder than {encoder.name} (SHA-256 "
-            f"{known['encoder_sha256'][:12]}…, this one has {encoder.sha256[:12]}…)"
-        )
-    place = TextPlace(config["data_source"], data_dir, known["length"], 0, 0, test_examples)
+    refuse_other_level(network, ticket)
+    try:
+        source, known = config["data_source"], ticket.provenance.model_config
+        encoder = _encoder(network, config, known["encoder_sha256"])
+        place = TextPlace(source, data_dir, known["length"], 0, 0, 0)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{network.path}: does not say what it is made of ({error!r})") from None
+    require_data_dir(source, data_dir)
     data = place.load(network.cell.data_set, network.cell.seed)
-    require(known["classes"] == data.num_classes, "run_dir", network.path, "the data's classes")
+    data = data.limited(0, test=examples_to_judge_on(test_examples, len(data.test)))
     classifier = BertClassifier(encoder, data.num_classes, dropout=0.0, seed=0)
-    write_weights(classifier.model, weights)
+    try:
+        write_weights(classifier.model, weights)
+    except ValueError:
+        raise UserError(f"{weights_path}: not the weights of {encoder.name} as it is now") from None
     tokenizer = place.tokenizer(encoder, network.cell.data_set)
     return TextSource(network, classifier, classifier.model, ticket, encoder, tokenizer, data)
+
+
+def _encoder(network, config, sha256) -> BertEncoder:
+    """The run's encoder.
+
+    Raises:
+      UserError: it is not where the run found it, or is another one.
+    """
+    try:
+        encoder = load_encoder(config["bert_preset"], config["bert_dir"], config["layers"])
+    except UserError as error:
+        raise UserError(f"{network.run / 'config.json'}: {error}") from None
+    if encoder.sha256 != sha256:
+        raise UserError(
+            f"{network.path}: of another encoder than {encoder.name} (SHA-256 {sha256[:12]}…, "
+            f"this one has {encoder.sha256[:12]}…)"
+        )
+    return encoder

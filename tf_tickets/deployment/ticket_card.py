@@ -10,6 +10,8 @@ from tf_tickets.deployment.artifacts import Source
 from tf_tickets.deployment.verification import Reference
 
 FORMAT_VERSION = 1
+# The packages that write artifacts.
+_WRITERS = ("tf_tickets", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime", "keras-nlp")
 
 
 def describe(exported: Source, optimizations: Sequence[str], reference: Reference | None) -> dict:
@@ -46,7 +48,7 @@ def describe(exported: Source, optimizations: Sequence[str], reference: Referenc
         "removed": dict(exported.removed),
         "measured_by_run": _last(network.measured()),
         "measured_before_export": _measured(reference) if reference else None,
-        "versions": runtime.package_versions(),
+        "versions": runtime.package_versions() | runtime.versions_of(_WRITERS),
     }
 
 

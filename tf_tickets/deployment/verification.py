@@ -14,7 +14,6 @@ from tf_tickets.deployment.artifacts import Deployed, Source, write_dense_artifa
 from tf_tickets.deployment.footprint import compare_latency, size_of
 from tf_tickets.deployment.image_source import ImageSource
 from tf_tickets.evaluation.robustness import Progress, RobustnessEvaluator
-from tf_tickets.evaluation.text_outcomes import SKIPPED
 from tf_tickets.evaluation.victims import Victim, load_victim
 
 LATENCY_BATCHES = (1, 64)
@@ -52,7 +51,7 @@ def work_of(source: Source, threat_model: ThreatModel) -> int:
     examples = len(source.test)
     if isinstance(source, ImageSource):
         return 2 * examples * (1 + threat_model.steps)
-    return 2 * (examples + sum(map(len, _attacked_texts(source).values())))
+    return 2 * (examples + 2 * sum(map(len, source.attacked_texts().values())))
 
 
 def measure_source(
@@ -167,23 +166,18 @@ def _as_victim(deployed, source) -> Victim:
 
 
 def _on_attacked_texts(source, infer, progress) -> list[Robustness]:
-    """How a network does on what the run's attacks made of the examples it was right about."""
+    """How a network does on the examples that the run attacked, as they were and as they became.
+
+    An example counts as right if both are, so that the source's share is the run's own (Aua).
+    """
     found = []
-    for attack, rows in _attacked_texts(source).items():
-        texts = source.inputs_of_texts([row.attacked_texts for row in rows])
-        labels = np.array([row.label for row in rows])
-        accuracy = _accuracy(_in_batches(infer, texts, progress), labels)
-        found.append(Robustness(attack, "transferred", {}, len(rows), accuracy))
+    for attack, rows in source.attacked_texts().items():
+        labels, right = np.array([row.label for row in rows]), True
+        for texts in ([row.texts for row in rows], [row.attacked_texts for row in rows]):
+            logits = _in_batches(infer, source.inputs_of_texts(texts), progress)
+            right &= np.argmax(logits, axis=1) == labels
+        found.append(Robustness(attack, "transferred", {}, len(rows), float(np.mean(right))))
     return found
-
-
-def _attacked_texts(source):
-    """Attack → the examples that were attacked, where there are any."""
-    attacked = {
-        attack: [row for row in rows if row.outcome != SKIPPED]
-        for attack, rows in source.attacked_texts().items()
-    }
-    return {attack: rows for attack, rows in attacked.items() if rows}
 
 
 def _compare_latency(artifact, dense, inputs, batch):

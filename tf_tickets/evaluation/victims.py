@@ -82,12 +82,12 @@ def load_victim(path: str | Path, flag: str = "model") -> Victim:
     return victim
 
 
-def load_keras_model(path: str | Path, flag: str = "model") -> tuple[keras.Model, Victim]:
+def load_keras_model(path: str | Path, flag: str | None = "model") -> tuple[keras.Model, Victim]:
     """Loads a Keras model to do more with than to attack it.
 
     Args:
       path: a `.keras` file, see `load_victim`.
-      flag: the flag that errors name.
+      flag: the flag that errors name; None if none gave the path.
 
     Returns:
       The model, not compiled, and what is known of it. Both have the same weights.
@@ -109,13 +109,13 @@ def load_keras_model(path: str | Path, flag: str = "model") -> tuple[keras.Model
 
 
 def load_trained_ticket(
-    path: str | Path, flag: str = "ticket"
+    path: str | Path, flag: str | None = "ticket"
 ) -> tuple[Ticket, keras.Model, Victim]:
     """Loads a ticket and its trained network, to do more with than to attack it.
 
     Args:
       path: a ticket file, see `load_victim`.
-      flag: the flag that errors name.
+      flag: the flag that errors name; None if none gave the path.
 
     Returns:
       The ticket, the model with the trained weights, and what is known of it. The victim's
@@ -158,7 +158,8 @@ def refuse_disagreement(
       weights_path: where they lie, for the error.
 
     Raises:
-      UserError: a mask has no weights of its shape, or weights outside it are not zero.
+      UserError: a mask has no weights of its shape, they are not finite, or those outside it are
+        not zero.
     """
     for name, mask in ticket.masks.items():
         if name not in weights or weights[name].shape != mask.shape:
@@ -166,6 +167,8 @@ def refuse_disagreement(
             raise UserError(
                 f"its mask of {name} has shape {mask.shape}, the weights in {weights_path}: {found}"
             )
+        if not np.all(np.isfinite(weights[name])):
+            raise UserError(f"{weights_path}: {name} holds values that are not finite")
         outside = int(np.count_nonzero(weights[name][~mask]))
         if outside:
             raise UserError(
@@ -205,7 +208,9 @@ def _errors_about(flag, path):
     try:
         yield
     except UserError as error:
-        raise UserError(f"--{flag}={path}: {error}") from None
+        place = f"--{flag}={path}" if flag else str(path)
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{place}: {reason}") from None
 
 
 def _loader(path):

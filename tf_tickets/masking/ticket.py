@@ -13,6 +13,8 @@ from tf_tickets.errors import UserError
 from tf_tickets.runs.files import load_arrays, save_arrays
 
 FORMAT_VERSION = 1
+# The fields of a provenance, as JSON has them, that are not text.
+_TYPES = {"model_config": dict, "seed": int, "level": int, "versions": dict}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,9 +146,10 @@ class Ticket:
                 raise UserError(
                     f"{path}: holds masks {sorted(arrays)}, its description says {sorted(shapes)}"
                 )
+            provenance = Provenance(**metadata["provenance"])
+            _require_types(provenance)
             ticket = cls(
-                {name: _unpack(arrays[name], shape) for name, shape in shapes.items()},
-                Provenance(**metadata["provenance"]),
+                {name: _unpack(arrays[name], shape) for name, shape in shapes.items()}, provenance
             )
             stated_sha256 = metadata["masks_sha256"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -201,6 +204,18 @@ def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _require_types(provenance):
+    """Raises a `TypeError` unless every field of a provenance that was read is of its type."""
+    for field in dataclasses.fields(provenance):
+        value, expected = getattr(provenance, field.name), _TYPES.get(field.name, str)
+        if type(value) is not expected:
+            raise TypeError(f"provenance: {field.name} is {value!r}, no {expected.__name__}")
+    if provenance.level < 0:
+        raise ValueError(f"provenance: level is {provenance.level}")
+    if not all(type(version) is str for version in provenance.versions.values()):
+        raise TypeError(f"provenance: versions are {provenance.versions!r}")
 
 
 def _shapes(masks):
