@@ -9,7 +9,6 @@ was made of and with the dense network in the same format: logits, accuracy, acc
 attack, zeros, size and latency. An artifact that does not agree is removed.
 """
 
-import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -21,20 +20,13 @@ from tf_tickets import runtime
 from tf_tickets.analysis import artifact_report
 from tf_tickets.attacks.threat_model import ThreatModel, pgd
 from tf_tickets.deployment import ticket_card
-from tf_tickets.deployment.agreement import Verification
-from tf_tickets.deployment.artifacts import (
-    FORMATS,
-    OPTIMIZATIONS,
-    artifact_path,
-    require_possible,
-    write_artifact,
-)
+from tf_tickets.deployment.artifacts import FORMATS, OPTIMIZATIONS, require_possible
 from tf_tickets.deployment.finished_networks import CHOICES, FinishedNetwork, find_network
 from tf_tickets.deployment.image_source import load_image_source
+from tf_tickets.deployment.network_export import export_network, is_replaceable
 from tf_tickets.deployment.text_source import load_text_source
-from tf_tickets.deployment.verification import measure_source, verify, work_of
-from tf_tickets.errors import UserError, require
-from tf_tickets.runs.files import atomic_path, atomic_write_json
+from tf_tickets.deployment.verification import work_of
+from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
 
 # Flags of its own, as it starts no run.
@@ -77,8 +69,6 @@ _integer("steps", 20, "Of images: steps of PGD from a random start, each a quart
 flags.DEFINE_boolean("verify", True, "Compares what was written.", flag_values=FLAGS)
 
 DEFAULT_EPS = "8/255"
-# What an export writes beside the artifact.
-RECORDS = {"export.json", "ticket.json", *(f"verification.{kind}" for kind in ("md", "csv", "png"))}
 
 
 def read_config() -> dict:
@@ -128,56 +118,27 @@ def output_path(config, network) -> Path:
 
 def require_replaceable(output: Path) -> None:
     """Refuses a folder that holds anything but an earlier export."""
-    free = not output.exists() or (output.is_dir() and is_export(output))
-    named = output.name not in ("", "..") and not output.is_symlink()
     expected = "a folder that is new, empty or an earlier export and nothing else"
-    require(free and named, "output", output, expected)
+    fits = output.name not in ("", "..") and is_replaceable(output)
+    require(fits, "output", output, expected)
     program.require_writable("output", output)
 
 
-def is_export(folder: Path) -> bool:
-    """Whether a folder holds nothing but an earlier export, or nothing."""
-    names = {path.name for path in folder.iterdir()}
-    known = {artifact_path(folder, form).name for form in FORMATS} | RECORDS
-    return not names or ("export.json" in names and names <= known)
-
-
 def export(config, network, source, output) -> str:
-    """Writes and compares; returns what to print."""
+    """Writes, compares and reports; returns what to print."""
     chunks = runtime.parallel_chunks(runtime.make_strategy("one_device"))
     form, optimizations, attack = config["format"], config["optimize"], attack_of(config, network)
-    exported = source.compacted() if "compact" in optimizations else source
-    with (
-        ProgressBar(work_of(source, attack) if config["verify"] else 0) as bar,
-        atomic_path(output) as folder,
-    ):
-        reference, found = None, None
-        if config["verify"]:
-            reference = measure_source(source, attack, chunks, bar.advance)
-        card = ticket_card.describe(exported, optimizations, reference)
-        folder.mkdir()
-        deployed = write_artifact(exported, form, optimizations, folder, card)
-        if config["verify"]:
-            found = verify(reference, exported, deployed, chunks, bar.advance)
-            require_agreement(found, network, output)
-        record = {"config": config, "ticket": card}
-        record["verification"] = dataclasses.asdict(found) if found else None
-        atomic_write_json(folder / "export.json", record)
-        text = "Not verified."
-        if found:
-            how = f"{form} {','.join(optimizations) or 'none'}"
-            title = f"{network.cell.description}, level {network.level}, {how}"
-            text = artifact_report.write_report(found, title, ticket_card.notes(card), folder)
-    return f"{text}\n\n{artifact_path(output, form)}"
-
-
-def require_agreement(found: Verification, network, output) -> None:
-    """Refuses an artifact that is not its network; its folder is then not made."""
-    if problems := found.problems():
-        raise UserError(
-            f"{output}: the artifact does not agree with {network.path}: {'; '.join(problems)}; "
-            "it was removed"
+    with ProgressBar(work_of(source, attack) if config["verify"] else 0) as bar:
+        exported = export_network(
+            source, form, optimizations, output, attack, config["verify"], chunks, bar.advance
         )
+    text = "Not verified."
+    if exported.verification:
+        how = f"{form} {','.join(optimizations) or 'none'}"
+        title = f"{network.cell.description}, level {network.level}, {how}"
+        notes = ticket_card.notes(exported.card)
+        text = artifact_report.write_report(exported.verification, title, notes, output)
+    return f"{text}\n\n{exported.path}"
 
 
 def main():

@@ -113,7 +113,7 @@ def save_text_model(
 ) -> None:
     """Writes a SavedModel that is loaded with TensorFlow and tensorflow_text's ops alone.
 
-    It has the signatures, by the conventions of TensorFlow Serving, for batches of any size:
+    It has the signatures, by the conventions of TensorFlow Serving, for one text or more at a time:
 
     - `serving_default`: one string tensor `[batch]` for each part → `logits` and
       `probabilities`, float32 `[batch, classes]`, and `classes`, int64 `[batch]`, the index of the
