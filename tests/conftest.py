@@ -12,11 +12,7 @@ from tf_tickets import runtime  # noqa: E402
 runtime.divide_cpu(2)
 
 
-def pytest_collection_modifyitems(items):
-    """Keeps a driver's tests on one worker, where they share its finished runs.
-
-    With `--dist loadgroup` these groups begin first, as they hold the most tests.
-    """
-    for item in items:
-        if item.path.parent.name == "drivers":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+def pytest_itemcollected(item):
+    """Keeps a driver's tests on one worker of `--dist loadgroup`: they share its finished runs."""
+    if item.path.parent.name == "drivers":
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
