@@ -40,6 +40,9 @@ from tf_tickets.structured.compaction import compact
 from tf_tickets.structured.transformer_compaction import compact_bert
 
 flags.DEFINE_list("networks", ["lenet", "resnet", "bert"], "Of lenet, resnet, bert.")
+flags.DEFINE_list(
+    "formats", ["saved_model", "tflite", "onnx"], "Of saved_model, tflite, onnx (slow to convert)."
+)
 flags.DEFINE_list("sparsities", ["0.5", "0.8", "0.9", "0.96"], "Shares of the weights removed.")
 flags.DEFINE_integer("calls", 100, "How often each artifact answers; the median counts.", 5)
 flags.DEFINE_integer("layers", 2, "Of the BERT encoder's layers, how many are kept.", 1)
@@ -210,8 +213,8 @@ def table(name: str, network: Network, pattern: str, dense: Mapping, advance) ->
     for sparsity in map(float, flags.FLAGS.sparsities):
         masked, compacted, removed = pruned(network, pattern, sparsity)
         headings.append(f"{removed:.1%} of masked weights gone")
-        for form, variants in VARIANTS.items():
-            for variant in variants:
+        for form in flags.FLAGS.formats:
+            for variant in VARIANTS[form]:
                 graph = compacted if "compact" in variant else masked
                 rest = [each for each in variant if each != "compact"]
                 with tempfile.TemporaryDirectory() as folder:
@@ -228,7 +231,7 @@ def tables(name: str, network: Network, advance: Callable[[], object]) -> None:
     """Prints a table for each pattern."""
     with tempfile.TemporaryDirectory() as folder:
         graph, dense = network.inference(model_of(network.dense())), {}
-        for form in VARIANTS:
+        for form in flags.FLAGS.formats:
             path = Path(folder, form)
             dense[form] = write(form, (), graph, path, None), size_of(path).total
         for pattern in network.patterns:
@@ -242,7 +245,7 @@ def main(_):
     tf.config.threading.set_inter_op_parallelism_threads(1)
     networks = {name: NETWORKS[name]() for name in flags.FLAGS.networks}
     count = sum(len(network.patterns) for network in networks.values())
-    count *= len(flags.FLAGS.sparsities) * sum(map(len, VARIANTS.values()))
+    count *= len(flags.FLAGS.sparsities) * sum(len(VARIANTS[form]) for form in flags.FLAGS.formats)
     print(
         f"TensorFlow {tf.__version__}, LiteRT {ai_edge_litert.__version__}, ONNX Runtime "
         f"{onnxruntime.__version__}, one thread.\nEach cell: times smaller than the dense file "
