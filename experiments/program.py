@@ -111,10 +111,12 @@ def exit_code(main: Callable[[], None], resumable: bool = True) -> int:
 
 @contextlib.contextmanager
 def _stopped_by_sigterm():
-    """SIGTERM raises `StopRequested` wherever the body is, so that nothing half-written is left."""
+    """SIGTERM stops the body wherever it is, as Ctrl-C does, and nothing half-written is left."""
 
     def stop(number, _frame):
-        raise StopRequested(number)
+        interrupt = KeyboardInterrupt()  # No `except Exception` on the way takes it for an error.
+        interrupt.signal_number = number
+        raise interrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield  # Only there can signals be handled.
