@@ -29,7 +29,7 @@ from tqdm import tqdm
 from tf_tickets.deployment.footprint import compare_latency, size_of
 from tf_tickets.deployment.inference import Inference, image_inference, text_inference
 from tf_tickets.deployment.onnx import OnnxArtifact, write_onnx
-from tf_tickets.deployment.saved_model import SavedModelArtifact, write_inference
+from tf_tickets.deployment.saved_model import SavedModelArtifact
 from tf_tickets.deployment.tflite import TFLiteArtifact, write_tflite
 from tf_tickets.masking.patterns import pattern_masks
 from tf_tickets.models.bert_classifier import BertClassifier
@@ -168,7 +168,9 @@ def model_of(network):
 def write(form: str, optimizations, inference: Inference, path: Path, examples):
     """Writes an artifact and loads it."""
     if form == "saved_model":
-        write_inference(inference, path)
+        module = tf.Module()
+        module.weights = inference.model.weights
+        tf.saved_model.save(module, str(path), signatures=inference.function)
         return SavedModelArtifact(path, "serving_default")
     if form == "tflite":
         write_tflite(inference, path, optimizations, examples)

@@ -279,7 +279,7 @@ def served_logits(folder, images):
 def test_raw_images_are_padded_as_the_data_were(tmp_path):
     model = convolutional_model()
     raw = raw_images((5, 6, 2))
-    saved_model.write_saved_model(model, tmp_path / "padded", RawImages((5, 6, 2)), {})
+    saved_model.write_saved_model(model, tmp_path / "padded", RawImages((5, 6, 2)))
     expected = np.zeros((3, 8, 8, 2), np.float32)
     expected[:, 1:6, 1:7] = raw / 255  # The odd row of zeros is at the bottom.
     outputs = served_logits(tmp_path / "padded", raw)
@@ -292,7 +292,7 @@ def test_raw_images_are_padded_as_the_data_were(tmp_path):
 def test_raw_images_are_resized_as_the_data_were(tmp_path):
     model = convolutional_model()
     raw = raw_images((16, 16, 2))
-    saved_model.write_saved_model(model, tmp_path / "half", RawImages((16, 16, 2), True), {})
+    saved_model.write_saved_model(model, tmp_path / "half", RawImages((16, 16, 2), True))
     # Half the size between pixel centres: means of two by two.
     expected = raw.reshape(3, 8, 2, 8, 2, 2).mean(axis=(2, 4)).astype(np.float32) / 255
     logits = model(expected, training=False)

@@ -7,7 +7,7 @@ import pytest
 
 from tests import trained
 from tf_tickets.attacks.threat_model import pgd
-from tf_tickets.deployment.agreement import Verification
+from tf_tickets.deployment.agreement import Verification, WeightCount
 from tf_tickets.deployment.artifacts import require_possible, write_artifact
 from tf_tickets.deployment.finished_networks import FinishedNetwork
 from tf_tickets.deployment.footprint import Latency, Size
@@ -51,7 +51,7 @@ def test_a_saved_model_is_its_source(reference, tmp_path):
     assert attack.way == "white-box" and attack.artifact == pytest.approx(attack.source, abs=0.011)
     assert attack.source < found.accuracy
     zeros = sum(np.sum(weight == 0) for weight in trained.lenet().get_weights())
-    assert found.zeros == found.source_zeros == zeros > 100_000
+    assert found.weights.zeros == found.source_weights.zeros == zeros > 100_000
     assert [latency.batch_size for latency in found.latencies] == [1, 64]
 
 
@@ -107,10 +107,9 @@ def verification():
         source_accuracy=0.9,
         accuracy=0.885,
         attacks=(),
-        source_zeros=10,
-        source_weights=20,
-        zeros=11,
-        weights=20,
+        source_weights=WeightCount(10, 20),
+        exported_weights=WeightCount(10, 20),
+        weights=WeightCount(11, 20),
         dense_size=Size(100, 100, 90),
         size=Size(50, 50, 20),
         dense_latencies=(Latency(1, 5, 1.0, 2.0),),
@@ -125,8 +124,10 @@ def verification():
         ({}, []),
         ({"same_class": 0.89}, ["only 89.0% of the examples"]),
         ({"accuracy": 0.87}, ["its accuracy is 87.0%"]),
-        ({"zeros": 9}, ["it has 9 zero weights, expected 10"]),
-        ({"zeros": 9, "optimizations": ("compact", "int8")}, []),
+        ({"weights": WeightCount(9, 20)}, ["it has 9 zero weights, expected 10"]),
+        # What compaction removed is not expected to be there, but what it left is.
+        ({"weights": WeightCount(9, 19), "exported_weights": WeightCount(9, 19)}, []),
+        ({"weights": WeightCount(8, 19), "exported_weights": WeightCount(9, 19)}, ["expected 9"]),
         ({"optimizations": ("float16",)}, ["differ by 1, expected at most 0.4"]),
         ({"optimizations": ("float16",), "same_class": 0.1}, ["only 10.0%", "differ by 1"]),
         # Of logits that are all small, no difference is small.

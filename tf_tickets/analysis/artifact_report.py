@@ -47,9 +47,10 @@ def rows(verification: Verification) -> list[Row]:
     for attack in verification.attacks:
         name = f"accuracy under {attack.attack} ({attack.way}, {attack.examples:,} examples), %"
         found.append(Row(name, 100 * attack.source, 100 * attack.artifact, 2))
+    before, after = verification.source_weights, verification.weights
     found += [
-        Row("weights of two or more axes", verification.source_weights, verification.weights, 0),
-        Row("of them exactly zero", verification.source_zeros, verification.zeros, 0),
+        Row("weights of two or more axes", before.total, after.total, 0),
+        Row("of them exactly zero", before.zeros, after.zeros, 0),
         Row("size, bytes", verification.dense_size.total, verification.size.total, 0, True),
         Row(
             "size compressed, bytes",

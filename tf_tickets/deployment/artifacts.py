@@ -81,7 +81,11 @@ def artifact_path(folder: Path, form: str) -> Path:
 
 
 def write_artifact(
-    source: Source, form: str, optimizations: tuple[str, ...], folder: Path, description: Mapping
+    source: Source,
+    form: str,
+    optimizations: tuple[str, ...],
+    folder: Path,
+    description: Mapping | None = None,
 ) -> Deployed:
     """Writes a network into a folder, and loads what was written.
 
@@ -100,27 +104,16 @@ def write_artifact(
     wanted = [name for name in optimizations if name != "compact"]
     examples = source.calibration(_CALIBRATION_EXAMPLES) if "int8" in wanted else None
     if form == "saved_model":
-        source.write_saved_model(path, description)
+        source.write_saved_model(path)
     elif form == "tflite":
         tflite.write_tflite(source.inference(), path, wanted, examples)
     else:
-        metadata = {"ticket": json.dumps(description)}
+        metadata = {"ticket": json.dumps(description)} if description else {}
         onnx.write_onnx(source.inference(), path, wanted, examples, metadata)
-    if form != "saved_model":
-        atomic_write_json(folder / TICKET_FILE.name, description)
+    if description:
+        place = path / TICKET_FILE if form == "saved_model" else folder / TICKET_FILE.name
+        atomic_write_json(place, description)
     return Deployed(form, optimizations, path, load_artifact(source, path, form))
-
-
-def write_dense_artifact(source: Source, form: str, folder: Path) -> Deployed:
-    """The same of the network with all of its weights, not optimized and not trained."""
-    path = artifact_path(folder, form)
-    if form == "saved_model":
-        source.write_dense_saved_model(path)
-    elif form == "tflite":
-        tflite.write_tflite(source.dense_inference(), path, (), None)
-    else:
-        onnx.write_onnx(source.dense_inference(), path, (), None, {})
-    return Deployed(form, (), path, load_artifact(source, path, form))
 
 
 def load_artifact(source: Source, path: Path, form: str) -> Artifact:

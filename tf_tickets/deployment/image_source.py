@@ -68,21 +68,17 @@ class ImageSource:
         compaction = compact(self.model)
         return dataclasses.replace(self, model=compaction.model, removed=compaction.removed)
 
+    def dense(self) -> "ImageSource":
+        """The same architecture with all of its weights, which are not trained."""
+        return dataclasses.replace(self, model=self._dense_model(), removed={})
+
     def inference(self) -> Inference:
         """The network in inference mode."""
         return image_inference(self.model)
 
-    def dense_inference(self) -> Inference:
-        """The network as it is built, with all of its weights, which are not trained."""
-        return image_inference(self._dense_model())
-
-    def write_saved_model(self, folder: Path, description: Mapping) -> None:
+    def write_saved_model(self, folder: Path) -> None:
         """See `tf_tickets.deployment.saved_model.write_saved_model`."""
-        write_saved_model(self.model, folder, self.raw, description)
-
-    def write_dense_saved_model(self, folder: Path) -> None:
-        """The same of the network with all of its weights."""
-        write_saved_model(self._dense_model(), folder, self.raw, {})
+        write_saved_model(self.model, folder, self.raw)
 
     def inputs_of(self, split: ImageSplit) -> dict[str, np.ndarray]:
         """A split as what the network takes: `images`, float32 in [0, 1]."""

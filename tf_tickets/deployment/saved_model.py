@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.data.vision import resize, to_unit_interval
-from tf_tickets.deployment.inference import Inference, image_inference
+from tf_tickets.deployment.inference import image_inference
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.weights import weight_path
@@ -101,9 +101,11 @@ def export_saved_model(
     """
     masks = ticket.masks if ticket else {}
     _refuse_unmasked(model, masks)
-    description = dataclasses.asdict(ticket.provenance) if ticket else {}
     with atomic_path(directory) as temporary:
-        write_saved_model(model, temporary, raw, {"provenance": description} if ticket else {})
+        write_saved_model(model, temporary, raw)
+        if ticket:
+            provenance = dataclasses.asdict(ticket.provenance)
+            atomic_write_json(temporary / TICKET_FILE, {"provenance": provenance})
         reloaded = tf.saved_model.load(str(temporary))
         logits = reloaded.signatures[FLOAT_IMAGES](images=tf.constant(check_images))["logits"]
         difference = float(np.max(np.abs(logits.numpy() - model(check_images, training=False))))
@@ -121,9 +123,7 @@ def export_saved_model(
     return Export(directory, zeros, prunable, difference)
 
 
-def write_saved_model(
-    model: keras.Model, folder: Path, raw: RawImages | None, description: Mapping
-) -> None:
+def write_saved_model(model: keras.Model, folder: Path, raw: RawImages | None) -> None:
     """Writes a SavedModel of two signatures, both for batches of any size.
 
     `serving_default` takes `images`, uint8 `[batch, *raw.shape]`, and returns `logits` and
@@ -135,7 +135,6 @@ def write_saved_model(
       model: images in [0, 1] → logits.
       folder: where the files go.
       raw: what images are before they are the model's; None for uint8 of its own shape.
-      description: JSON values for `TICKET_FILE`; none is written if it is empty.
     """
     image_shape = tuple(model.input_shape[1:])
     raw = raw or RawImages(image_shape)
@@ -154,15 +153,6 @@ def write_saved_model(
     module.weights = model.weights
     signatures = {"serving_default": serve, FLOAT_IMAGES: serve_floats}
     tf.saved_model.save(module, str(folder), signatures=signatures)
-    if description:
-        atomic_write_json(folder / TICKET_FILE, description)
-
-
-def write_inference(inference: Inference, folder: Path) -> None:
-    """Writes a SavedModel whose one signature `serving_default` is a network's own graph."""
-    module = tf.Module()
-    module.weights = inference.model.weights
-    tf.saved_model.save(module, str(folder), signatures=inference.function)
 
 
 def answer(logits: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -16,7 +16,7 @@ from tf_tickets.deployment.finished_networks import (
     require_data_dir,
 )
 from tf_tickets.deployment.inference import Inference, text_inference
-from tf_tickets.deployment.saved_model import TICKET_FILE, TOKENS
+from tf_tickets.deployment.saved_model import TOKENS
 from tf_tickets.deployment.text_signature import TokenizingGraph, save_text_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.text_outcomes import AttackedText, read_outcomes
@@ -25,7 +25,7 @@ from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.bert_classifier import BertClassifier
 from tf_tickets.models.bert_encoder import BertEncoder, load_encoder
 from tf_tickets.models.weights import write_weights
-from tf_tickets.runs.files import atomic_write_json, load_arrays
+from tf_tickets.runs.files import load_arrays
 from tf_tickets.search.text_bench import TextPlace
 from tf_tickets.structured.transformer_compaction import compact_bert
 
@@ -71,22 +71,20 @@ class TextSource:
         compaction = compact_bert(self.classifier)
         return dataclasses.replace(self, model=compaction.model, removed=compaction.removed)
 
+    def dense(self) -> "TextSource":
+        """The network before it was trained, with all of its weights."""
+        classifier = BertClassifier(self.encoder, self.data.num_classes, dropout=0.0, seed=0)
+        return dataclasses.replace(self, classifier=classifier, model=classifier.model, removed={})
+
     def inference(self) -> Inference:
         """The network in inference mode."""
         return text_inference(self.model)
 
-    def dense_inference(self) -> Inference:
-        """The network before it was trained, with all of its weights."""
-        return text_inference(self._dense_model())
-
-    def write_saved_model(self, folder: Path, description: Mapping) -> None:
-        """See `save_text_model`; `description` goes to `TICKET_FILE`."""
-        self._write(self.model, folder)
-        atomic_write_json(folder / TICKET_FILE, description)
-
-    def write_dense_saved_model(self, folder: Path) -> None:
-        """The same of the network before it was trained, with all of its weights."""
-        self._write(self._dense_model(), folder)
+    def write_saved_model(self, folder: Path) -> None:
+        """See `save_text_model`."""
+        encoder = self.encoder
+        graph = TokenizingGraph(encoder.vocabulary, encoder.lowercase, self.tokenizer.length)
+        save_text_model(folder, self.inference(), graph, self.data.parts)
 
     def inputs_of(self, split: TextSplit) -> dict[str, np.ndarray]:
         """A split as what the network takes, int32 `[texts, longest]` each."""
@@ -118,14 +116,6 @@ class TextSource:
         tables = sorted(folder.glob("test_*.csv"))
         outcomes = {path.stem.removeprefix("test_"): read_outcomes(path) for path in tables}
         return {attack: rows for attack, rows in outcomes.items() if rows}
-
-    def _write(self, model, folder):
-        encoder = self.encoder
-        graph = TokenizingGraph(encoder.vocabulary, encoder.lowercase, self.tokenizer.length)
-        save_text_model(folder, text_inference(model), graph, self.data.parts)
-
-    def _dense_model(self):
-        return BertClassifier(self.encoder, self.data.num_classes, dropout=0.0, seed=0).model
 
 
 def load_text_source(

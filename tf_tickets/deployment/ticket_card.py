@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from tf_tickets import runtime
+from tf_tickets.deployment.agreement import WeightCount
 from tf_tickets.deployment.artifacts import Source
 from tf_tickets.deployment.verification import Reference
 
@@ -24,12 +23,13 @@ def describe(exported: Source, optimizations: Sequence[str], reference: Referenc
 
     Returns:
       `provenance` (see `Provenance`; None without masks), `masks_sha256`, `density` and
-      `sparsity` of the masked weights, `zero_weights` and `weights` (of two or more axes) as
-      trained, `class_names`, `removed` by compaction, `measured_by_run` (each metric on test
+      `sparsity` of the masked weights, `zero_weights` and `weights` (of two or more axes) of what
+      is written, `class_names`, `removed` by compaction, `measured_by_run` (each metric on test
       data at its last iteration), `measured_before_export` (accuracies in [0, 1] of the network
       itself; None without), and the versions that wrote it.
     """
     ticket, network = exported.ticket, exported.network
+    weights = WeightCount.of_model(exported.model)
     return {
         "format": FORMAT_VERSION,
         "data_set": network.cell.data_set,
@@ -42,7 +42,8 @@ def describe(exported: Source, optimizations: Sequence[str], reference: Referenc
         "masks_sha256": ticket.sha256 if ticket else None,
         "density": ticket.density if ticket else None,
         "sparsity": ticket.sparsity if ticket else None,
-        **_weights(exported.model),
+        "zero_weights": weights.zeros,
+        "weights": weights.total,
         "class_names": list(exported.class_names),
         "optimizations": list(optimizations),
         "removed": dict(exported.removed),
@@ -64,14 +65,6 @@ def notes(card: Mapping) -> list[str]:
         else:
             found.append("Compaction found nothing dead to remove.")
     return found
-
-
-def _weights(model):
-    weights = [weight.numpy() for weight in model.weights if weight.shape.rank >= 2]
-    return {
-        "zero_weights": sum(int(np.count_nonzero(weight == 0)) for weight in weights),
-        "weights": sum(weight.size for weight in weights),
-    }
 
 
 def _last(rows):

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_tickets.attacks.threat_model import ThreatModel
-from tf_tickets.deployment.agreement import Robustness, Verification
-from tf_tickets.deployment.artifacts import Deployed, Source, write_dense_artifact
+from tf_tickets.deployment.agreement import Robustness, Verification, WeightCount
+from tf_tickets.deployment.artifacts import Deployed, Source, write_artifact
 from tf_tickets.deployment.footprint import compare_latency, size_of
 from tf_tickets.deployment.image_source import ImageSource
 from tf_tickets.evaluation.robustness import Progress, RobustnessEvaluator
@@ -30,7 +30,7 @@ class Reference:
       labels: their classes.
       logits: what the network answers, float32 `[examples, classes]`.
       attacks: how it does under attack.
-      threat_model: of the attack on images; None for texts.
+      threat_model: of the attack on images.
     """
 
     source: Source
@@ -38,7 +38,7 @@ class Reference:
     labels: np.ndarray
     logits: np.ndarray
     attacks: Sequence[Robustness]
-    threat_model: ThreatModel | None
+    threat_model: ThreatModel
 
     @property
     def accuracy(self) -> float:
@@ -55,7 +55,7 @@ def work_of(source: Source, threat_model: ThreatModel) -> int:
 
 
 def measure_source(
-    source: Source, threat_model: ThreatModel | None, chunks: int, progress: Progress
+    source: Source, threat_model: ThreatModel, chunks: int, progress: Progress
 ) -> Reference:
     """Measures a network before it is exported.
 
@@ -100,15 +100,12 @@ def verify(
     logits = _in_batches(artifact.logits, reference.inputs, progress)
     attacks = _under_attack(reference, deployed, chunks, progress)
     with tempfile.TemporaryDirectory() as aside:
-        dense = write_dense_artifact(reference.source, deployed.form, Path(aside))
+        dense = write_artifact(reference.source.dense(), deployed.form, (), Path(aside))
         dense_size = size_of(dense.path)
         timed = [
             _compare_latency(artifact, dense.artifact, reference.inputs, batch)
             for batch in LATENCY_BATCHES
         ]
-    model_weights = reference.source.model.weights
-    source_weights = [weight.numpy() for weight in model_weights if weight.shape.rank >= 2]
-    weights = artifact.weights()
     return Verification(
         optimizations=deployed.optimizations,
         examples=len(logits),
@@ -118,10 +115,9 @@ def verify(
         source_accuracy=reference.accuracy,
         accuracy=_accuracy(logits, reference.labels),
         attacks=tuple(attacks),
-        source_zeros=_zeros(source_weights),
-        source_weights=sum(weight.size for weight in source_weights),
-        zeros=_zeros(weights),
-        weights=sum(weight.size for weight in weights),
+        source_weights=WeightCount.of_model(reference.source.model),
+        exported_weights=WeightCount.of_model(exported.model),
+        weights=WeightCount.of(artifact.weights()),
         dense_size=dense_size,
         size=size_of(deployed.path),
         dense_latencies=tuple(each["dense"] for each in timed),
@@ -140,9 +136,7 @@ def _under_attack(reference, deployed, chunks, progress) -> list[Robustness]:
             for before, after in zip(reference.attacks, found, strict=True)
         ]
     has_gradients = deployed.form == "saved_model"
-    victim = (
-        load_victim(deployed.path, "run_dir") if has_gradients else _as_victim(deployed, source)
-    )
+    victim = load_victim(deployed.path, None) if has_gradients else _as_victim(deployed, source)
     judge = RobustnessEvaluator(victim, source.test, _BATCH, 0, chunks, progress)
     maker = None if has_gradients else source.victim
     outcome = judge.under("pgd", reference.threat_model, source=maker)
@@ -200,7 +194,3 @@ def _in_batches(
 
 def _accuracy(logits, labels):
     return float(np.mean(np.argmax(logits, axis=1) == labels))
-
-
-def _zeros(weights):
-    return sum(int(np.count_nonzero(weight == 0)) for weight in weights)

@@ -59,7 +59,7 @@ class Victim:
     resized: bool = False
 
 
-def load_victim(path: str | Path, flag: str = "model") -> Victim:
+def load_victim(path: str | Path, flag: str | None = "model") -> Victim:
     """Loads a network to attack.
 
     Args:
@@ -68,7 +68,7 @@ def load_victim(path: str | Path, flag: str = "model") -> Victim:
         logits alone; a ticket file in the folder `tickets` of a run, whose trained weights lie
         at the same place in `checkpoints`; or a Keras model that returns logits, as a `.keras`
         file.
-      flag: the flag that errors name.
+      flag: the flag that errors name; None if none gave the path.
 
     Raises:
       UserError: nothing like that is there, it is damaged, its weights and masks
