@@ -9,6 +9,7 @@ from tests.conformance import source_tree
 
 # A package imports from its own and from those above its line.
 RUNGS = (
+    {"compat"},  # Knows other libraries only.
     {"tf_tickets"},  # __init__.py, which everything in the package loads first.
     {"errors"},
     {"runtime"},

@@ -1,0 +1,1 @@
+"""What is private of other libraries and must be touched; nothing else touches it."""
