@@ -19,6 +19,20 @@ class StopRequested(Exception):
         self.signal_number = signal_number
 
 
+def one_line(error: object, most: int = 120) -> str:
+    """What another library's error, or a value, says: one line of at most `most` characters.
+
+    For messages that are mostly ours: an error may repeat a whole damaged file. Without the
+    graph node that TensorFlow puts around its own; the error's type where it says nothing.
+    """
+    text = str(getattr(error, "message", None) or error)
+    text = text.split("}} ")[-1].split(" [Op:")[0]
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    if not line:
+        line = type(error).__name__
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def require(holds: bool, flag: str, value, expected: str) -> None:
     """Raises a `UserError` about the flag `--flag` unless `holds`."""
     if not holds:

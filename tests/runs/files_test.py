@@ -1,8 +1,11 @@
 """Atomic files and folders, and arrays on disk."""
 
+import errno
 import io
 import json
+import os
 import pickle
+import shutil
 import time
 import zipfile
 
@@ -16,6 +19,7 @@ from tf_tickets.runs.files import (
     atomic_write_text,
     load_arrays,
     load_json,
+    naming_full_disk,
     save_arrays,
 )
 
@@ -281,3 +285,141 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     assert_refused(tmp_path / "missing.npz")
     assert_refused(tmp_path)
+
+
+def entry_of(content, name="a.npy", method=zipfile.ZIP_DEFLATED):
+    """An archive of one entry, as bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def npy_header(shape, descr="<f4", more=""):
+    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, {more}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        entry_of(npy_header("(10000000000000,)")),
+        entry_of(npy_header("(3,)") + bytes(8)),
+        entry_of(npy_header("(2,)") + bytes(12)),
+        entry_of(npy_header("(-1,)") + bytes(8)[:0]),
+        entry_of(npy_header("(1,)", "<U0")),
+        entry_of(npy_header("(1,)", [("x", "<f4")]) + bytes(4)),
+        entry_of(npy_header("(1,)", "|O") + bytes(8)),
+        entry_of(b"\x93NUMPY\x01\x00\x28\x23" + b"(" * 9_000),
+        entry_of(b"\x93NUMPY\x03\x00" + npy_header("()")[8:] + bytes(4)),
+        entry_of(npy_bytes(np.ones(3)), method=zipfile.ZIP_LZMA),
+        entry_of(npy_bytes(np.ones(3)), method=zipfile.ZIP_BZIP2),
+    ],
+)
+def test_headers_that_claim_anything_are_refused(tmp_path, content):
+    path = tmp_path / "arrays.npz"
+    path.write_bytes(content)
+    assert_refused(path)
+
+
+def test_a_bomb_is_refused_by_what_it_says_of_itself(tmp_path):
+    path = tmp_path / "arrays.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.npy", "w", force_zip64=True) as file:
+            file.write(npy_header(f"({300 * 2**18},)"))
+            for _ in range(300):
+                file.write(bytes(2**20))
+    with pytest.raises(UserError, match=r"damaged \(unpacks to 3.15e\+08 bytes, of "):
+        load_arrays(path)
+
+
+def test_a_bomb_that_hides_its_size_is_not_unpacked(tmp_path):
+    import tracemalloc
+
+    content = bytearray(entry_of(bytes(64 * 2**20)))
+    directory = content.rindex(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = (100).to_bytes(4, "little")
+    (tmp_path / "arrays.npz").write_bytes(content)
+    tracemalloc.start()
+    assert_refused(tmp_path / "arrays.npz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+def test_the_same_name_twice_is_refused(tmp_path):
+    path = tmp_path / "arrays.npz"
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "w") as archive:
+        for value in (1, 2):
+            archive.writestr("a.npy", npy_bytes(np.array(value)))
+    assert_refused(path)
+
+
+def test_an_error_stays_short_however_long_the_name_in_it(tmp_path):
+    content = entry_of(npy_bytes(np.ones(3)), name="n" * 60_000)
+    position = content.index(b"nnn") + 9
+    path = tmp_path / "arrays.npz"
+    path.write_bytes(content[:position] + b"\n" + content[position + 1 :])
+    with pytest.raises(UserError) as caught:
+        load_arrays(path)
+    assert len(str(caught.value)) < len(str(path)) + 200 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[" * 101 + "]" * 101, '{"a":' * 5_000, "9" * 5_000]
+)
+def test_json_without_end_is_refused(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="^[^ ]*config.json: not valid JSON") as caught:
+        load_json(path)
+    assert len(str(caught.value)) < len(str(path)) + 200
+
+
+def test_json_that_is_missing_or_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"value.json: no such file$"):
+        load_json(tmp_path / "value.json")
+    with pytest.raises(UserError, match=r": a folder, not a file$"):
+        load_json(tmp_path)
+    with pytest.raises(UserError, match=r"File name too long$"):
+        load_json(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "full"),
+        OSError(errno.EDQUOT, "quota"),
+        RuntimeError("part-0; No space left on device [Op:SaveV2]"),
+    ],
+)
+def test_a_full_disk_is_one_error_that_names_the_file(tmp_path, error):
+    path = tmp_path / "new" / "file.txt"
+    with pytest.raises(OSError) as caught, atomic_path(path):
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert tree(tmp_path) == {"new": None}
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_of_an_error_that_does_not_say_why_the_disk_is_asked(tmp_path, monkeypatch, free):
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(RuntimeError if free else OSError), naming_full_disk(tmp_path / "a" / "b"):
+        raise RuntimeError("Could not initialize events writer.")
+
+
+def test_other_errors_of_a_disk_stay_what_they_are(tmp_path):
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "file"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert caught.value.errno == errno.EIO
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(UserError, match=f"^{tmp_path / 'a'}: a file, but a folder is needed"):
+        atomic_write_text(tmp_path / "a" / "b" / "c.txt", "text")
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(UserError, match=f"^{tmp_path / 'b.txt'}: a folder, but a file is written"):
+        atomic_write_text(tmp_path / "b.txt", "text")
+    assert tree(tmp_path) == {"a": b"mine", "b.txt": None}

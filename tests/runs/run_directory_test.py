@@ -119,7 +119,7 @@ def test_a_configuration_refused_before_any_work_can_be_corrected(tmp_path):
 def test_a_configuration_that_is_no_object_is_refused(tmp_path):
     open_run(tmp_path)
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(UserError, match="config.json: expected a JSON object"):
+    with pytest.raises(UserError, match="config.json: expected a JSON object; put back"):
         open_run(tmp_path)
 
 
@@ -220,8 +220,90 @@ def test_a_damaged_record_is_named(tmp_path):
     open_run(tmp_path).finish_level(CELL, 0, rows_of(CELL, 0))
     (record,) = (tmp_path / "records").rglob("level_00.csv")
     record.write_text(record.read_text() + "torn,row\n")
-    with pytest.raises(UserError, match=f"{record}:4: 2 columns"):
+    with pytest.raises(UserError, match=f"{record}:5: 2 columns.*; delete it"):
         open_run(tmp_path)
+
+
+def damaged_record(folder, change):
+    """What opening a run says whose one record was changed."""
+    open_run(folder).finish_level(CELL, 1, rows_of(CELL, 1))
+    (record,) = (folder / "records").rglob("level_01.csv")
+    record.write_text(change(record.read_text()))
+    with pytest.raises(UserError) as caught:
+        open_run(folder)
+    message = str(caught.value)
+    assert message.startswith(str(record)) and message.endswith("; delete it to make it anew")
+    assert "\n" not in message and len(message) < len(str(record)) + 200
+    return message
+
+
+def unsealed(text):
+    """A record as versions before this wrote it."""
+    first, rest = text.split("\n", 1)
+    assert first.startswith("# sha256 ")
+    return rest
+
+
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        (lambda text: text.rsplit("\n", 2)[0] + "\n", "SHA-256"),  # Its last row is lost.
+        (lambda text: text.replace("0.25", "0.75"), "SHA-256"),
+        (lambda text: text.replace("0.25", "nan"), "SHA-256"),
+        (lambda text: unsealed(text).replace("0.25", "nan"), "holds NaN"),
+        (lambda text: unsealed(text).split("\n")[0] + "\n", "holds no row"),
+        (lambda text: unsealed(text).replace(",1,0.2,", ",2,0.2,"), "it is of level 2 of mnist"),
+        (lambda text: unsealed(text).replace("pgd,0", "fgsm,0"), "it is of level 1 of mnist/lenet"),
+        (lambda text: unsealed(text).replace(",1,0.2,", ",-1,0.2,"), "below 0"),
+        (lambda text: unsealed(text).replace("0.25", "9" * 200_000), "field larger than"),
+        (lambda text: unsealed(text).replace("0.25", "x" * 10_000), "could not convert"),
+        (lambda text: "x" * 100_000, "its header is xxx"),
+    ],
+)
+def test_a_record_that_is_not_what_was_written_is_refused(tmp_path, change, found):
+    assert found in damaged_record(tmp_path, change)
+
+
+def test_records_of_earlier_versions_and_a_users_own_files_beside_them(tmp_path):
+    run = open_run(tmp_path)
+    run.finish_level(CELL, 1, rows_of(CELL, 1))
+    (record,) = (tmp_path / "records").rglob("level_01.csv")
+    record.write_text(unsealed(record.read_text()))
+    (tmp_path / "records" / "notes.csv").write_text("mine,too\n")
+    assert open_run(tmp_path).finished_results(CELL, 1) == rows_of(CELL, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["records", "tickets", "exports", "tensorboard", "records/mnist", "tickets/mnist/pgd"]
+)
+def test_a_file_where_a_folder_must_be_is_found_before_the_work(tmp_path, name):
+    open_run(tmp_path)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("in the way")
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path)
+    expected = f"{tmp_path / name}: a file, but a folder is needed here; move it away"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("name", ["results.csv", "summary.md", "records/a/seed_0/level_00.csv"])
+def test_a_folder_where_a_file_must_be_is_found_before_the_work(tmp_path, name):
+    open_run(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name / "mine").mkdir(parents=True)
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path)
+    expected = f"{tmp_path / name}: a folder, but a file is needed here; move it away"
+    assert str(caught.value) == expected
+    assert (tmp_path / name / "mine").is_dir()
+
+
+def test_many_differences_are_counted(tmp_path):
+    open_run(tmp_path).finish_level(CELL, 0, rows_of(CELL, 0))
+    other = {f"flag_{number}": "x" * 500 for number in range(50)}
+    with pytest.raises(UserError, match=r"; 52 more\. Give the same flags") as caught:
+        open_run(tmp_path, other)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 250
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):

@@ -57,7 +57,7 @@ class FinishedNetwork:
         folder = self.run / "records" / self.cell.path
         rows = []
         for record in sorted(folder.glob("*.csv")):
-            rows += results.from_csv(record.read_text(encoding="utf-8"), str(record))
+            rows += results.read_record(record)
         return [row for row in rows if row.level == self.level and row.metric.startswith("test/")]
 
 

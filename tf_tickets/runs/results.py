@@ -1,11 +1,18 @@
 """The one schema of everything that is measured: a tidy CSV, one number a row."""
 
 import csv
+import hashlib
 import io
+import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.runs.files import atomic_write_text, read_text
+
+# Starts the first line of a record, which says the SHA-256 of all that follows it.
+_SEAL = "# sha256 "
 
 
 class Result(NamedTuple):
@@ -53,11 +60,65 @@ def from_csv(text: str, source: str) -> list[Result]:
     Raises:
       UserError: another header, or a row that does not fit the schema.
     """
+    return _parse(text, source, first_line=1)
+
+
+def read_results(path: Path) -> list[Result]:
+    """Reads a file of results.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    return from_csv(read_text(path), str(path))
+
+
+def write_record(path: Path, results: Iterable[Result]) -> None:
+    """Writes a record: results, with their SHA-256 before them, as no other file has them."""
+    text = to_csv(results)
+    atomic_write_text(path, f"{_SEAL}{_sha256(text)}\n{text}")
+
+
+def read_record(path: Path) -> list[Result]:
+    """Reads a record.
+
+    Those of earlier versions have no SHA-256; of them it is only asked that they hold a row and
+    no NaN.
+
+    Raises:
+      UserError: it is missing, or not what was written.
+    """
+    text = read_text(path)
+    first, _, rest = text.partition("\n")
+    if not first.startswith(_SEAL):
+        rows = from_csv(text, str(path))
+        if not rows or any(math.isnan(row.value + row.sparsity) for row in rows):
+            raise UserError(f"{path}: damaged ({'holds NaN' if rows else 'holds no row'})")
+        return rows
+    rows = _parse(rest, str(path), first_line=2)
+    if first.removeprefix(_SEAL) != _sha256(rest):
+        raise UserError(f"{path}: damaged (its rows do not have the SHA-256 it states)")
+    return rows
+
+
+def _sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse(text, source, first_line):
     rows = csv.reader(io.StringIO(text))
-    header = next(rows, [])
-    if tuple(header) != Result._fields:
-        raise UserError(f"{source}: its header is {header}, expected {list(Result._fields)}")
-    return [_parse_row(row, f"{source}:{number}") for number, row in enumerate(rows, start=2)]
+    number = first_line
+    try:
+        header = next(rows, [])
+        if tuple(header) != Result._fields:
+            expected = ",".join(Result._fields)
+            found = one_line(",".join(header), 40)
+            raise UserError(f"{source}: its header is {found or 'empty'}, expected {expected}")
+        results = []
+        for number, row in enumerate(rows, start=first_line + 1):
+            results.append(_parse_row(row, f"{source}:{number}"))
+        return results
+    except csv.Error as error:
+        raise UserError(f"{source}:{number}: no CSV ({one_line(error)})") from None
 
 
 def _parse_row(row, source):
@@ -65,6 +126,9 @@ def _parse_row(row, source):
         raise UserError(f"{source}: {len(row)} columns, expected {len(Result._fields)}")
     fields = dict(zip(Result._fields, row))
     try:
-        return Result(**{name: _NUMERIC.get(name, str)(text) for name, text in fields.items()})
+        result = Result(**{name: _NUMERIC.get(name, str)(text) for name, text in fields.items()})
     except ValueError as error:
-        raise UserError(f"{source}: {error}") from None
+        raise UserError(f"{source}: {one_line(error)}") from None
+    if min(result.seed, result.level, result.iteration) < 0:
+        raise UserError(f"{source}: a seed, level or iteration below 0")
+    return result

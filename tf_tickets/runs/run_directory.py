@@ -7,14 +7,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.runs import results
 from tf_tickets.runs.files import (
     TEMPORARY_PREFIX,
     atomic_write_json,
     atomic_write_text,
     load_json,
+    naming_full_disk,
 )
+
+# What drivers make in a run's folder; the first ones hold work.
+_WORK = ("records", "tickets", "checkpoints")
+_FOLDERS = (*_WORK, "attacks", "exports", "figures", "pieces", "tensorboard")
+_SUFFIXES = (".csv", ".json", ".keras", ".md", ".npz", ".png")
+# Differences to another configuration that an error shows, and how much of each.
+_SHOWN, _SHOWN_LENGTH = 2, 60
 
 
 class Cell(NamedTuple):
@@ -78,14 +86,15 @@ class RunDirectory:
         then reads the chief's folder and writes nothing.
 
     Raises:
-      UserError: the folder holds a run with another configuration, or something
-        that is not a run.
+      UserError: the folder holds a run with another configuration, something that is
+        not a run, a damaged record, or files where folders must be.
     """
 
     def __init__(self, path: Path, config: Mapping, environment: Mapping, writable: bool = True):
         self.path = path
         self.writable = writable
         self._refuse_strangers(config)
+        self._refuse_misplaced()
         if writable:
             self._refuse_unwritable()
             self._remove_unfinished_files()
@@ -143,27 +152,31 @@ class RunDirectory:
     def add_record(self, cell: Cell, name: str, rows: Iterable[results.Result]) -> None:
         """Records results measured on a cell's finished network."""
         if self.writable:
-            atomic_write_text(self.extra_record_path(cell, name), results.to_csv(rows))
+            results.write_record(self.extra_record_path(cell, name), rows)
 
     def finish_level(self, cell: Cell, level: int, rows: Iterable[results.Result]) -> None:
         """Records the level's results, which marks it as finished."""
         if not self.writable:
             return
         rows = list(rows)
-        atomic_write_text(self.record_path(cell, level), results.to_csv(rows))
-        with self.results_path.open("a", encoding="utf-8") as file:
+        results.write_record(self.record_path(cell, level), rows)
+        with (
+            naming_full_disk(self.results_path),
+            self.results_path.open("a", encoding="utf-8") as file,
+        ):
             file.write(results.to_csv(rows, header=False))
         shutil.rmtree(self.checkpoint_directory(cell, level), ignore_errors=True)
 
     def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
         """The results of a finished level."""
-        return _read_results(self.record_path(cell, level))
+        return self._read_record(self.record_path(cell, level))
 
     def write_results(self) -> None:
         """Makes `results.csv` anew from the records."""
         rows = []
         for path in sorted((self.path / "records").rglob("*.csv")):
-            rows += _read_results(path)
+            if path.parent.name.startswith("seed_"):  # Others are the user's.
+                rows += self._read_record(path)
         atomic_write_text(self.results_path, results.to_csv(rows))
 
     def record_path(self, cell: Cell, level: int) -> Path:
@@ -172,10 +185,7 @@ class RunDirectory:
 
     def _refuse_strangers(self, config):
         if self._config_path.exists():
-            known = load_json(self._config_path)
-            if not isinstance(known, dict):
-                raise UserError(f"{self._config_path}: expected a JSON object; delete the folder")
-            differences = _differences(known, config)
+            differences = _differences(self._read_config(), config)
             if differences and self._holds_work():
                 raise UserError(
                     f"--run_dir={self.path}: holds a run with {'; '.join(differences)}. "
@@ -188,10 +198,44 @@ class RunDirectory:
                     "Give an empty or a new folder"
                 )
 
+    def _read_config(self):
+        try:
+            config = load_json(self._config_path)
+            if isinstance(config, dict):
+                return config
+            reason = f"{self._config_path}: expected a JSON object"
+        except UserError as error:
+            reason = str(error)
+        raise UserError(f"{reason}; put back what it was, or give another --run_dir")
+
+    def _read_record(self, path):
+        try:
+            rows = results.read_record(path)
+            if path.stem.startswith("level_"):
+                _require_place(path, path.relative_to(self.path / "records"), rows)
+            return rows
+        except UserError as error:
+            raise UserError(f"{error}; delete it to make it anew") from None
+
     def _holds_work(self):
         """Whether anything was computed here."""
-        folders = ("records", "tickets", "checkpoints")
-        return any((self.path / folder).exists() for folder in folders)
+        return any((self.path / folder).exists() for folder in _WORK)
+
+    def _refuse_misplaced(self):
+        """Says before the work, not after it, that a file lies where a folder must be made."""
+        for place in (self.path / name for name in _FOLDERS):
+            if place.exists() and not place.is_dir():
+                raise _misplaced(place)
+        for place in self.path.glob("*"):
+            if place.suffix in _SUFFIXES and place.is_dir():
+                raise _misplaced(place)
+        for place in (place for name in _WORK for place in (self.path / name).rglob("*")):
+            is_state = any(part.endswith("_in_progress") for part in place.parts)
+            if is_state or place.name.startswith("."):
+                continue
+            # All our files have a suffix, and no folder has one of a file's.
+            if place.suffix in _SUFFIXES if place.is_dir() else not place.suffix:
+                raise _misplaced(place)
 
     def _refuse_unwritable(self):
         try:
@@ -220,17 +264,26 @@ class RunDirectory:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _read_results(path):
-    try:
-        return results.from_csv(path.read_text(encoding="utf-8"), str(path))
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: missing or damaged ({error}); delete it to make it anew"
-        ) from None
+def _misplaced(place):
+    found, needed = ("folder", "file") if place.is_dir() else ("file", "folder")
+    return UserError(f"{place}: a {found}, but a {needed} is needed here; move it away")
+
+
+def _require_place(path, inside, rows):
+    """Raises a `UserError` if a level's record is of another level or cell than its place says."""
+    level = inside.stem.removeprefix("level_")
+    for row in rows:
+        cell = Cell(row.data_set, row.regime, row.method, row.seed)
+        cells = (cell.path, cell._replace(model=row.model).path)
+        if inside.parent not in cells or level != f"{row.level:02d}":
+            found = one_line(f"level {row.level} of {cells[-1]}")
+            raise UserError(f"{path}: damaged (it is of {found})")
 
 
 def _differences(old, new):
-    keys = list(dict.fromkeys([*old, *new]))
-    return [
-        f"{key}={old.get(key)} (now {new.get(key)})" for key in keys if old.get(key) != new.get(key)
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    shown = [
+        one_line(f"{key}={old.get(key)} (now {new.get(key)})", _SHOWN_LENGTH)
+        for key in keys[:_SHOWN]
     ]
+    return [*shown, f"{len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else shown

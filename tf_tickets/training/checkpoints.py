@@ -1,7 +1,6 @@
 """The state of a level while it trains, so that a killed run loses little and changes nothing."""
 
 import dataclasses
-import errno
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError
 from tf_tickets.masking.weight_masks import WeightMasks
+from tf_tickets.runs.files import naming_full_disk
 from tf_tickets.training.selection import KeptWeights
 
 
@@ -82,13 +82,8 @@ class LevelCheckpoint:
         if not self._writable:
             self._take_part()
             return
-        try:
+        with naming_full_disk(Path(self._manager.directory)):
             self._manager.save()
-        except tf.errors.OpError as error:
-            reason = os.strerror(errno.ENOSPC)
-            if reason not in error.message:
-                raise
-            raise OSError(errno.ENOSPC, reason, self._manager.directory) from None
 
     def _take_part(self):
         """Saves for nothing: BatchNorm's statistics are averaged over all workers as one saves."""
