@@ -3,18 +3,21 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from tf_tickets.errors import UserError
-from tf_tickets.runs.files import load_arrays, save_arrays
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.runs.files import load_arrays, parse_json, save_arrays
 
 FORMAT_VERSION = 1
 # The fields of a provenance, as JSON has them, that are not text.
 _TYPES = {"model_config": dict, "seed": int, "level": int, "versions": dict}
+# More than any name, level or seed takes.
+_LONGEST_TEXT, _LARGEST_NUMBER = 1_000, 2**64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Ticket:
     """Immutable masks, weight path → boolean array that is True where a weight stays.
 
     Raises:
-      ValueError: no masks, or one that is not boolean.
+      ValueError: no masks, none of a weight, or one that is not boolean.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -58,6 +61,8 @@ class Ticket:
     def __post_init__(self):
         if not self.masks:
             raise ValueError("a ticket needs at least one mask")
+        if not any(mask.size for mask in self.masks.values()):
+            raise ValueError("its masks are of no weight at all")
         frozen = {}
         for path, mask in self.masks.items():
             if mask.dtype != bool:
@@ -135,17 +140,17 @@ class Ticket:
         """
         arrays = load_arrays(path)
         try:
-            metadata = json.loads(arrays.pop("metadata").tobytes())
+            text = arrays.pop("metadata").tobytes().decode("utf-8")
+            metadata = parse_json(text, f"{path}: not a ticket")
             if metadata["format"] != FORMAT_VERSION:
                 raise UserError(
-                    f"{path}: ticket format {metadata['format']}, this version reads "
+                    f"{path}: ticket format {one_line(metadata['format'])}, this version reads "
                     f"{FORMAT_VERSION}"
                 )
-            shapes = {name: tuple(shape) for name, shape in metadata["shapes"].items()}
+            shapes = {name: _shape(name, shape) for name, shape in metadata["shapes"].items()}
             if set(shapes) != set(arrays):
-                raise UserError(
-                    f"{path}: holds masks {sorted(arrays)}, its description says {sorted(shapes)}"
-                )
+                held, described = (one_line(sorted(names), 80) for names in (arrays, shapes))
+                raise UserError(f"{path}: holds masks {held}, its description says {described}")
             provenance = Provenance(**metadata["provenance"])
             _require_types(provenance)
             ticket = cls(
@@ -153,7 +158,7 @@ class Ticket:
             )
             stated_sha256 = metadata["masks_sha256"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: not a ticket ({error!r})") from None
+            raise UserError(f"{path}: not a ticket ({one_line(repr(error))})") from None
         if ticket.sha256 != stated_sha256:
             raise UserError(f"{path}: damaged (its masks do not have the hash it states)")
         return ticket
@@ -186,7 +191,7 @@ def load_for(
             for name in sorted({*shapes, *found})
             if shapes.get(name) != found.get(name)
         )
-        raise UserError(f"{path}: its masks do not fit the network ({details})")
+        raise UserError(f"{path}: its masks do not fit the network ({one_line(details, 200)})")
     stated = ticket.provenance.initial_weights_sha256
     if initial_weights_sha256 is not None and stated != initial_weights_sha256:
         raise UserError(
@@ -212,18 +217,31 @@ def _require_types(provenance):
         value, expected = getattr(provenance, field.name), _TYPES.get(field.name, str)
         if type(value) is not expected:
             raise TypeError(f"provenance: {field.name} is {value!r}, no {expected.__name__}")
-    if provenance.level < 0:
-        raise ValueError(f"provenance: level is {provenance.level}")
+    for name in ("level", "seed"):
+        if not 0 <= getattr(provenance, name) < _LARGEST_NUMBER:
+            raise ValueError(f"provenance: {name} is {getattr(provenance, name)}")
     if not all(type(version) is str for version in provenance.versions.values()):
         raise TypeError(f"provenance: versions are {provenance.versions!r}")
+    for text in (*vars(provenance).values(), *provenance.versions, *provenance.versions.values()):
+        if isinstance(text, str) and not (text.isprintable() and len(text) <= _LONGEST_TEXT):
+            raise ValueError(f"provenance: a text of {len(text)} characters, not all printable")
 
 
 def _shapes(masks):
     return {path: tuple(mask.shape) for path, mask in masks.items()}
 
 
+def _shape(name, shape):
+    """A mask's shape as JSON has it, which may say anything."""
+    if not (name.isprintable() and len(name) <= _LONGEST_TEXT):
+        raise ValueError("a mask's name is no printable text")
+    if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{name} has shape {shape}")
+    return tuple(shape)
+
+
 def _unpack(bits, shape):
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if bits.dtype != np.uint8 or bits.size != (size + 7) // 8:
         raise ValueError(f"{bits.size} bytes for a mask of shape {shape}")
     return np.unpackbits(bits, count=size).reshape(shape).astype(bool)
