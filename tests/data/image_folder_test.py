@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_tickets.data import decoding
+from tf_tickets.data import decoding, image_folder
 from tf_tickets.data.registry import load_images
 from tf_tickets.errors import UserError
 
@@ -124,6 +124,84 @@ def test_a_damaged_image_is_named(folder):
     assert load_error(folder) == f"{path} cannot be read as an image (UnidentifiedImageError)"
 
 
+RAMP = np.array([[0, 128, 129, 9362, 32767, 32768, 65406, 65535]], np.uint16)
+# round(v · 255 / 65535), by hand; 65535 = 257 · 255.
+EIGHT_BITS = [0, 0, 1, 36, 127, 128, 254, 255]
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.tif", "b.pgm"])
+def test_sixteen_bits_become_eight(folder, name):
+    (folder / "test" / "car" / "b.png").unlink()
+    Image.fromarray(np.repeat(RAMP, 8, axis=0)).save(folder / "test" / "car" / name)
+    image = load_images("toys", "folder", folder, image_size=8).test.images[0]
+    expected = np.broadcast_to(np.array(EIGHT_BITS)[:, np.newaxis], (8, 8, 3))
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_values_of_no_known_range_are_refused_by_name(folder, kind):
+    path = folder / "test" / "car" / "c.tif"
+    Image.fromarray(RAMP.astype(kind)).save(path)
+    assert load_error(folder) == (
+        f"{path} cannot be read as an image (32 bits a pixel, of unknown range; save it with 8 or "
+        "16 bits)"
+    )
+
+
+def test_gray_images_where_one_channel_is_asked_for(folder):
+    save(folder / "test" / "car" / "b.png", [[7, 250], [0, 3]])
+    save(folder / "test" / "car" / "c.png", np.full((2, 2, 3), (200, 100, 50)))
+    Image.fromarray(RAMP[:, ::7].repeat(2, axis=0)).save(folder / "test" / "car" / "d.png")
+    data = load_images("toys", "folder", folder, image_size=2, channels=1)
+    assert data.image_shape == (2, 2, 1)
+    first, second, third = data.test.images[:3, ..., 0]
+    np.testing.assert_array_equal(first, [[7, 250], [0, 3]])
+    luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50  # ITU-R 601-2.
+    np.testing.assert_allclose(second, luma, atol=0.6)
+    np.testing.assert_array_equal(third, [[0, 255], [0, 255]])
+
+
+def test_other_kinds_and_sub_folders_are_read_and_the_rest_is_counted(folder, capsys):
+    image_folder._say.cache_clear()
+    for number, kind in enumerate(["bmp", "gif", "webp", "tif", "PPM"], start=10):
+        plain(folder / "test" / "car" / "more" / f"{number}.{kind}", number)
+    for number in range(3):
+        (folder / "train" / "car" / f"{number}.heic").write_text("not read")
+    (folder / "train" / "plane" / "README").write_text("not read")
+    (folder / "train" / "plane" / ".DS_Store").write_text("hidden")
+    data = load_images("toys", "folder", folder, image_size=4)
+    load_images("toys", "folder", folder, seed=1, image_size=4)
+    assert np.bincount(data.test.labels).tolist() == [6, 1]
+    found = data.test.images[1:6, 0, 0].astype(int)
+    np.testing.assert_allclose(found, [colour(number) for number in range(10, 15)], atol=6)
+    assert capsys.readouterr().err == (
+        "toys: 4 files left out, as no images: 3 .heic, 1 without a suffix\n"
+    )
+
+
+def test_what_is_named_an_image_is_not_believed(folder):
+    """Pillow would hand an EPS file to Ghostscript, whatever its name."""
+    path = folder / "test" / "car" / "c.png"
+    Image.fromarray(np.zeros([2, 2, 3], np.uint8)).save(path, "EPS")
+    assert load_error(folder) == f"{path} cannot be read as an image (UnidentifiedImageError)"
+
+
+def test_a_class_that_the_split_would_empty_is_kept(folder):
+    for label in ("a_rare", "z_rare"):
+        for number in (30, 31):
+            plain(folder / "train" / label / f"{number}.png", number)
+        plain(folder / "test" / label / "1.png", 1)
+    for seed in range(5):
+        data = load_images("toys", "folder", folder, seed=seed, image_size=2)
+        assert np.bincount(data.train.labels).min() >= 1 and len(data.train) == 20
+        assert np.bincount(data.validation.labels).tolist() == [1, 1, 1, 1]
+    (folder / "train" / "z_rare" / "31.png").unlink()
+    assert load_error(folder) == (
+        "--data_set=toys: too few training images of class z_rare; expected at least 2 of each, "
+        "one to train and one to validate on"
+    )
+
+
 def test_a_size_is_needed(folder):
     for size in (None, 0, -1):
         message = load_error(folder, size)
@@ -155,7 +233,8 @@ def test_wrong_folders(folder):
 
     (folder / "train" / "ship").mkdir()
     message = load_error(folder)
-    assert message == f"--data_dir: {folder / 'train' / 'ship'} holds no .jpg, .jpeg, .png file"
+    suffixes = ".bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
+    assert message == f"--data_dir: {folder / 'train' / 'ship'} holds no {suffixes} file"
     plain(folder / "train" / "ship" / "1.png", 1)
     message = load_error(folder)
     assert "the folders in train and test must be the same classes, but ship is not in" in message

@@ -5,7 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from tf_tickets.data.splits import stratified_fraction, stratified_subset, validation_split
+from tf_tickets.data.splits import (
+    stratified_fraction,
+    stratified_subset,
+    validation_split,
+    validation_split_of_classes,
+)
 
 LABELS = np.array([2, 0, 1, 0, 2, 1, 0, 2, 1, 0, 0, 3])  # 5, 3, 3 and 1 of each class.
 
@@ -50,6 +55,30 @@ def test_fraction():
 def test_an_empty_part_is_refused(num_examples, fraction):
     with pytest.raises(ValueError, match=f"{num_examples} examples empty"):
         validation_split(num_examples, 0, fraction)
+
+
+@pytest.mark.parametrize("sizes", [[50, 50, 2], [2, 2, 2, 2], [30, 5, 3], [400, 300, 20]])
+@pytest.mark.parametrize("seed", range(6))
+def test_no_class_is_without_examples_to_train_or_to_validate_on(sizes, seed):
+    labels = np.random.default_rng(9).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    train, validation = validation_split_of_classes(labels, seed)
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([train, validation])), np.arange(len(labels))
+    )
+    assert np.all(np.diff(train) > 0) and np.all(np.diff(validation) > 0)
+    assert len(validation) == max(round(len(labels) / 6), len(sizes))
+    held = np.bincount(labels[validation], minlength=len(sizes))
+    assert held.min() >= 1 and np.all(held < sizes)
+    plain = validation_split(len(labels), seed)
+    if all(len(set(labels[part])) == len(sizes) for part in plain):
+        np.testing.assert_array_equal(validation, plain[1])
+    else:
+        assert np.all(np.abs(held - np.array(sizes) / 6) <= 1.5)
+
+
+def test_a_class_of_one_example_cannot_be_split():
+    with pytest.raises(ValueError, match="class 3 has one example only"):
+        validation_split_of_classes(LABELS, 0)
 
 
 @pytest.mark.parametrize(

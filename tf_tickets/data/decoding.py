@@ -14,14 +14,21 @@ from tf_tickets.errors import UserError, require
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runtime import available_cores
 
-_CHANNELS = 3
+# Channels → Pillow's mode.
+_MODES = {1: "L", 3: "RGB"}
+# What is read, whatever a file is called; some of Pillow's other formats start programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Formats whose pixels of Pillow's 32-bit mode are 16-bit numbers.
+_SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
 # Images that are held in memory before they are decoded.
 _AT_A_TIME = 256
 # Images that take long enough to decode for a progress bar.
 _MANY = 2_000
 
 
-def require_room(name: str, num_train: int, num_test: int, size: int | None) -> None:
+def require_room(
+    name: str, num_train: int, num_test: int, size: int | None, channels: int = 3
+) -> None:
     """Checks, before anything is decoded, that the images fit the machine's memory as squares.
 
     The training images count twice: when validation examples are set aside, and again while a
@@ -31,6 +38,7 @@ def require_room(name: str, num_train: int, num_test: int, size: int | None) -> 
       name: the data set's.
       num_train, num_test: how many images.
       size: height and width of the squares.
+      channels: 1 or 3, of each pixel.
 
     Raises:
       UserError: no size, or one that is too large.
@@ -38,7 +46,7 @@ def require_room(name: str, num_train: int, num_test: int, size: int | None) -> 
     expected = f"at least 1, the height and width that the images of {name} are scaled to"
     require(size is not None and size >= 1, "image_size", size or 0, expected)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    bytes_per_pixel = _CHANNELS * (2 * num_train + num_test)
+    bytes_per_pixel = channels * (2 * num_train + num_test)
     needed = bytes_per_pixel * size**2
     require(
         needed <= memory,
@@ -50,32 +58,40 @@ def require_room(name: str, num_train: int, num_test: int, size: int | None) -> 
 
 
 def decode_squares(
-    encoded: Iterable[tuple[str, bytes]], count: int, size: int, description: str
+    encoded: Iterable[tuple[str, bytes]],
+    count: int,
+    size: int,
+    description: str,
+    channels: int = 3,
 ) -> np.ndarray:
     """Decodes images and scales each to a square, whatever its proportions.
 
-    Bilinear interpolation, with antialiasing where an image gets smaller.
+    Bilinear interpolation, with antialiasing where an image gets smaller. A gray image of 16
+    bits becomes one of 8: round(v · 255 / 65535). Of several frames the first is taken, and
+    transparency is left out.
 
     Args:
-      encoded: `count` pairs of where an image is from, for errors, and its JPEG or PNG file.
+      encoded: `count` pairs of where an image is from, for errors, and its file's content: a
+        BMP, GIF, JPEG, PNG, PPM, TIFF or WebP.
       count: number of images.
       size: height and width of the squares.
       description: what is read, for the progress bar.
+      channels: 3 for red, green and blue; 1 for gray, the luma of coloured images.
 
     Returns:
-      uint8 RGB `[count, size, size, 3]`.
+      uint8 `[count, size, size, channels]`.
 
     Raises:
-      UserError: an image cannot be decoded.
+      UserError: an image cannot be decoded, or its values have no known range.
     """
-    images = np.empty((count, size, size, _CHANNELS), np.uint8)
+    images = np.empty((count, size, size, channels), np.uint8)
 
     def decode(numbered):
         index, (place, content) = numbered
         try:
-            images[index] = _square(content, size)
+            images[index] = _square(content, size, _MODES[channels]).reshape(images.shape[1:])
         except Exception as error:  # Every format has errors of its own.
-            reason = type(error).__name__
+            reason = error if isinstance(error, UserError) else type(error).__name__
             raise UserError(f"{place} cannot be read as an image ({reason})") from None
 
     numbered = enumerate(encoded)
@@ -89,6 +105,17 @@ def decode_squares(
     return images
 
 
-def _square(content, size):
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+def _square(content, size, mode):
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        image = _eight_bits(image).convert(mode)
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _eight_bits(image):
+    """The image with 8 bits a channel; Pillow itself would cut off what is above 255."""
+    if image.mode == "F" or image.mode == "I" and image.format not in _SIXTEEN_BIT_FORMATS:
+        raise UserError("32 bits a pixel, of unknown range; save it with 8 or 16 bits")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    return Image.fromarray(np.round(values * (255 / 65535)).astype(np.uint8))

@@ -12,15 +12,15 @@ from tf_tickets.data.specs import (
     find_class_range,
     require_data_set,
 )
-from tf_tickets.data.splits import validation_split
+from tf_tickets.data.splits import validation_split, validation_split_of_classes
 from tf_tickets.data.tfds_reader import read_tfds
 from tf_tickets.data.vision import ImageData, ImageSplit
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 
 SAMPLE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load_images(name, source, data_dir=None, seed=0, image_size=None):
+def load_images(name, source, data_dir=None, seed=0, image_size=None, channels=None):
     """Loads a data set and sets some of its training examples aside for validation.
 
     Args:
@@ -35,11 +35,13 @@ def load_images(name, source, data_dir=None, seed=0, image_size=None):
         seed: non-negative int that chooses the validation examples.
         image_size: height and width that images of different sizes are scaled to: those of
             "cub200" and of folders. Others keep their size, see `ImageData.resized`.
+        channels: of folders, 1 for gray images, 3 or None for RGB. Others keep their own.
 
     Returns:
         ImageData. The test split is the source's; training and validation split its training
         examples as `validation_split` does: a sixth of MNIST's and Fashion-MNIST's go to
-        validation, and a tenth of the others', which is 5,000 of CIFAR-10's.
+        validation, and a tenth of the others', which is 5,000 of CIFAR-10's. Those of a folder
+        are split as `validation_split_of_classes` does.
 
     Raises:
         UserError: if an argument is none of these, or what was found is missing, damaged,
@@ -53,14 +55,19 @@ def load_images(name, source, data_dir=None, seed=0, image_size=None):
             "--data_source=embedded was given; leave one of the two out"
         )
     classes = find_class_range(name)
-    spec, train, test = _read(classes.data_set if classes else name, source, data_dir, image_size)
+    whole = classes.data_set if classes else name
+    spec, train, test = _read(whole, source, data_dir, image_size, channels)
     class_names = spec.class_names
     if classes:
         classes.require_within(len(class_names))
         train, test = (_of_classes(split, classes) for split in (train, test))
         class_names = class_names[classes.first : classes.last + 1]
     try:
-        parts = validation_split(len(train), seed, spec.validation_fraction)
+        if source == "folder":  # Those of others are known to hold enough of every class.
+            _require_two_of_each(name, train.labels, class_names)
+            parts = validation_split_of_classes(train.labels, seed, spec.validation_fraction)
+        else:
+            parts = validation_split(len(train), seed, spec.validation_fraction)
     except ValueError as error:
         raise UserError(f"--data_set={name}: too few training images ({error})") from None
     return ImageData(
@@ -74,13 +81,25 @@ def load_images(name, source, data_dir=None, seed=0, image_size=None):
     )
 
 
-def _read(name, source, data_dir, image_size):
+def _require_two_of_each(name, labels, class_names):
+    """Raises a `UserError` unless every class has an example to train and one to validate on."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    lonely = [class_names[label] for label in np.flatnonzero(counts < 2)]
+    if lonely:
+        more = f" and {len(lonely) - 1} classes more" if len(lonely) > 1 else ""
+        raise UserError(
+            f"--data_set={name}: too few training images of class {one_line(lonely[0])}{more}; "
+            "expected at least 2 of each, one to train and one to validate on"
+        )
+
+
+def _read(name, source, data_dir, image_size, channels):
     """Returns (spec, train, test) of a whole data set."""
     if source == "embedded":
         return SPECS[name], *_read_embedded(name)
     if source == "tfds":
         return SPECS[name], *read_tfds(name, data_dir, image_size)
-    train, test, class_names = read_folder(name, data_dir, image_size)
+    train, test, class_names = read_folder(name, data_dir, image_size, channels)
     augment = SPECS[name].augment if name in SPECS else True
     return ImageSpec(name, class_names, {}, augment=augment), train, test
 

@@ -28,6 +28,38 @@ def validation_split(num_examples, seed, fraction=1 / 6):
     return np.sort(order[validation_size:]), np.sort(order[:validation_size])
 
 
+def validation_split_of_classes(labels, seed, fraction=1 / 6):
+    """The same, with examples of every class in both parts.
+
+    It is `validation_split` wherever that has them. Else each class gives the same part of its
+    examples, at least one and not all, and the second part grows if it needs to, to one example
+    a class.
+
+    Args:
+        labels: int array of shape [n], class indices.
+        seed: non-negative int; the same seed gives the same split.
+        fraction: part to set aside.
+
+    Returns:
+        (train_indices, validation_indices), as of `validation_split`.
+
+    Raises:
+        ValueError: if either part would be empty, or a class has one example only.
+    """
+    parts = validation_split(len(labels), seed, fraction)
+    classes, sizes = np.unique(labels, return_counts=True)
+    if all(len(np.unique(labels[part])) == len(classes) for part in parts):
+        return parts
+    if sizes.min() < 2:
+        raise ValueError(f"class {classes[sizes.argmin()]} has one example only")
+    order, turns, class_sizes = _turns(labels, seed)
+    shares = np.where(turns == 0, 0, (turns + 0.5) / class_sizes)
+    shares[turns == class_sizes - 1] = np.inf  # The last one of a class stays.
+    chosen = order[np.argsort(shares, kind="stable")]
+    validation_size = max(len(parts[1]), len(classes))
+    return np.sort(chosen[validation_size:]), np.sort(chosen[:validation_size])
+
+
 def stratified_subset(labels, count, seed):
     """Chooses examples with as equal numbers of each class as there are.
 
