@@ -1,5 +1,7 @@
 """Public weights of ResNet-50 against PyTorch itself."""
 
+import argparse
+
 import numpy as np
 import pytest
 
@@ -122,9 +124,8 @@ def test_what_a_file_holds_is_never_executed(tmp_path):
     path = tmp_path / "weights.pt"
     torch.save({"state_dict": state_dict, "more": Malicious(tmp_path / "written")}, path)
     assert message(str(path), narrow_model()) == (
-        f"{path}: damaged, or with Python objects besides tensors, which would be executed "
-        "(PyTorch's weights_only=True refuses it); where you trust it, save its state dict alone "
-        "and use that"
+        f"{path}: damaged, or with Python objects besides tensors, which are never executed here; "
+        "where you trust it, save its state dict alone and use that"
     )
     assert not (tmp_path / "written").exists()
     torch.load(path, weights_only=False)["more"].close()
@@ -136,8 +137,109 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, contents):
     path = tmp_path / "weights.pt"
     torch.save(contents, path)
     assert message(str(path), narrow_model()) == (
-        f"{path}: expected a state dict, or a checkpoint with one as state_dict or model"
+        f"{path}: expected a state dict, or a checkpoint with one as model, state_dict, "
+        "model_state_dict or net"
     )
+
+
+def loaded(path, contents):
+    torch.save(contents, path)
+    pretrained = load_pretrained(str(path), narrow_model())
+    return pretrained.body | pretrained.head
+
+
+def masked_first_kernel(state_dict):
+    """As torch.nn.utils.prune leaves it, with every positive weight kept."""
+    state_dict = dict(state_dict)
+    kernel = state_dict.pop("conv1.weight")
+    return state_dict | {"conv1.weight_orig": kernel, "conv1.weight_mask": (kernel > 0).float()}
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        lambda s: {"model": "resnet50", "state_dict": s},
+        lambda s: {"net": s, "acc": 93.1, "epoch": 3},
+        lambda s: {"model_state_dict": s},
+        lambda s: {"state_dict": s, "best": np.float64(0.5), "top5": np.float32(0.1)},
+        lambda s: {"state_dict": s, "losses": np.arange(4.0), "epoch": np.int64(3)},
+        lambda s: {"state_dict": s, "args": argparse.Namespace(lr=0.1, seeds=[1, 2])},
+        lambda s: {f"_orig_mod.{name}": tensor for name, tensor in s.items()},
+        lambda s: {f"module._orig_mod.{name}": tensor for name, tensor in s.items()},
+        lambda s: {name: torch.nn.Parameter(t, t.is_floating_point()) for name, t in s.items()},
+        lambda s: masked_first_kernel(s),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_checkpoints_in_usual_layouts(tmp_path, contents):
+    state_dict = tensors(narrow_state_dict())
+    held = contents(state_dict)
+    weights = loaded(tmp_path / "weights.pt", held)
+    expected = loaded(tmp_path / "plain.pt", state_dict)
+    if "conv1.weight_mask" in held:
+        expected["stem/conv/kernel"] = np.maximum(expected["stem/conv/kernel"], 0)
+    assert weights.keys() == expected.keys()
+    for path, array in weights.items():
+        np.testing.assert_array_equal(array, expected[path])
+
+
+def changed(name, change):
+    state_dict = tensors(narrow_state_dict())
+    return state_dict | {name: change(state_dict[name])}
+
+
+def first_set(value):
+    def change(tensor):
+        tensor = tensor.clone()
+        tensor.view(-1)[0] = value
+        return tensor
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("contents", "found"),
+    [
+        (changed("layer1.0.conv2.weight", first_set(np.nan)), "layer1.0.conv2.weight holds NaN or"),
+        (changed("fc.bias", first_set(-np.inf)), "fc.bias holds NaN or infinite values"),
+        (changed("fc.bias", lambda t: t.double() * 1e300), "fc.bias holds NaN or infinite values"),
+        (changed("bn1.running_var", first_set(-0.1)), "bn1.running_var holds a variance below 0"),
+        (changed("fc.weight", lambda t: t.to_sparse()), "fc.weight is no ordinary tensor of"),
+        (changed("fc.weight", lambda t: t.to("meta")), "fc.weight is no ordinary tensor of"),
+        (changed("fc.weight", lambda t: t.to(torch.complex64)), "fc.weight is no ordinary tensor"),
+        (
+            changed("fc.weight", lambda t: torch.ones(1).expand(10**9, 128))
+            | {"fc.bias": torch.ones(1).expand(10**9)},
+            "damaged (its tensors have ",
+        ),
+        (changed("fc.bias", lambda t: t.numpy()), "expected a state dict, or a checkpoint with"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_sound_weight_is_refused_by_name(tmp_path, contents, found):
+    path = tmp_path / "weights.pt"
+    torch.save(contents, path)
+    assert message(str(path), narrow_model()).startswith(f"{path}: {found}")
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "complex64"])
+def test_safetensors_of_types_that_are_no_weights_are_refused(tmp_path, dtype):
+    path = tmp_path / "weights.safetensors"
+    contents = changed("fc.weight", lambda tensor: tensor.to(getattr(torch, dtype)))
+    safetensors.save_file(contents, path)
+    assert len(message(str(path), narrow_model())) < len(str(path)) + 200
+
+
+def test_nothing_runs_where_objects_are_left_out(tmp_path):
+    state_dict = tensors(narrow_state_dict())
+    path = tmp_path / "weights.pt"
+    for hidden in (
+        argparse.Namespace(lr=Malicious(tmp_path / "written")),
+        np.array([Malicious(tmp_path / "written")], object),
+    ):
+        torch.save({"state_dict": state_dict, "more": hidden}, path)
+        assert "never executed here" in message(str(path), narrow_model())
+        assert not (tmp_path / "written").exists()
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"<html>", lambda data: data[: len(data) // 2]])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import tf_keras as keras
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.bottleneck_resnet import IMAGENET_MEAN, IMAGENET_STD
 from tf_tickets.models.weights import Weights, head_paths, read_weights, shape_problems
 
@@ -65,7 +65,8 @@ def from_pytorch(source: str, tensors: Mapping[str, np.ndarray], model: keras.Mo
     than free" are (arXiv:2001.03994, locuslab/fast_adversarial), and in the robustness library's
     `AttackerModel`, as those of "Do Adversarially Robust ImageNet Models Transfer Better?" are
     (arXiv:2007.08489, microsoft/robust-models-transfer). The latter holds the constants of
-    `normalize`; they are ImageNet's in the others.
+    `normalize`; they are ImageNet's in the others. `torch.compile`'s `_orig_mod.` before each name
+    is known, too, and a ticket of `torch.nn.utils.prune`: its masks times its weights.
 
     Args:
       source: what the state dict was read from, for errors.
@@ -76,7 +77,8 @@ def from_pytorch(source: str, tensors: Mapping[str, np.ndarray], model: keras.Mo
       All weights of `model`, but with the head for the state dict's number of classes.
 
     Raises:
-      UserError: a weight is missing, superfluous or of another shape.
+      UserError: a weight is missing, superfluous, of another shape or not finite, or a variance
+        is negative.
     """
     tensors = {
         name: array
@@ -89,6 +91,7 @@ def from_pytorch(source: str, tensors: Mapping[str, np.ndarray], model: keras.Mo
         for path, shape in _shapes(model, tensors.get("fc.bias")).items()
     }
     _require_shapes(source, model, tensors, shapes)
+    _require_sound(source, tensors)
     weights = {
         path: tensors[name].transpose(np.argsort(_PYTORCH_AXES[tensors[name].ndim]))
         for path, name in names.items()
@@ -136,8 +139,9 @@ def from_application(source: str, arrays: Weights, model: keras.Model) -> Weight
 
 def _unwrapped(tensors):
     """The state dict under torchvision's names, with the constants of the normalization."""
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
+    while prefix := _common_prefix(tensors):
+        tensors = {name.removeprefix(prefix): array for name, array in tensors.items()}
+    tensors = _masked(tensors)
     if not any(name.startswith("model.") for name in tensors):
         return dict(zip(_NORMALIZER.values(), np.float32([IMAGENET_MEAN, IMAGENET_STD]))) | tensors
     # The attacker holds the same network and normalizer once more.
@@ -146,6 +150,38 @@ def _unwrapped(tensors):
         for name, array in tensors.items()
         if not name.startswith("attacker.")
     }
+
+
+def _common_prefix(tensors):
+    """What a wrapper puts before the name of every weight; "" for none."""
+    for prefix in ("module.", "_orig_mod."):
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return prefix
+    return ""
+
+
+def _masked(tensors):
+    """With `weight` in place of the `weight_orig` and `weight_mask` of a pruned network."""
+    masked = dict(tensors)
+    for name in tensors:
+        whole = name.removesuffix("_orig")
+        mask = tensors.get(f"{whole}_mask")
+        if whole != name and mask is not None and mask.shape == tensors[name].shape:
+            masked[whole] = masked.pop(name) * masked.pop(f"{whole}_mask")
+    return masked
+
+
+def _require_sound(source, tensors):
+    """Raises a `UserError` about the first weight that no network can work with."""
+    for name, array in tensors.items():
+        if np.iscomplexobj(array):
+            raise UserError(f"{source}: {name} holds complex values")
+        if not np.all(np.isfinite(np.asarray(array, np.float32))):
+            raise UserError(f"{source}: {name} holds NaN or infinite values")
+        if name.endswith("running_var") and np.min(array, initial=0) < 0:
+            raise UserError(f"{source}: {name} holds a variance below 0")
+        if name == _NORMALIZER[_VARIANCE] and np.min(array) <= 0:
+            raise UserError(f"{source}: {name} holds a standard deviation that is not above 0")
 
 
 def _pytorch_name(path):
@@ -186,4 +222,5 @@ def _require_shapes(source, model, arrays, shapes):
     """Raises a `UserError` unless names and shapes are as expected."""
     problems = shape_problems(arrays, shapes)
     if problems:
-        raise UserError(f"{source}: not the weights of {model.name}: {'; '.join(problems)}")
+        details = one_line("; ".join(problems), 200)
+        raise UserError(f"{source}: not the weights of {model.name}: {details}")

@@ -3,22 +3,40 @@
 import dataclasses
 import hashlib
 import importlib
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 import tf_keras as keras
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.conversion import from_application, from_pytorch
 from tf_tickets.models.weights import Weights, head_paths, read_weights
+from tf_tickets.runs.files import require_bounded_archive, require_file
 
 IMAGENET = "imagenet"
 
 _PYTORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar")
 _SAFETENSORS_SUFFIX = ".safetensors"
+# Where checkpoints have the state dict.
+_STATE_DICTS = ("model", "state_dict", "model_state_dict", "net")
+# What checkpoints often hold beside it, and what becomes of it here: nothing.
+_LEFT_OUT = (
+    "argparse.Namespace",
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+)
+# Tensors may share their memory, as the two copies of a network in `AttackerModel` do; but a file
+# of a few bytes can claim to hold any number of them.
+_MOST_SHARED = 8
 
 # The file that keras.applications.ResNet50(weights="imagenet") reads.
 _IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
@@ -84,7 +102,8 @@ def load_pretrained(source: str, model: keras.Model) -> Pretrained:
 
     Raises:
       UserError: `model` is another one, or takes other than RGB images; the file cannot be read,
-        or a weight is missing, superfluous or of another shape; PyTorch or the network is missing.
+        or a weight is missing, superfluous, of another shape or not finite; PyTorch or the network
+        is missing.
     """
     name = pretrained_model(source)
     if model.name != name:
@@ -107,13 +126,12 @@ def load_pretrained(source: str, model: keras.Model) -> Pretrained:
 
 def _read_state_dict(path):
     """Name → array in PyTorch's layout, whatever else a checkpoint holds."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    require_file(path)
     if path.suffix == _SAFETENSORS_SUFFIX:
         try:
             return safetensors.numpy.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise UserError(f"{path}: no safetensors file: {error}") from error
+        except Exception as error:  # Of types that NumPy lacks it raises almost anything.
+            raise UserError(f"{path}: no safetensors file: {one_line(error)}") from error
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
@@ -121,27 +139,63 @@ def _read_state_dict(path):
             f"{path}: reading it takes PyTorch: pip install 'tf_tickets[pytorch]', or convert it "
             "to safetensors elsewhere"
         ) from error
-    return _read_checkpoint(path, torch)
+    return _arrays(path, _find_state_dict(path, _read_checkpoint(path, torch), torch), torch)
+
+
+class _LeftOut:
+    """Takes the place of objects that a checkpoint holds beside tensors; keeps nothing of them."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, _):
+        pass
 
 
 def _read_checkpoint(path, torch):
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            require_bounded_archive(path)
+        inert = [(_LeftOut, name) for name in _LEFT_OUT]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Damaged files make it raise almost anything.
         raise UserError(
-            f"{path}: damaged, or with Python objects besides tensors, which would be executed "
-            "(PyTorch's weights_only=True refuses it); where you trust it, save its state dict "
-            "alone and use that"
+            f"{path}: damaged, or with Python objects besides tensors, which are never executed "
+            "here; where you trust it, save its state dict alone and use that"
         ) from error
+
+
+def _find_state_dict(path, contents, torch):
     if isinstance(contents, Mapping):
-        contents = contents.get("model", contents.get("state_dict", contents))
+        found = [contents[name] for name in _STATE_DICTS if isinstance(contents.get(name), Mapping)]
+        contents = found[0] if found else contents
     if not isinstance(contents, Mapping) or not all(
         isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in contents.items()
     ):
         raise UserError(
-            f"{path}: expected a state dict, or a checkpoint with one as state_dict or model"
+            f"{path}: expected a state dict, or a checkpoint with one as "
+            f"{', '.join(_STATE_DICTS[:-1])} or {_STATE_DICTS[-1]}"
         )
-    return {name: tensor.detach().float().numpy() for name, tensor in contents.items()}
+    return contents
+
+
+def _arrays(path, tensors, torch):
+    """Name → float32 array of each tensor."""
+    for name, tensor in tensors.items():
+        if (
+            tensor.layout != torch.strided
+            or tensor.device.type != "cpu"
+            or tensor.is_complex()
+            or tensor.is_quantized
+        ):
+            kind = one_line(f"{tensor.dtype}, {tensor.layout}, {tensor.device}")
+            raise UserError(f"{path}: {one_line(name)} is no ordinary tensor of numbers ({kind})")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if total > _MOST_SHARED * path.stat().st_size:
+        raise UserError(f"{path}: damaged (its tensors have {total} bytes, more than the file)")
+    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
 
 
 def _download_imagenet():
@@ -151,10 +205,9 @@ def _download_imagenet():
             _IMAGENET_FILE, _IMAGENET_URL, cache_subdir="models", file_hash=_IMAGENET_MD5
         )
     except Exception as error:  # Keras raises nothing more precise.
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"{IMAGENET}: the weights cannot be downloaded ({reason}); without a network, put "
-            f"{_IMAGENET_FILE} into ~/.keras/models"
+            f"{IMAGENET}: the weights cannot be downloaded ({one_line(error)}); without a network, "
+            f"put {_IMAGENET_FILE} into ~/.keras/models"
         ) from error
     return Path(path)
 

@@ -143,17 +143,31 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _require_bounded(entries, path.stat().st_size)
+            _require_bounded(archive, path)
             return {
                 entry.filename.removesuffix(".npy"): _parse_array(_unpack(archive, entry))
-                for entry in entries
+                for entry in archive.infolist()
             }
     except Exception as error:  # Archives, compression and headers have errors of their own.
         raise UserError(f"{path}: damaged ({one_line(error)})") from None
 
 
-def _require_bounded(entries, file_size):
+def require_bounded_archive(path: Path) -> None:
+    """Raises a `UserError` about a zip file that no other library should be given to unpack.
+
+    What is in it must have a name of its own, be compressed in the usual way if at all, and not
+    say that it unpacks to more than the file's size makes likely.
+    """
+    require_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _require_bounded(archive, path)
+    except Exception as error:
+        raise UserError(f"{path}: damaged ({one_line(error)})") from None
+
+
+def _require_bounded(archive, path):
+    entries, file_size = archive.infolist(), path.stat().st_size
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
         raise ValueError("the same name twice")
