@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 
@@ -137,6 +138,44 @@ def test_word_vectors_must_fit_each_other(tmp_path):
     np.savez(path, words="a\nb", vectors=np.ones([3, 2], np.int8), neighbours=np.ones([2, 1], int))
     with pytest.raises(UserError, match="as many words, vectors, neighbours"):
         TextResources(word_vectors=str(path)).word_embedding()
+
+
+def saved(**changes):
+    arrays = {"words": "a\nb", "vectors": np.eye(2), "neighbours": np.array([[1], [0]])}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays | changes)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.npz", b"", "damaged"),
+        ("a.npz", saved()[:-30], "damaged"),
+        ("a.npz", saved().replace(b"vectors", b"sectors"), "without 'vectors'"),
+        ("a.npz", saved(vectors=np.ones(2)), "need two axes"),
+        ("a.npz", saved(vectors=np.array([["x", "y"]] * 2)), "could not convert"),
+        ("a.npz", saved(vectors=np.full([2, 2], np.nan)), "NaN"),
+        ("a.npz", saved(neighbours=np.array(1)), "need two axes"),
+        ("a.npz", saved(neighbours=np.array([[1], [2]])), "neighbours 1 to 2, but there are words"),
+        ("a.npz", saved(neighbours=np.array([[1], [-1]])), "neighbours -1 to 1"),
+        ("a.npz", saved(neighbours=np.ones([2, 1])), "float64, not indices"),
+        ("a.npz", saved(words="a\na"), "a word is there twice"),
+        ("a.json", b"[]", "expected an object of words"),
+        ("a.json", b'{"a": {"b": 1}}', "expected an object of words"),
+        ("a.json", b'{"a": [1]}', "expected an object of words"),
+        ("a.json", b'{"a": "bcd"}', "expected an object of words"),
+        ("a.json", b"[" * 100_000, "not valid JSON"),
+        ("a.json", b"\xff", "cannot be read as UTF-8"),
+    ],
+)
+def test_word_vectors_that_say_nonsense_are_refused_at_once(tmp_path, name, content, found):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        TextResources(word_vectors=str(tmp_path / name)).word_embedding()
+    message = str(caught.value)
+    assert message.startswith(f"--word_vectors={tmp_path / name}: ") and found in message
+    assert "\n" not in message and len(message) < len(str(tmp_path)) + 250
 
 
 def test_a_folder_of_nltk_data_must_exist():

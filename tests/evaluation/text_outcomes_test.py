@@ -152,5 +152,5 @@ def test_a_damaged_table_is_named(tmp_path, damage):
     path.write_text("\n".join([lines[0], ",".join(values)]))
     with pytest.raises(UserError, match="t.csv: expected a table of attacked texts"):
         read_outcomes(path)
-    with pytest.raises(UserError, match="none.csv: expected a table"):
+    with pytest.raises(UserError, match="none.csv: no such file"):
         read_outcomes(tmp_path / "none.csv")

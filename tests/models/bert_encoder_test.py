@@ -159,9 +159,9 @@ def test_other_configurations_are_refused(tmp_path, entries, found):
 @pytest.mark.parametrize(
     "file, contents, found",
     [
-        ("config.json", "{", "no JSON (Expecting property name"),
+        ("config.json", "{", "not valid JSON (Expecting property name"),
         ("config.json", "[]", "expected a JSON object"),
-        ("config.json", None, "cannot be read ("),
+        ("config.json", None, "no such file"),
         ("model.safetensors", "no weights", "cannot be read as safetensors ("),
         ("model.safetensors", None, "no such file; save the encoder with transformers"),
         ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nword\n", "without [MASK], which"),

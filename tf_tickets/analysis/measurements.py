@@ -35,10 +35,9 @@ def load_results(path: Path, splits: Sequence[str] = ("validation", "test")) -> 
       another form are left out.
 
     Raises:
-      UserError: the file does not follow the schema of `results.Result`.
-      FileNotFoundError: there is no such file.
+      UserError: there is no such file, or it does not follow the schema of `results.Result`.
     """
-    rows = results.from_csv(path.read_text(encoding="utf-8"), str(path))
+    rows = results.read_results(path)
     frame = pd.DataFrame(rows, columns=results.Result._fields)
     parts = frame["metric"].astype("str").str.extract(_METRIC)
     frame = pd.concat([frame.drop(columns="metric"), parts], axis=1)

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,7 +18,8 @@ from tf_tickets.attacks.text_library import (
     tagger_source,
     textattack_cache,
 )
-from tf_tickets.errors import UserError, require, require_extra
+from tf_tickets.errors import UserError, one_line, require, require_extra
+from tf_tickets.runs.files import load_arrays, load_json
 
 # The handle of the encoder that TextAttack's recipes load from TensorFlow Hub.
 _USE_HANDLE = "https://tfhub.dev/google/universal-sentence-encoder/3"
@@ -243,13 +243,15 @@ def _load_word_vectors(path):
 
 def _read_vectors(path):
     """Words, normalised float32 vectors, and neighbours with the word itself first."""
+    arrays = _read(load_arrays, path)
     try:
-        with np.load(path) as arrays:
-            words = str(arrays["words"]).split("\n")
-            vectors = arrays["vectors"].astype(np.float32)
-            neighbours = arrays["neighbours"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--word_vectors={path}: expected {_WORD_VECTORS} ({error})") from None
+        words = str(arrays["words"]).split("\n")
+        vectors = arrays["vectors"].astype(np.float32)
+        neighbours = arrays["neighbours"]
+        _require_vectors(words, vectors, neighbours)
+    except (ValueError, KeyError) as error:
+        reason = one_line(f"without {error}" if isinstance(error, KeyError) else error)
+        raise UserError(f"--word_vectors={path}: expected {_WORD_VECTORS} ({reason})") from None
     shapes = (len(words), len(vectors), len(neighbours))
     if len(set(shapes)) != 1:
         raise UserError(f"--word_vectors={path}: as many words, vectors, neighbours; not {shapes}")
@@ -257,13 +259,37 @@ def _read_vectors(path):
     return words, vectors, np.column_stack([np.arange(len(words)), neighbours])
 
 
+def _require_vectors(words, vectors, neighbours):
+    """Raises a `ValueError` unless arrays can be what they are called."""
+    if vectors.ndim != 2 or neighbours.ndim != 2:
+        raise ValueError(f"vectors {vectors.shape} and neighbours {neighbours.shape} need two axes")
+    if not np.all(np.isfinite(vectors)):
+        raise ValueError("a vector holds NaN or infinite values")
+    if neighbours.dtype.kind not in "iu":
+        raise ValueError(f"neighbours are {neighbours.dtype}, not indices")
+    if neighbours.size and not 0 <= neighbours.min() <= neighbours.max() < len(words):
+        found = f"{neighbours.min()} to {neighbours.max()}"
+        raise ValueError(f"neighbours {found}, but there are words 0 to {len(words) - 1}")
+    if len(set(words)) < len(words):
+        raise ValueError("a word is there twice")
+
+
+def _read(load, path):
+    try:
+        return load(path)
+    except UserError as error:
+        raise UserError(f"--word_vectors={error}") from None
+
+
 def _read_neighbours(path):
     """Words, no vectors, and the lists of neighbours with the word itself first."""
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        words = list(dict.fromkeys([*listed, *(word for near in listed.values() for word in near)]))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"--word_vectors={path}: expected {_WORD_VECTORS} ({error})") from None
+    listed = _read(load_json, path)
+    if not isinstance(listed, dict) or not all(
+        isinstance(near, list) and all(isinstance(word, str) for word in near)
+        for near in listed.values()
+    ):
+        raise UserError(f"--word_vectors={path}: expected an object of words with lists of words")
+    words = list(dict.fromkeys([*listed, *(word for near in listed.values() for word in near)]))
     indices = {word: index for index, word in enumerate(words)}
     neighbours = [
         [index, *(indices[near] for near in listed.get(word, ()))]

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tf_tickets.data.decoding import decode_squares, require_room
 from tf_tickets.data.specs import SPECS
 from tf_tickets.data.vision import ImageSplit
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 
 _IN_FILE_ORDER = {
     "shuffle_files": False,
@@ -77,7 +77,7 @@ def _download(builder):
         folder = builder.data_dir_root
         raise UserError(
             f"--data_dir={folder} does not hold {builder.name}, and downloading it failed "
-            f"({_one_line(error)}); copy it there from a machine with a network, where "
+            f"({_first_line(error)}); copy it there from a machine with a network, where "
             f"tensorflow_datasets.load('{builder.name}', data_dir=...) prepares it"
         ) from error
 
@@ -103,7 +103,7 @@ def _read_split(builder, split):
     try:
         examples = builder.as_dataset(split=split, batch_size=-1, **_IN_FILE_ORDER)
     except tf.errors.OpError as error:
-        raise _half_prepared(builder.data_dir, f"{split} split: {_one_line(error)}") from error
+        raise _half_prepared(builder.data_dir, f"{split} split: {_first_line(error)}") from error
     return ImageSplit(examples["image"].numpy(), examples["label"].numpy())
 
 
@@ -124,13 +124,13 @@ def _read_squares(builder, split, size):
     try:
         images = decode_squares(encoded(), count, size, f"reads {builder.name}")
     except tf.errors.OpError as error:
-        raise _half_prepared(builder.data_dir, f"{split} split: {_one_line(error)}") from error
+        raise _half_prepared(builder.data_dir, f"{split} split: {_first_line(error)}") from error
     return ImageSplit(images, labels)
 
 
 def _half_prepared(folder, reason):
     return UserError(
-        f"--data_dir: {folder} is damaged or half prepared ({_one_line(reason)}); delete it, or "
+        f"--data_dir: {folder} is damaged or half prepared ({_first_line(reason)}); delete it, or "
         "name another --data_dir, to have it prepared anew"
     )
 
@@ -142,8 +142,7 @@ def _wrong_content(builder, found):
     )
 
 
-def _one_line(reason):
-    """The first line of an error, without the graph node that TensorFlow puts around it."""
+def _first_line(reason):
+    """The first line of what TFDS says; the others repeat it with advice for programmers."""
     text = getattr(reason, "message", None) or str(reason)
-    lines = text.split("}} ")[-1].split(" [Op:")[0].splitlines()
-    return lines[0] if lines else type(reason).__name__
+    return one_line((text.splitlines() or [type(reason).__name__])[0], 200)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-from tf_tickets.errors import UserError
-from tf_tickets.runs.files import atomic_write_json, atomic_write_text, load_json
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.runs.files import atomic_write_json, atomic_write_text, load_json, read_text
 
 SUCCEEDED, FAILED, SKIPPED = OUTCOMES = ("succeeded", "failed", "skipped")
 
@@ -189,11 +189,11 @@ def read_outcomes(path: str | Path) -> list[AttackedText]:
     """
     try:
         # Line ends within a text must stay as they are.
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(file)
+        header, *lines = csv.reader(io.StringIO(read_text(Path(path), newline=""), newline=""))
         return [_from_csv(header, line) for line in lines]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UserError(f"{path}: expected a table of attacked texts ({error!r})") from None
+    except (ValueError, KeyError, csv.Error) as error:
+        found = one_line(repr(error))
+        raise UserError(f"{path}: expected a table of attacked texts ({found})") from None
 
 
 def _from_csv(header, line):

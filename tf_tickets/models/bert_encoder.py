@@ -3,14 +3,12 @@
 import dataclasses
 import hashlib
 import importlib.util
-import json
 from pathlib import Path
 
-import safetensors
 import safetensors.numpy
 
 from tf_tickets.data.tokens import require_vocabulary
-from tf_tickets.errors import UserError, require, require_extra
+from tf_tickets.errors import UserError, one_line, require, require_extra
 from tf_tickets.models.bert_backbone import backbone_class
 from tf_tickets.models.bert_conversion import (
     BertConfig,
@@ -18,6 +16,7 @@ from tf_tickets.models.bert_conversion import (
     weight_shapes,
 )
 from tf_tickets.models.weights import Weights, write_weights
+from tf_tickets.runs.files import load_json, read_text
 
 PACKAGED_NAME = "minilm_l6"
 
@@ -189,13 +188,12 @@ def _read_tensors(path):
         raise UserError(
             f"{path}: no such file; save the encoder with transformers as one safetensors file"
         ) from error
-    except (safetensors.SafetensorError, KeyError, TypeError) as error:
-        # The last two of types that NumPy lacks.
-        raise UserError(f"{path}: cannot be read as safetensors ({_one_line(error)})") from error
+    except Exception as error:  # Of types that NumPy lacks it raises almost anything.
+        raise UserError(f"{path}: cannot be read as safetensors ({one_line(error)})") from error
 
 
 def _read_vocabulary(path, size):
-    vocabulary = tuple(_read_text(path).removesuffix("\n").split("\n"))
+    vocabulary = tuple(read_text(path).removesuffix("\n").split("\n"))
     if len(vocabulary) > size:
         raise UserError(f"{path}: {len(vocabulary)} lines, but config.json's vocab_size is {size}")
     require_vocabulary(str(path), vocabulary)
@@ -215,20 +213,10 @@ def _read_lowercase(path):
 
 
 def _read_json(path):
-    try:
-        found = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: no JSON ({error})") from error
+    found = load_json(path)
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected a JSON object")
     return found
-
-
-def _read_text(path):
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
 
 
 def _from_preset(preset):
@@ -240,7 +228,7 @@ def _from_preset(preset):
         tokenizer = keras_nlp.models.BertTokenizer.from_preset(preset)
     except Exception as error:  # keras-nlp's, Kaggle's and the network's errors share no base.
         raise UserError(
-            f"--bert_preset={preset}: cannot be loaded ({_one_line(error)}); without a network, "
+            f"--bert_preset={preset}: cannot be loaded ({one_line(error)}); without a network, "
             "give the folder of a preset, or --bert_dir"
         ) from error
     config = BertConfig(
@@ -268,7 +256,3 @@ def _from_preset(preset):
 def _file_sha256(path):
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__
