@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -96,6 +97,7 @@ def decode_squares(
 
     numbered = enumerate(encoded)
     with (
+        warnings.catch_warnings(action="ignore"),  # An image is read, or refused by name.
         ThreadPoolExecutor(available_cores()) as threads,
         ProgressBar(count, visible=count >= _MANY) as bar,
     ):

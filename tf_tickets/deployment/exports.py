@@ -10,9 +10,8 @@ from tf_tickets.data.vision import resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
-from tf_tickets.masking.ticket import Ticket
-from tf_tickets.models.weights import write_weights
-from tf_tickets.runs.files import load_arrays
+from tf_tickets.masking.ticket import Ticket, require_weights_within
+from tf_tickets.models.weights import load_weights
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
 from tf_tickets.search.network_store import NetworkStore
@@ -151,19 +150,19 @@ def export_best_transfers(settings: DoubleWinSettings, run: RunDirectory) -> dic
 
 
 def _best_validation_accuracy(run, settings, transfer):
-    rows = run.finished_results(transfer_cell(settings, transfer), transfer.level)
     metric = f"validation/{settings.robust_attack}/accuracy"
-    return max(row.value for row in rows if row.metric == metric and row.iteration)
+    rows = _measured(run, transfer_cell(settings, transfer), transfer.level, metric)
+    return max(row.value for row in rows if row.iteration)
 
 
 def _validation_accuracy(run, settings, training):
     attack = "natural"
     if training.regime != "natural":
         attack = next(iter(settings.evaluation_attacks))
-    rows = run.finished_results(settings.cell(training, settings.seeds[0]), training.level)
-    ended = next(row.iteration for row in rows if row.metric == "test/natural/accuracy")
-    metric = f"validation/{attack}/accuracy"
-    return next(row.value for row in rows if (row.metric, row.iteration) == (metric, ended))
+    place = (run, settings.cell(training, settings.seeds[0]), training.level)
+    ended = _measured(*place, "test/natural/accuracy")[0].iteration
+    rows = _measured(*place, f"validation/{attack}/accuracy")
+    return next(row.value for row in rows if row.iteration == ended)
 
 
 def _export(cell, settings, run):
@@ -179,12 +178,14 @@ def _export(cell, settings, run):
 
 
 def _export_level(run, cell, level, model, data, place):
+    path = run.trained_weights_path(cell, level)
     try:
-        write_weights(model, load_arrays(run.trained_weights_path(cell, level)))
+        weights = load_weights(model, path)
+        ticket = Ticket.load(run.ticket_path(cell, level))
+        require_weights_within(ticket, weights, path)
     except UserError as error:
         record = run.record_path(cell, level)
         raise UserError(f"{error}; to train this level anew, delete {record}") from None
-    ticket = Ticket.load(run.ticket_path(cell, level))
     raw = RawImages(data.train.images.shape[1:], resized=bool(data.train.resized_to))
     return export_saved_model(model, ticket, run.path / "exports" / place, _check_images(data), raw)
 
@@ -195,5 +196,14 @@ def _check_images(data):
 
 
 def _final_value(run, cell, level, metric):
+    return max(_measured(run, cell, level, metric), key=lambda row: row.iteration).value
+
+
+def _measured(run, cell, level, metric):
+    """The rows of a finished level that are of a metric, at least one."""
     rows = [row for row in run.finished_results(cell, level) if row.metric == metric]
-    return max(rows, key=lambda row: row.iteration).value
+    if not rows:
+        raise UserError(
+            f"{run.record_path(cell, level)}: without {metric}; delete it to train the level anew"
+        )
+    return rows

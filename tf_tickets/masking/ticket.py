@@ -201,6 +201,17 @@ def load_for(
     return ticket
 
 
+def require_weights_within(ticket: Ticket, weights: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises a `UserError` about the weights of a file that are not those of a ticket.
+
+    Every mask must have a weight of its shape, which is zero wherever the mask removes it.
+    """
+    for name, mask in ticket.masks.items():
+        array = weights.get(name)
+        if array is None or array.shape != mask.shape or np.any(array[~mask]):
+            raise UserError(f"{path}: not the weights of its ticket ({one_line(name)} differs)")
+
+
 def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
     """Hash of names, types, shapes and values, whatever the order of the names."""
     digest = hashlib.sha256()

@@ -1,10 +1,14 @@
 """A model's weights as plain named arrays."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.runs.files import load_arrays
 
 Weights = dict[str, np.ndarray]
 
@@ -35,6 +39,24 @@ def write_weights(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None
         raise ValueError(f"weights of shapes {found} for a model with {expected}")
     for path, variable in variables.items():
         variable.assign(weights[path])
+
+
+def load_weights(model: keras.Model, path: Path) -> Weights:
+    """Sets all weights to those of a file, which it returns.
+
+    Raises:
+      UserError: the file is missing or damaged, or of another network.
+    """
+    weights = load_arrays(path)
+    expected = {weight_path(variable): tuple(variable.shape) for variable in model.weights}
+    if problems := shape_problems(weights, expected):
+        details = one_line("; ".join(problems))
+        raise UserError(f"{path}: not the weights of {model.name}: {details}")
+    for name, array in weights.items():
+        if array.dtype.kind not in "fiu" or not np.all(np.isfinite(array)):
+            raise UserError(f"{path}: {one_line(name)} holds what is no finite number")
+    write_weights(model, weights)
+    return weights
 
 
 def shape_problems(

@@ -206,6 +206,10 @@ def _parse_array(content):
         raise ValueError(f"an array of shape {shape}")
     # The header is not believed: it may claim more than there is.
     flat = np.frombuffer(content, dtype, offset=file.tell()).copy()
+    if dtype.kind == "U" and np.any(
+        flat.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > 0x10FFFF
+    ):
+        raise ValueError("text that is no Unicode")
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 

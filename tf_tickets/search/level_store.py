@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from tf_tickets.errors import UserError
-from tf_tickets.masking.ticket import Provenance, Ticket, load_for
+from tf_tickets.masking.ticket import Provenance, Ticket, load_for, require_weights_within
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
@@ -33,7 +33,10 @@ class LevelStore:
         """
         path = self._run.initial_weights_path(self._cell)
         if path.exists():
-            return load_arrays(path)
+            try:
+                return load_arrays(path)
+            except UserError as error:
+                raise UserError(f"{error}; delete it to have the same drawn again") from None
         weights = draw()
         if self._run.writable:
             save_arrays(path, weights)
@@ -64,7 +67,10 @@ class LevelStore:
             ticket = load_for(
                 self._run.ticket_path(self._cell, level), shapes, expected.initial_weights_sha256
             )
-            return ticket, load_arrays(self._run.trained_weights_path(self._cell, level))
+            path = self._run.trained_weights_path(self._cell, level)
+            weights = load_arrays(path)
+            require_weights_within(ticket, weights, path)
+            return ticket, weights
         except UserError as error:
             record = self._run.record_path(self._cell, level)
             raise UserError(f"{error}; to train this level anew, delete {record}") from None

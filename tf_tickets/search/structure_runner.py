@@ -14,8 +14,8 @@ from tf_tickets.errors import require
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.masking.weight_masks import NoMasks
-from tf_tickets.models.weights import read_weights, write_weights
-from tf_tickets.runs.files import load_arrays, save_arrays
+from tf_tickets.models.weights import load_weights, read_weights
+from tf_tickets.runs.files import save_arrays
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.network_store import NetworkStore
@@ -214,7 +214,7 @@ class StructureTrial(TrialContext):
             whole = settings.build_model(self.data, self.seed + _NEW_WEIGHTS)
         else:
             whole = settings.build_model(self.data, self.seed)
-            write_weights(whole, load_arrays(self._rewind_path(network.base)))
+            load_weights(whole, self._rewind_path(network.base))
         return whole if removal is None else remove(whole, removal)
 
     def _rewind_path(self, network):

@@ -4,8 +4,7 @@ from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.evaluation.crafted import CraftedImages
 from tf_tickets.masking.ticket import Ticket
-from tf_tickets.models.weights import write_weights
-from tf_tickets.runs.files import load_arrays
+from tf_tickets.models.weights import load_weights
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.double_win import Transfer, transfers, unseen_models
 from tf_tickets.search.stage import EXPERIMENT
@@ -72,7 +71,7 @@ def _load_network(finished, transfer):
     """The network with the weights that a finished transfer ended with."""
     model = finished.bench(transfer).trainer.model
     path = finished.run.trained_weights_path(finished.cell(transfer), transfer.level)
-    write_weights(model, load_arrays(path))
+    load_weights(model, path)
     return model
 
 
