@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from tf_tickets.data.tokens import Tokenizer
 from tf_tickets.errors import UserError
+from tf_tickets.models.saved_models import load_saved_model
 from tf_tickets.runs.files import atomic_path, atomic_write_json, load_json
 
 _INPUTS = ("token_ids", "segment_ids", "padding_mask")
@@ -132,9 +133,9 @@ def load_victim(folder: str | Path, batch_size: int = 64) -> TextVictim:
     """
     description = read_victim_description(folder)
     try:
-        loaded = tf.saved_model.load(str(folder))
+        loaded = load_saved_model(Path(folder))
         loaded.signatures[_SIGNATURE]  # raises where there is none
-    except (OSError, KeyError, ValueError) as error:
+    except KeyError as error:
         raise UserError(f"{folder}: expected a victim's SavedModel ({error})") from None
     tokenizer = Tokenizer(
         description["vocabulary"], description["lowercase"], description["length"]

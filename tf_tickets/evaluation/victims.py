@@ -13,17 +13,20 @@ import tf_keras as keras
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.folding import FoldedNetwork
+from tf_tickets.models.keras_files import SUFFIXES, read_keras_model
 from tf_tickets.models.registry import build_model
+from tf_tickets.models.saved_models import load_saved_model
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 
 # Signatures of a SavedModel that may take float images: ours, and the one that all have.
 _FLOAT_SIGNATURE, _SIGNATURE = "float_images", "serving_default"
 _KINDS = (
-    "a SavedModel's folder, a ticket RUN/tickets/.../level_NN.npz, or a Keras model's .keras file"
+    "a SavedModel's folder, a ticket RUN/tickets/.../level_NN.npz, or a Keras model's .keras or "
+    ".h5 file"
 )
 # Of a data set and its source, as a ticket's provenance names them; see `ImageData.origin`.
 _DATA_SET = re.compile(r"(\w+) \((\w+)(, resized)?\)")
@@ -59,7 +62,7 @@ class Victim:
     resized: bool = False
 
 
-def load_victim(path: str | Path, flag: str | None = "model") -> Victim:
+def load_victim(path: str | Path, flag: str | None = "model", trust: bool = False) -> Victim:
     """Loads a network to attack.
 
     Args:
@@ -67,8 +70,10 @@ def load_victim(path: str | Path, flag: str | None = "model") -> Victim:
         `serving_default`, takes one float32 batch of images in [0, 1] and returns `logits`, or
         logits alone; a ticket file in the folder `tickets` of a run, whose trained weights lie
         at the same place in `checkpoints`; or a Keras model that returns logits, as a `.keras`
-        file.
+        or `.h5` file.
       flag: the flag that errors name; None if none gave the path.
+      trust: whether to load what may run code that it holds, see `read_keras_model` and
+        `load_saved_model`.
 
     Raises:
       UserError: nothing like that is there, it is damaged, its weights and masks
@@ -76,18 +81,21 @@ def load_victim(path: str | Path, flag: str | None = "model") -> Victim:
     """
     path = Path(path)
     with _errors_about(flag, path):
-        victim = _loader(path)(path)
+        victim = _load(path, trust)
         _require_logits(victim)
         _require_gradient(victim)
     return victim
 
 
-def load_keras_model(path: str | Path, flag: str | None = "model") -> tuple[keras.Model, Victim]:
+def load_keras_model(
+    path: str | Path, flag: str | None = "model", trust: bool = False
+) -> tuple[keras.Model, Victim]:
     """Loads a Keras model to do more with than to attack it.
 
     Args:
-      path: a `.keras` file, see `load_victim`.
+      path: a `.keras` or `.h5` file, see `load_victim`.
       flag: the flag that errors name; None if none gave the path.
+      trust: see `load_victim`.
 
     Returns:
       The model, not compiled, and what is known of it. Both have the same weights.
@@ -100,9 +108,9 @@ def load_keras_model(path: str | Path, flag: str | None = "model") -> tuple[kera
     with _errors_about(flag, path):
         if not path.exists():
             raise UserError("no such file or folder")
-        if path.suffix != ".keras" or path.is_dir():
-            raise UserError("expected a Keras model's .keras file")
-        model = _read_keras(path)
+        if path.suffix not in SUFFIXES or path.is_dir():
+            raise UserError(f"expected a Keras model's file, {', '.join(SUFFIXES)}")
+        model = read_keras_model(path, trust)
         victim = _keras_victim(model, path)
         _require_logits(victim)
     return model, victim
@@ -213,24 +221,22 @@ def _errors_about(flag, path):
         raise UserError(f"{place}: {reason}") from None
 
 
-def _loader(path):
+def _load(path, trust):
     if not path.exists():
         raise UserError("no such file or folder")
     if path.is_dir():
-        return _load_saved_model
-    loaders = {".npz": _load_ticket, ".keras": _load_keras}
-    if path.suffix not in loaders:
+        return _load_saved_model(path, trust)
+    if path.suffix in SUFFIXES:
+        return _keras_victim(read_keras_model(path, trust), path)
+    if path.suffix != ".npz":
         raise UserError(f"expected {_KINDS}")
-    return loaders[path.suffix]
+    return _read_ticket(path)[-1]
 
 
-def _load_saved_model(path):
+def _load_saved_model(path, trust):
     if not (path / "saved_model.pb").is_file():
         raise UserError(f"no saved_model.pb in it; expected {_KINDS}")
-    try:
-        loaded = tf.saved_model.load(str(path))
-    except Exception as error:  # Every op and storage layer has errors of its own.
-        raise UserError(f"cannot be loaded as a SavedModel ({_one_line(error)})") from None
+    loaded = load_saved_model(path, trust)
     name = _FLOAT_SIGNATURE if _FLOAT_SIGNATURE in loaded.signatures else _SIGNATURE
     if name not in loaded.signatures:
         found = ", ".join(loaded.signatures) or "none"
@@ -261,17 +267,6 @@ def _frozen(serve):
     return lambda images: frozen(images)[index], shape[1]
 
 
-def _load_keras(path):
-    return _keras_victim(_read_keras(path), path)
-
-
-def _read_keras(path):
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Every layer's configuration has errors of its own.
-        raise UserError(f"cannot be loaded as a Keras model ({_one_line(error)})") from None
-
-
 def _keras_victim(model, path):
     if len(model.inputs or ()) != 1 or len(model.outputs) != 1:
         raise UserError("expected a model with one input and one output")
@@ -298,10 +293,6 @@ def _image_shape(specs):
     return tuple(shape[1:])
 
 
-def _load_ticket(path):
-    return _read_ticket(path)[-1]
-
-
 def _read_ticket(path):
     weights_path = trained_weights_path(path)
     ticket = Ticket.load(path)
@@ -315,7 +306,7 @@ def _read_ticket(path):
         )
         write_weights(model, weights)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot be built from its provenance ({_one_line(error)})") from None
+        raise UserError(f"cannot be built from its provenance ({_reason(error)})") from None
     known = _DATA_SET.fullmatch(ticket.provenance.data_set)
     victim = Victim(
         "-".join(weights_path.parts[-5:]).removesuffix(".npz"),
@@ -336,7 +327,7 @@ def _require_logits(victim):
     try:
         logits = victim.logits_fn(_noise(victim))
     except Exception as error:  # Every op has errors of its own.
-        raise UserError(f"its logits cannot be computed ({_one_line(error)})") from None
+        raise UserError(f"its logits cannot be computed ({_reason(error)})") from None
     if not np.all(np.isfinite(logits)):
         raise UserError("returns values that are not finite")
     if np.all(logits >= 0) and np.allclose(np.sum(logits, axis=1), 1, atol=_SUM_TOLERANCE):
@@ -352,7 +343,7 @@ def _require_gradient(victim):
             logits = victim.logits_fn(images)
         gradient = tape.gradient(logits, images)
     except Exception as error:  # Every op has errors of its own.
-        raise UserError(f"its gradient cannot be computed ({_one_line(error)})") from None
+        raise UserError(f"its gradient cannot be computed ({_reason(error)})") from None
     if gradient is None:
         raise UserError("no gradient leads from its logits to its images, so it cannot be attacked")
 
@@ -367,5 +358,5 @@ def _sha256(files):
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def _one_line(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _reason(error):
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import tf_keras as keras
 
 from tf_tickets.errors import UserError
+from tf_tickets.models.keras_files import read_keras_model
 from tf_tickets.runs.files import atomic_path, atomic_write_json, load_json
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.structured.criteria import Scores
@@ -52,12 +53,10 @@ class NetworkStore:
         """
         path = self.network_path(level)
         try:
-            return keras.models.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # Archive, JSON, HDF5 and layers have errors of their own.
-            record, reason = self.run.record_path(self.cell, level), " ".join(str(error).split())
-            raise UserError(
-                f"{path}: missing or damaged ({reason[:120]}); to train it anew, delete {record}"
-            ) from None
+            return read_keras_model(path)
+        except UserError as error:
+            record = self.run.record_path(self.cell, level)
+            raise UserError(f"{error}; to train it anew, delete {record}") from None
 
     def save_removal(
         self, level: int, removal: Removal, scores: Scores, provenance: Mapping

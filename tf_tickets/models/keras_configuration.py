@@ -1,0 +1,230 @@
+"""What a saved Keras model says of itself, held to what Keras itself consists of.
+
+A configuration names classes and functions, and Keras imports and calls whatever that is. Here
+every name is looked up in a list instead, and written anew as the place in Keras that has it.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tf_tickets.errors import UserError, one_line
+
+FUNCTIONAL, SEQUENTIAL = "Functional", "Sequential"
+# Where tf_keras has the models and the layers that stand for TensorFlow's own functions.
+_MODELS = {
+    FUNCTIONAL: "tf_keras.src.engine.functional",
+    "Model": "keras",
+    SEQUENTIAL: "keras",
+}
+_OPERATIONS = {
+    "TFOpLambda": "tf_keras.src.layers.core.tf_op_layer",
+    "SlicingOpLambda": "tf_keras.src.layers.core.tf_op_layer",
+}
+# Layers that run code of the file's, or read files that it names.
+_DANGEROUS = {"Lambda", "StringLookup", "IntegerLookup", "TextVectorization", "TFSMLayer"}
+_OBJECTS = ("layers", "initializers", "regularizers", "constraints")
+_OUR_OWN = "tf_tickets>"
+
+_ACTIVATIONS = {
+    *(name for name in dir(keras.activations) if not name.startswith("_")),
+    *("relu6", "leaky_relu", "silu", "crelu", "log_softmax"),
+} - {"deserialize", "get", "serialize"}
+
+# TensorFlow's functions from tensors to tensors that do nothing else.
+_FUNCTIONS = {
+    *(f"math.{name}" for name in dir(tf.math) if not name.startswith("_")),
+    *(f"nn.{name}" for name in dir(tf.nn) if not name.startswith("_")),
+    *(
+        f"__operators__.{name}"
+        for name in (
+            *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "neg", "abs", "getitem"),
+            *("radd", "rsub", "rmul", "rtruediv", "rpow", "matmul", "eq", "ne", "lt", "le"),
+            *("gt", "ge", "and", "or", "not", "logical_and", "logical_or", "logical_not"),
+        )
+    ),
+    *("abs", "add_n", "broadcast_to", "cast", "clip_by_norm", "clip_by_value", "concat"),
+    *("convert_to_tensor", "exp", "expand_dims", "eye", "gather", "identity", "matmul"),
+    *("image.resize", "linalg.matmul", "linalg.normalize", "linalg.norm", "minimum", "maximum"),
+    *("ones_like", "one_hot", "pad", "pow", "quantization.fake_quant_with_min_max_args"),
+    *("reduce_max", "reduce_mean", "reduce_min", "reduce_prod", "reduce_sum", "repeat"),
+    *("reshape", "reverse", "roll", "round", "rank", "shape", "sigmoid", "sign", "size", "slice"),
+    *("space_to_depth", "split", "sqrt", "square", "squeeze", "stack", "stop_gradient"),
+    *("strided_slice", "tanh", "tensordot", "tile", "transpose", "unstack", "where"),
+    *("zeros_like", "image.per_image_standardization", "compat.v1.transpose", "compat.v1.pad"),
+    *("compat.v1.nn.conv2d", "compat.v1.shape", "compat.v1.squeeze", "compat.v1.nn.avg_pool"),
+}
+
+
+def checked(configuration) -> dict:
+    """A model's configuration in which every class and function is known to be Keras' own.
+
+    Args:
+      configuration: as read from a file's JSON, of Keras 2, in its newer or its older form.
+
+    Returns:
+      The same in the newer form, without how the model was compiled, which
+      `keras.saving.deserialize_keras_object` turns into a model without importing anything.
+
+    Raises:
+      UserError: it is no model's, or it names anything else.
+    """
+    if not isinstance(configuration, dict) or configuration.get("class_name") not in _MODELS:
+        found = configuration.get("class_name") if isinstance(configuration, dict) else None
+        raise UserError(
+            f"expected a functional or sequential model, found {one_line(found)}; a class of one's "
+            "own runs code"
+        )
+    _require_ways_through(configuration)
+    return _walk(configuration)
+
+
+def _require_ways_through(configuration):
+    """Refuses a graph whose layers wait for one another, on which Keras would wait for ever.
+
+    Raises:
+      UserError: a layer reads what no layer makes, or what comes after itself.
+    """
+    layers = configuration["config"].get("layers") if configuration.get("config") else None
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+        raise UserError("damaged: a model without layers")
+    names = {layer.get("name") for layer in layers if isinstance(layer.get("name"), str)}
+    waiting = []
+    for layer in layers:
+        if layer.get("class_name") in _MODELS:
+            _require_ways_through(layer)
+        waiting += [(layer.get("name"), node) for node in layer.get("inbound_nodes") or ()]
+    known = {name for name in names if not any(maker == name for maker, _ in waiting)}
+    while waiting:
+        # A layer called several times is known once it was called first: Keras counts the calls.
+        ready = [call for call in waiting if _read(call[1], names) <= known]
+        if not ready:
+            raise UserError(f"damaged: the inputs of {one_line(waiting[0][0], 60)} are never made")
+        known |= {name for name, _ in ready}
+        waiting = [call for call in waiting if call not in ready]
+
+
+def _read(node, names):
+    """The layers whose outputs a serialized call reads; those that are not there, too."""
+    if isinstance(node, dict):
+        return set().union(*(_read(each, names) for each in node.values()), set())
+    if not isinstance(node, list):
+        return set()
+    if len(node) >= 3 and isinstance(node[0], str) and all(type(n) is int for n in node[1:3]):
+        called = set() if node[0] == "_CONSTANT_VALUE" else {node[0]}
+        return called | set().union(*(_read(each, names) for each in node[3:]), set())
+    return set().union(*(_read(each, names) for each in node), set())
+
+
+def _walk(value):
+    if isinstance(value, list):
+        return [_walk(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_name" in value:
+        return _object(value)
+    if "module" in value or "registered_name" in value:
+        raise UserError("damaged: an object without a class")
+    return {name: _walk(each) for name, each in value.items()}
+
+
+def _object(value):
+    """One serialized object, at the place in Keras that `class_name` has."""
+    name, config = value["class_name"], value.get("config")
+    if not isinstance(name, str):
+        raise UserError("damaged: a class without a name")
+    if name in ("Policy", "DTypePolicy"):
+        return _policy(config)
+    if name == "function":
+        return _activation(config)
+    if name in ("__tensor__", "__numpy__", "__tuple__", "__ellipsis__", "TensorShape"):
+        return {"class_name": name, "config": _walk(config)}
+    if not isinstance(config, dict):
+        raise UserError(f"damaged: {one_line(name, 40)} has no configuration")
+    place = _place(name, value.get("registered_name"))
+    if name in _OPERATIONS:
+        _require_function(config)
+    kept = {key: _walk(value[key]) for key in ("name", "inbound_nodes") if key in value}
+    registered = name if place is None else None
+    if place is None:
+        registered = value["registered_name"]
+    return {
+        "module": place,
+        "class_name": name,
+        "config": _walk(config),
+        "registered_name": registered,
+        **kept,
+    }
+
+
+def _place(name, registered_name):
+    """The module of a class; None for one of ours, which is registered."""
+    if isinstance(registered_name, str) and registered_name.startswith(_OUR_OWN):
+        return None
+    if name in _MODELS:
+        return _MODELS[name]
+    if name in _OPERATIONS:
+        return _OPERATIONS[name]
+    if name == "PruneLowMagnitude":
+        raise UserError(
+            "has TF-MOT's pruning wrappers in it; save "
+            "tensorflow_model_optimization.sparsity.keras.strip_pruning(model) instead"
+        )
+    if name not in _DANGEROUS:
+        for module in _OBJECTS:
+            if isinstance(getattr(getattr(keras, module), name, None), type):
+                return f"keras.{module}"
+    raise UserError(
+        f"has {one_line(name, 60)} in it, which is not a layer of Keras' own or runs code of the "
+        "file's; give --trust if you know who made it"
+    )
+
+
+def _policy(config):
+    name = config.get("name") if isinstance(config, dict) else None
+    if not isinstance(name, str):
+        raise UserError("damaged: a precision policy without a name")
+    return name
+
+
+def _activation(name):
+    if name not in _ACTIVATIONS:
+        raise UserError(
+            f"calls the function {one_line(name, 60)}, which is no activation of Keras' own; give "
+            "--trust if you know who made it"
+        )
+    return name
+
+
+def _require_function(config):
+    name = config.get("function")
+    if not isinstance(name, str) or name not in _FUNCTIONS:
+        raise UserError(
+            f"calls TensorFlow's {one_line(name, 60)}, which may do more than compute; give "
+            "--trust if you know who made it"
+        )
+
+
+def layers_of(configuration: dict) -> list[dict]:
+    """The serialized layers of a model, those of models in it after each of these.
+
+    Args:
+      configuration: a model's, of any version of Keras.
+    """
+    found = []
+    for layer in configuration["config"].get("layers", ()):
+        found.append(layer)
+        if layer["class_name"] in _MODELS:
+            found += layers_of(layer)
+    return found
+
+
+def with_objects(value, change: Callable[[dict], object]):
+    """A configuration in which each serialized object is what `change` makes of it."""
+    if isinstance(value, list):
+        return [with_objects(each, change) for each in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {name: with_objects(each, change) for name, each in value.items()}
+    return change(inner) if "class_name" in inner else inner

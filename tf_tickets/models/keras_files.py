@@ -1,0 +1,155 @@
+"""Keras models in files, `.keras` and `.h5`, of Keras 2 and 3, of which no code is run.
+
+Keras itself imports and calls what a file names. Here the file's layers are looked up among
+Keras' own, the model is built of these, and only numbers are read from the file.
+"""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+import tensorflow as tf
+import tf_keras as keras
+
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.models.keras_3 import as_keras_2
+from tf_tickets.models.keras_configuration import checked
+from tf_tickets.runs.files import parse_json, require_bounded_archive, require_file
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+_CONFIGURATION, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_MOST_JSON = 64 * 2**20
+# HDF5 may compress, and may claim arrays that were never written.
+_UNPACKED_RATIO = 20
+
+
+def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
+    """Reads a functional or sequential model of Keras 2, or one of Keras 3 as Keras 2 has it.
+
+    Args:
+      path: a `.keras` file, or a `.h5` file with the whole model.
+      trust: whether to load what only Keras itself can, which may run code that the file holds.
+
+    Returns:
+      The model, not compiled.
+
+    Raises:
+      UserError: nothing is there, it is damaged or not what its name says; it has layers that are
+        not Keras' own or that Keras 2 does not have; its layers need more numbers than it holds.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3)])
+      >>> model.save("/tmp/example.keras")
+      >>> read_keras_model(Path("/tmp/example.keras")).count_params()
+      9
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: expected a Keras model's file, {', '.join(SUFFIXES)}")
+    require_file(path)
+    if trust:
+        return _read_as_keras_does(path)
+    try:
+        configuration, version, numbers = _parts(path)
+        if version.startswith("3"):
+            configuration = as_keras_2(configuration)
+        configuration = checked(configuration)
+        _require_enough(configuration, numbers)
+        model = _build(configuration)
+        model.load_weights(path)
+        return model
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except (Exception, RecursionError) as error:  # Every layer's settings have errors of their own.
+        raise UserError(f"{path}: cannot be loaded as a Keras model ({_reason(error)})") from None
+
+
+def _read_as_keras_does(path):
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=False)
+    except Exception as error:  # Every layer's settings have errors of their own.
+        raise UserError(f"{path}: cannot be loaded as a Keras model ({_reason(error)})") from None
+
+
+def _reason(error):
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _parts(path):
+    """The configuration, the version of Keras that wrote it, and how many numbers there are."""
+    if path.suffix != ".keras":
+        if not h5py.is_hdf5(path):
+            raise UserError("no HDF5 file, whatever its name says")
+        return _parts_of_hdf5(path)
+    if not zipfile.is_zipfile(path):
+        raise UserError("no .keras file, which is a zip archive, whatever its name says")
+    require_bounded_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        missing = {_CONFIGURATION, _METADATA, _WEIGHTS} - set(archive.namelist())
+        if missing:
+            raise UserError(f"damaged: without {', '.join(sorted(missing))}")
+        configuration = _json(archive, _CONFIGURATION)
+        metadata = _json(archive, _METADATA)
+        weights = archive.read(_WEIGHTS)
+    version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
+    with h5py.File(io.BytesIO(weights), "r") as file:
+        return configuration, str(version), _count(file, len(weights))
+
+
+def _json(archive, name):
+    if archive.getinfo(name).file_size > _MOST_JSON:
+        raise UserError(f"damaged: {name} is too large")
+    return parse_json(archive.read(name).decode(), name)
+
+
+def _parts_of_hdf5(path):
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            raise UserError(
+                "holds weights alone; expected a whole model, as model.save('model.keras') writes"
+            )
+        text = file.attrs["model_config"]
+        text = text.decode() if isinstance(text, bytes) else text
+        version = file.attrs.get("keras_version", "")
+        version = version.decode() if isinstance(version, bytes) else str(version)
+        return parse_json(text, "its configuration"), version, _count(file, path.stat().st_size)
+
+
+def _count(file, size):
+    """How many numbers an HDF5 file holds, of which none lies in another file."""
+    numbers, stored = 0, 0
+
+    def visit(name, link):
+        nonlocal numbers, stored
+        if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
+            raise UserError(f"damaged: {one_line(name, 60)} points elsewhere")
+        found = file[name]
+        if isinstance(found, h5py.Dataset):
+            if found.external or found.is_virtual:
+                raise UserError(f"damaged: {one_line(name, 60)} lies in another file")
+            numbers += found.size or 0
+            stored += found.nbytes
+
+    file.visititems_links(visit)
+    if stored > _UNPACKED_RATIO * size:
+        raise UserError(f"damaged: claims {stored:.3g} bytes of weights, in a file of {size}")
+    return numbers
+
+
+def _require_enough(configuration, numbers):
+    """Refuses layers larger than their weights, before memory is taken for them."""
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel("ERROR")  # Graphs outside functions are "deprecated".
+    try:
+        with tf.Graph().as_default():
+            needed = _build(configuration).count_params()
+    finally:
+        logger.setLevel(level)
+    if needed > numbers:
+        raise UserError(f"damaged: its layers have {needed} weights, it holds {numbers}")
+
+
+def _build(configuration):
+    # A copy, since Keras changes what it is given.
+    return keras.saving.deserialize_keras_object(json.loads(json.dumps(configuration)))

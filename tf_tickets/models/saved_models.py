@@ -1,0 +1,112 @@
+"""SavedModels, whose graphs are looked through before anything in them can run."""
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tf_tickets.compat.harmless_operations import harmless_operations
+from tf_tickets.errors import UserError, one_line
+
+_FILE = "saved_model.pb"
+_MOST_BYTES = 2**31
+# How TensorFlow writes and reads the variables; loading calls none of them.
+_SAVING = {
+    *("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch"),
+    *("DisableCopyOnRead",),
+}
+
+
+def load_saved_model(folder: Path, trust: bool = False):
+    """Loads a SavedModel if its graphs only compute.
+
+    Loading one runs what it calls its initializers, and calling it whatever its graph has: among
+    TensorFlow's operations are some that read and write files.
+
+    Args:
+      folder: with saved_model.pb in it.
+      trust: whether to load it whatever its graphs do.
+
+    Returns:
+      What `tf.saved_model.load` does.
+
+    Raises:
+      UserError: it is missing or damaged, or a graph has an operation that is not known to only
+        compute.
+    """
+    if not (folder / _FILE).is_file():
+        raise UserError(f"{folder}: no {_FILE} in it")
+    if not trust:
+        _require_harmless(folder)
+    try:
+        return tf.saved_model.load(str(folder))
+    except Exception as error:  # Every op and storage layer has errors of its own.
+        raise UserError(
+            f"{folder}: cannot be loaded as a SavedModel ({type(error).__name__}: "
+            f"{one_line(error)})"
+        ) from None
+
+
+def _require_harmless(folder):
+    saved = saved_model_pb2.SavedModel()
+    try:
+        if (folder / _FILE).stat().st_size > _MOST_BYTES:
+            raise ValueError("too large")
+        saved.ParseFromString((folder / _FILE).read_bytes())
+    except Exception as error:  # protobuf's DecodeError is of no public module.
+        raise UserError(f"{folder}: {_FILE} is damaged ({one_line(error)})") from None
+    for graph in saved.meta_graphs:
+        for name in _dangerous_operations(graph):
+            raise UserError(
+                f"{folder}: its graph has the operation {one_line(name, 60)}, which is not known "
+                "to only compute; give --trust if you know who made it"
+            )
+
+
+def _dangerous_operations(graph):
+    """Names of operations that may do more than compute, the saver's own functions apart."""
+    saver = _saver_functions(graph)
+    reachable = {name for node in graph.object_graph_def.nodes for name in _functions_of(node)}
+    calls = [node for node in graph.graph_def.node if not _is_savers(node, graph)]
+    for function in graph.graph_def.library.function:
+        name = function.signature.name
+        if name in saver and name not in reachable:
+            allowed = harmless_operations() | _SAVING
+            yield from (node.op for node in function.node_def if node.op not in allowed)
+        else:
+            calls += function.node_def
+    functions = {function.signature.name for function in graph.graph_def.library.function}
+    for node in calls:
+        if node.op not in harmless_operations() and node.op not in functions - saver:
+            yield node.op
+        if _called(node) & saver:
+            yield f"{node.op} that calls the saver"
+
+
+def _saver_functions(graph):
+    """The functions that only the nodes of the saver call."""
+    return set().union(
+        *(_called(node) for node in graph.graph_def.node if _is_savers(node, graph)), set()
+    )
+
+
+def _is_savers(node, graph):
+    ends = (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)
+    return bool(node.name) and node.name in {end.split(":")[0] for end in ends}
+
+
+def _called(node):
+    """Names of the functions that a node's attributes hold."""
+    found = {attribute.func.name for attribute in node.attr.values() if attribute.func.name}
+    for attribute in node.attr.values():
+        found |= {function.name for function in attribute.list.func}
+    return found
+
+
+def _functions_of(node):
+    """Names of the functions that one object of the SavedModel has."""
+    if node.WhichOneof("kind") == "function":
+        return list(node.function.concrete_functions)
+    if node.WhichOneof("kind") == "bare_concrete_function":
+        return [node.bare_concrete_function.concrete_function_name]
+    return []
