@@ -1,0 +1,472 @@
+"""Keras files and SavedModels that were made to run code, read files or fill the memory."""
+
+import copy
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import tensorflow as tf
+import tf_keras as keras
+
+from tf_tickets.errors import UserError
+from tf_tickets.models.keras_files import read_keras_model
+from tf_tickets.models.saved_models import load_saved_model
+
+layers = keras.layers
+_LONGEST_MESSAGE = 300
+_CANARY = "canary"
+
+
+def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """See tests/hostile: every hostile model, as a name and a function that tries it."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    for part in (_configurations, _weights, _archives, _hdf5, _saved_models):
+        for name, path in part(scratch):
+            yield name, lambda path=path: _try(path, scratch / _CANARY)
+
+
+def _try(path, canary):
+    """What is bad about how a hostile model is met; nothing if it is refused in a line."""
+    try:
+        (load_saved_model if path.is_dir() else read_keras_model)(path)
+        said = "loaded"
+    except UserError as error:
+        message = str(error)
+        good = len(message) <= _LONGEST_MESSAGE and "\n" not in message
+        said = None if good else f"a message of {len(message)} characters"
+    except BaseException as error:
+        said = f"{type(error).__name__}: {error}"
+    if canary.exists():
+        canary.unlink()
+        return "ran code"
+    return said
+
+
+def sound_model() -> keras.Model:
+    """The network that the hostile ones are made of."""
+    image = keras.Input((4, 4, 1), name="image")
+    hidden = layers.Conv2D(2, 3, activation="relu", name="conv")(image)
+    return keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten(name="flat")(hidden)))
+
+
+def _entries(model):
+    """The members of a model's `.keras` file."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(path := Path(folder, "sound.keras"))
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_keras(path: Path, entries: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return path
+
+
+def _configurations(scratch):
+    """Files whose configuration names what must not be called."""
+    entries, touch = _entries(sound_model()), f"touch {scratch / _CANARY}"
+    sound = json.loads(entries["config.json"])
+    for name, change in _CHANGES.items():
+        hostile = copy.deepcopy(sound)
+        change(hostile, touch)
+        path = scratch / f"{name}.keras".replace(" ", "_")
+        yield name, write_keras(path, entries | {"config.json": json.dumps(hostile).encode()})
+    lambda_model = keras.Sequential(
+        [
+            layers.Input((2,)),
+            layers.Lambda(lambda x: __import__("os").system(touch) * 1.0 + x),
+            layers.Dense(2),
+        ]
+    )
+    (scratch / _CANARY).unlink(missing_ok=True)  # Building it ran it.
+    yield "a Lambda with bytecode", write_keras(scratch / "lambda.keras", _entries(lambda_model))
+    lambda_model.save(scratch / "lambda.h5")
+    (scratch / _CANARY).unlink(missing_ok=True)
+    yield "HDF5 with a Lambda", scratch / "lambda.h5"
+    (scratch / "hdf5_lambda.keras").write_bytes((scratch / "lambda.h5").read_bytes())
+    yield "HDF5 with a Lambda, called .keras", scratch / "hdf5_lambda.keras"
+    keras_3 = json.dumps({"keras_version": "3.9.0"}).encode()
+    for name, change in _CHANGES_OF_KERAS_3.items():
+        hostile = copy.deepcopy(sound)
+        change(hostile)
+        path = scratch / f"keras_3_{name}.keras"
+        content = {"config.json": json.dumps(hostile).encode(), "metadata.json": keras_3}
+        yield f"Keras 3: {name}", write_keras(path, entries | content)
+
+
+def _layer(model, name):
+    return next(layer for layer in model["config"]["layers"] if layer["name"] == name)
+
+
+def _with_layer(model, module, class_name, config, inbound=None, registered=None):
+    """Puts a layer between the flattened image and the logits."""
+    found = _layer(model, "flat")
+    model["config"]["layers"].insert(
+        -1,
+        {
+            "module": module,
+            "class_name": class_name,
+            "config": {"name": "evil", "trainable": True, "dtype": "float32", **config},
+            "registered_name": registered,
+            "name": "evil",
+            "inbound_nodes": inbound or [[["flat", 0, 0, {}]]],
+        },
+    )
+    assert found
+    _layer(model, "logits")["inbound_nodes"] = [[["evil", 0, 0, {}]]]
+
+
+def _operation(function, *constants):
+    """A change that calls one of TensorFlow's functions on constants."""
+
+    def change(model, touch):
+        first, *others = (touch.split()[-1] if each == "PATH" else each for each in constants)
+        keywords = {} if not others else {"contents": others[0]}
+        inbound = [["_CONSTANT_VALUE", -1, first, keywords]]
+        place = "tf_keras.src.layers.core.tf_op_layer"
+        _with_layer(model, place, "TFOpLambda", {"function": function}, inbound)
+
+    return change
+
+
+def _activation(module, name):
+    def change(model, _):
+        _layer(model, "conv")["config"]["activation"] = {
+            "module": module,
+            "class_name": "function",
+            "config": name,
+            "registered_name": name,
+        }
+
+    return change
+
+
+def _lambda(function):
+    def change(model, touch):
+        inbound = [[["_CONSTANT_VALUE", -1, touch, {}]]]
+        config = {
+            "function": function,
+            "function_type": "function",
+            "module": None,
+            "output_shape": None,
+            "output_shape_type": "raw",
+            "output_shape_module": None,
+            "arguments": {},
+        }
+        _with_layer(model, "keras.layers", "Lambda", config, inbound)
+
+    return change
+
+
+def _plain(module, class_name, config, registered=None):
+    def change(model, touch):
+        inbound = [[["_CONSTANT_VALUE", -1, touch, {}]]]
+        _with_layer(model, module, class_name, config, inbound, registered)
+
+    return change
+
+
+def _initializer(module, class_name):
+    def change(model, touch):
+        _layer(model, "conv")["config"]["kernel_initializer"] = {
+            "module": module,
+            "class_name": class_name,
+            "config": {"command": touch},
+            "registered_name": None,
+        }
+
+    return change
+
+
+def _within(wrapper):
+    def change(model, touch):
+        inner = {
+            "module": "keras.layers",
+            "class_name": "Lambda",
+            "config": {"name": "inner", "function": _SYSTEM, "function_type": "function"},
+            "registered_name": None,
+        }
+        _with_layer(model, "keras.layers", wrapper, {"layer": inner})
+
+    return change
+
+
+def _setting(layer, **settings):
+    return lambda model, _: _layer(model, layer)["config"].update(settings)
+
+
+def _reads(layer, place):
+    return lambda model, _: _layer(model, layer).update(inbound_nodes=[[place]])
+
+
+def _top(**settings):
+    return lambda model, _: model.update(settings)
+
+
+_SYSTEM = {"module": "os", "class_name": "function", "config": "system", "registered_name": None}
+_OPERATIONS_PLACE = "tf_keras.src.layers.core.tf_op_layer"
+_CHANGES = {
+    "a Lambda of os.system": _lambda(_SYSTEM),
+    "a Lambda of exec": _lambda({**_SYSTEM, "module": "builtins", "config": "exec"}),
+    "an activation os.system": _activation("os", "system"),
+    "an activation exec": _activation("builtins", "exec"),
+    "an activation keras.utils.get_file": _activation("keras.utils", "get_file"),
+    "an activation by the name of a registered one": _activation("builtins", "any>system"),
+    "an initializer os.system": _initializer("os", "system"),
+    "an initializer subprocess.Popen": _initializer("subprocess", "Popen"),
+    "a layer subprocess.Popen": _plain("subprocess", "Popen", {"args": "true"}),
+    "a layer that says it is registered": _plain("os", "system", {}, "builtins>exec"),
+    "a layer that says it is ours": _plain("os", "system", {}, "tf_tickets>system"),
+    "a class method": _plain(
+        _OPERATIONS_PLACE, "ClassMethod", {"cls_symbol": "RaggedTensor", "method_name": "x"}
+    ),
+    "an instance method": _plain(_OPERATIONS_PLACE, "InstanceMethod", {"method_name": "eval"}),
+    "an operation by its definition": _plain(
+        _OPERATIONS_PLACE, "TensorFlowOpLayer", {"node_def": "op: 'WriteFile'", "constants": {}}
+    ),
+    "a Lambda within TimeDistributed": _within("TimeDistributed"),
+    "a Lambda within Wrapper": _within("Wrapper"),
+    "tf.io.write_file": _operation("io.write_file", "PATH", "text"),
+    "tf.io.read_file": _operation("io.read_file", "PATH"),
+    "tf.io.gfile.copy": _operation("io.gfile.copy", "/etc/hostname", "PATH"),
+    "tf.py_function": _operation("py_function", "PATH"),
+    "tf.numpy_function": _operation("numpy_function", "PATH"),
+    "tf.keras.utils.get_file": _operation("keras.utils.get_file", "PATH"),
+    "tf.load_library": _operation("load_library", "PATH"),
+    "tf.saved_model.load": _operation("saved_model.load", "PATH"),
+    "a vocabulary of passwords": _plain(
+        "keras.layers", "StringLookup", {"vocabulary": "/etc/passwd"}
+    ),
+    "texts from a file": _plain("keras.layers", "TextVectorization", {"vocabulary": "/etc/passwd"}),
+    "layers in a circle": _reads("conv", ["logits", 0, 0, {}]),
+    "a layer that is not there": _reads("conv", ["nowhere", 0, 0, {}]),
+    "a call that was never made": _reads("logits", ["flat", 7, 0, {}]),
+    "a layer of a billion units": _setting("logits", units=10**9),
+    "a layer of 1e300 units": _setting("logits", units=1e300),
+    "a layer of -1 units": _setting("logits", units=-1),
+    "a kernel larger than all memory": _setting("conv", kernel_size=[10**6, 10**6]),
+    "a layer called by a number": lambda model, _: _layer(model, "conv").update(name=7),
+    "another model's class": _top(class_name="system", module="os"),
+    "no configuration": _top(config=None),
+    "no layers": _top(config={"name": "x"}),
+    "layers that are numbers": _top(config={"name": "x", "layers": [1, 2]}),
+    "outputs that are not there": lambda model, _: model["config"].update(
+        output_layers=[["nowhere", 0, 0]]
+    ),
+}
+
+
+def _keras_3_layer(module, class_name, **config):
+    def change(model):
+        model["config"]["layers"] = [
+            {**layer, "inbound_nodes": []} for layer in model["config"]["layers"]
+        ]
+        _with_layer(model, module, class_name, config, inbound=[{"args": [], "kwargs": {}}])
+
+    return change
+
+
+_CHANGES_OF_KERAS_3 = {
+    "a Lambda": _keras_3_layer("keras.layers", "Lambda", function=_SYSTEM),
+    "a SavedModel as layer": _keras_3_layer("keras.layers", "TFSMLayer", filepath="/tmp/x"),
+    "an operation": _keras_3_layer("keras.src.ops.numpy", "Multiply"),
+    "os.system": _keras_3_layer("os", "system", command="true"),
+    "nodes of numbers": lambda model: _layer(model, "conv").update(inbound_nodes=[1]),
+    "a history of words": lambda model: _layer(model, "conv").update(
+        inbound_nodes=[
+            {
+                "args": [
+                    {"class_name": "__keras_tensor__", "config": {"keras_history": ["a", "b", 0]}}
+                ],
+                "kwargs": {},
+            }
+        ]
+    ),
+}
+
+
+def _weights(scratch):
+    """Files whose weights are not in them, or are too many."""
+    entries = _entries(sound_model())
+
+    def external_link(file):
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/other.h5", "/weights")
+
+    def soft_link(file):
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars/0"] = h5py.SoftLink("/layers/dense")
+
+    def external_data(file):
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars"].create_dataset(
+            "0", (8, 3), "f4", external=[("/etc/passwd", 0, 96)]
+        )
+
+    def virtual_data(file):
+        del file["layers/dense/vars/0"]
+        layout = h5py.VirtualLayout((8, 3), "f4")
+        layout[:] = h5py.VirtualSource("/etc/other.h5", "weights", (8, 3))
+        file["layers/dense/vars"].create_virtual_dataset("0", layout)
+
+    def never_written(file):
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars"].create_dataset("0", (10**6, 10**6), "f4", chunks=(100, 100))
+
+    def emptied(file):
+        del file["layers"]
+
+    def other_shape(file):
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars"]["0"] = [[1.0, 2.0]] * 30
+
+    changes = (
+        *(external_link, soft_link, external_data, virtual_data),
+        *(never_written, emptied, other_shape),
+    )
+    for change in changes:
+        content = io.BytesIO(entries["model.weights.h5"])
+        with h5py.File(content, "r+") as file:
+            change(file)
+        path = scratch / f"weights_{change.__name__}.keras"
+        yield (
+            f"weights: {change.__name__.replace('_', ' ')}",
+            write_keras(path, entries | {"model.weights.h5": content.getvalue()}),
+        )
+
+
+def _archives(scratch):
+    """Archives that are none, or are too large."""
+    entries = _entries(sound_model())
+    zeros = b" " * (300 * 2**20)
+    yield (
+        "a bomb in config.json",
+        write_keras(scratch / "bomb.keras", entries | {"config.json": zeros}),
+    )
+    yield (
+        "a bomb in the weights",
+        write_keras(scratch / "bomb_2.keras", entries | {"model.weights.h5": zeros}),
+    )
+    deep = b"[" * 100_000
+    yield "JSON nested deeply", write_keras(scratch / "deep.keras", entries | {"config.json": deep})
+    for name in entries:
+        others = {other: content for other, content in entries.items() if other != name}
+        yield f"without {name}", write_keras(scratch / f"without_{name}.keras", others)
+    for name, content in {
+        "an empty file": b"",
+        "a page of the web": b"<html><body>404</body></html>",
+        "half an archive": (scratch / "without_metadata.json.keras").read_bytes()[:500],
+        "a pickle": b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system",
+    }.items():
+        path = scratch / f"{name.replace(' ', '_')}.keras"
+        path.write_bytes(content)
+        yield name, path
+
+
+def _hdf5(scratch):
+    """Whole models in the older format."""
+    model = sound_model()
+    model.save(scratch / "sound.h5")
+
+    def changed(name, configuration):
+        path = scratch / f"{name}.h5"
+        path.write_bytes((scratch / "sound.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = configuration
+        return path
+
+    with h5py.File(scratch / "sound.h5") as file:
+        sound = json.loads(file.attrs["model_config"])
+    evil = copy.deepcopy(sound)
+    evil["config"]["layers"][1]["class_name"] = "Lambda"
+    yield "HDF5: a Lambda in place of a convolution", changed("lambda_2", json.dumps(evil))
+    evil["config"]["layers"][1] |= {"class_name": "system", "module": "os"}
+    yield "HDF5: os.system", changed("system", json.dumps(evil))
+    yield "HDF5: no JSON", changed("no_json", "{")
+    model.save_weights(scratch / "alone.h5")
+    yield "HDF5: weights alone", scratch / "alone.h5"
+    (scratch / "zip.h5").write_bytes((scratch / "without_config.json.keras").read_bytes())
+    yield "an archive called .h5", scratch / "zip.h5"
+
+
+def _saved_models(scratch):
+    """SavedModels whose graphs do more than compute."""
+    canary = str(scratch / _CANARY)
+
+    def writes(x):
+        tf.io.write_file(canary, "x")
+        return x
+
+    def reads(x):
+        return x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+
+    def lists(x):
+        return x + tf.cast(tf.size(tf.io.matching_files("/etc/*")), tf.float32)
+
+    def runs_python(x):
+        return tf.ensure_shape(tf.py_function(lambda y: y, [x], tf.float32), x.shape)
+
+    def runs_numpy(x):
+        return tf.ensure_shape(tf.numpy_function(lambda y: y, [x], tf.float32), x.shape)
+
+    def prints(x):
+        tf.print("x", output_stream=f"file://{canary}")
+        return x
+
+    def saves(x):
+        tf.raw_ops.SaveV2(
+            prefix=canary, tensor_names=["x"], shape_and_slices=[""], tensors=[tf.reduce_sum(x)]
+        )
+        return x
+
+    def writes_in_a_loop(x):
+        return tf.while_loop(lambda i, _: i < 1, lambda i, y: (i + 1, writes(y)), (0, x))[1]
+
+    def writes_in_a_branch(x):
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: writes(x), lambda: x)
+
+    def reads_lines(x):
+        lines = tf.data.TextLineDataset("/etc/passwd")
+        return x + lines.reduce(0.0, lambda count, _: count + 1)
+
+    for function in (
+        *(writes, reads, lists, runs_python, runs_numpy, prints, saves),
+        *(writes_in_a_loop, writes_in_a_branch, reads_lines),
+    ):
+        folder = scratch / f"saved_{function.__name__}"
+        _save(folder, function)
+        yield f"SavedModel: {function.__name__.replace('_', ' ')}", folder
+    vocabulary = scratch / "vocabulary.txt"
+    vocabulary.write_text("a\n")
+    table = tf.lookup.StaticVocabularyTable(
+        tf.lookup.TextFileInitializer(
+            str(vocabulary), tf.string, 0, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        ),
+        1,
+    )
+    folder = scratch / "saved_table"
+    _save(folder, lambda x: x + tf.cast(table.lookup(tf.constant(["a"])), tf.float32), table)
+    yield "SavedModel: reads a table as it is loaded", folder
+    for name, change in {
+        "truncated": lambda content: content[: len(content) // 2],
+        "emptied of its graphs": lambda _: b"",
+        "noise": lambda content: bytes(255 - byte for byte in content),
+    }.items():
+        folder = scratch / f"saved_{name.replace(' ', '_')}"
+        _save(folder, lambda x: 2.0 * x)
+        file = folder / "saved_model.pb"
+        file.write_bytes(change(file.read_bytes()))
+        yield f"SavedModel: {name}", folder
+
+
+def _save(folder, function, *resources):
+    module = tf.Module()
+    module.resources = list(resources)
+    module.serve = tf.function(function, input_signature=[tf.TensorSpec([None, 3])])
+    tf.saved_model.save(module, str(folder), signatures=module.serve)
