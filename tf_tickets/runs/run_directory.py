@@ -215,7 +215,8 @@ class RunDirectory:
                 _require_place(path, path.relative_to(self.path / "records"), rows)
             return rows
         except UserError as error:
-            raise UserError(f"{error}; delete it to make it anew") from None
+            yours = "" if path.stem.startswith("level_") else ", or move it away if it is yours"
+            raise UserError(f"{error}; delete it to make it anew{yours}") from None
 
     def _holds_work(self):
         """Whether anything was computed here."""
