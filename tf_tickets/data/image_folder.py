@@ -36,7 +36,7 @@ def read_folder(
       name: what the data set is called.
       data_dir: DIR.
       image_size: height and width that images are scaled to, see `decode_squares`.
-      channels: 3 or None for RGB images, 1 for gray ones.
+      channels: 1 for gray images; anything else for RGB ones.
 
     Returns:
       `(train, test, class_names)`: the images, labelled by the position of their folder among
@@ -58,7 +58,7 @@ def read_folder(
     if len(train) < 2:
         raise UserError(f"--data_dir={data_dir}: expected two classes or more in {parts[0]}")
     counts = [sum(map(len, files.values())) for files in (train, test)]
-    channels = channels or 3
+    channels = 1 if channels == 1 else 3
     require_room(name, *counts, image_size, channels)
     if others:
         _say(f"{name}: {_in_words(others)}")

@@ -35,7 +35,7 @@ def load_images(name, source, data_dir=None, seed=0, image_size=None, channels=N
         seed: non-negative int that chooses the validation examples.
         image_size: height and width that images of different sizes are scaled to: those of
             "cub200" and of folders. Others keep their size, see `ImageData.resized`.
-        channels: of folders, 1 for gray images, 3 or None for RGB. Others keep their own.
+        channels: of folders, 1 for gray images, anything else for RGB. Others keep their own.
 
     Returns:
         ImageData. The test split is the source's; training and validation split its training
