@@ -125,7 +125,7 @@ def _read_embedded(name):
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; install tf_tickets again") from error
     except Exception as error:  # A damaged archive fails in any layer: zip, zlib, header, shape.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{path} is damaged ({reason}); install tf_tickets again") from error
     if sample_sha256(arrays) != SPECS[name].embedded_sha256:
         raise UserError(f"{path} is damaged (wrong SHA-256); install tf_tickets again")
