@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from tf_tickets.errors import UserError, one_line
-from tf_tickets.masking.ticket import Provenance, Ticket, load_for, require_weights_within
+from tf_tickets.masking.ticket import Provenance, Ticket, load_for, refuse_disagreement
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
@@ -71,7 +71,7 @@ class LevelStore:
             _require_descent(self._run.ticket_path(self._cell, level), ticket.provenance, expected)
             path = self._run.trained_weights_path(self._cell, level)
             weights = load_arrays(path)
-            require_weights_within(ticket, weights, path)
+            refuse_disagreement(ticket, weights, path)
             return ticket, weights
         except UserError as error:
             record = self._run.record_path(self._cell, level)
