@@ -149,7 +149,8 @@ def load_surroundings(config, path, strategy) -> Surroundings:
     name = config["data_set"] or victim.data_set
     require(name is not None, "data_set", "", f"the data set that {path} was trained on")
     place = config["data_source"] or victim.data_source or "embedded"
-    data = load_images(name, place, config["data_dir"], image_size=victim.image_shape[0])
+    size, _, channels = victim.image_shape
+    data = load_images(name, place, config["data_dir"], image_size=size, channels=channels)
     data = fitting_data(victim, data, "ticket")
     limit, most = config["examples"], len(data.test)
     require(limit <= most, "examples", limit, f"at most {most}, or 0 for all")

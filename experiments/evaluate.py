@@ -100,7 +100,8 @@ def load(config):
     name = config["data_set"] or victim.data_set
     require(name is not None, "data_set", "", f"one of {', '.join(DATA_SETS)} for this --model")
     place = config["data_source"] or victim.data_source or "embedded"
-    data = load_images(name, place, config["data_dir"], image_size=victim.image_shape[0])
+    size, _, channels = victim.image_shape
+    data = load_images(name, place, config["data_dir"], image_size=size, channels=channels)
     if source is not None:
         require(
             source.image_shape == victim.image_shape,

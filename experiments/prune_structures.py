@@ -144,8 +144,9 @@ def load(config) -> Loaded:
     choose_removal(model, dataclasses.replace(cut_of(config), criterion="random"), None)
     if not config["data_set"]:
         return Loaded(model, victim, channels, None)
-    place, side = (config["data_source"], config["data_dir"]), victim.image_shape[0]
-    data = fitting_data(victim, load_images(config["data_set"], *place, config["seed"], side))
+    size, _, depth = victim.image_shape
+    place = (config["data_source"], config["data_dir"], config["seed"], size, depth)
+    data = fitting_data(victim, load_images(config["data_set"], *place))
     count, most = config["scoring_examples"], len(data.train)
     require(count <= most, "scoring_examples", count, f"at most {most}, or 0 for all")
     fine_tuning_of(config).require_usable(model, data)

@@ -169,13 +169,14 @@ def test_other_kinds_and_sub_folders_are_read_and_the_rest_is_counted(folder, ca
         (folder / "train" / "car" / f"{number}.heic").write_text("not read")
     (folder / "train" / "plane" / "README").write_text("not read")
     (folder / "train" / "plane" / ".DS_Store").write_text("hidden")
+    (folder / "test" / "car" / "more" / "circle").symlink_to(folder / "test" / "car")
     data = load_images("toys", "folder", folder, image_size=4)
     load_images("toys", "folder", folder, seed=1, image_size=4)
     assert np.bincount(data.test.labels).tolist() == [6, 1]
     found = data.test.images[1:6, 0, 0].astype(int)
     np.testing.assert_allclose(found, [colour(number) for number in range(10, 15)], atol=6)
     assert capsys.readouterr().err == (
-        "toys: 4 files left out, as no images: 3 .heic, 1 without a suffix\n"
+        "toys: 5 files left out, as no images: 3 .heic, 2 without a suffix\n"
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tf_tickets.errors import UserError
+from tf_tickets.masking import ticket as ticket_module
 from tf_tickets.masking.ticket import (
     Provenance,
     Ticket,
@@ -313,6 +314,18 @@ def test_a_shape_that_does_not_fit_is_refused(tmp_path, shape):
     path = tmp_path / "ticket.npz"
     write_variant(path, lambda metadata: metadata["shapes"].update({"hidden/kernel": shape}))
     assert "not a ticket" in refusal(path)
+
+
+def test_more_weights_than_any_network_has_are_refused_before_they_are_unpacked(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "ticket.npz"
+    random_ticket().save(path)
+    monkeypatch.setattr(ticket_module, "_MOST_WEIGHTS", 15 + 4 + 18)
+    assert Ticket.load(path) == random_ticket()
+    monkeypatch.setattr(ticket_module, "_MOST_WEIGHTS", 15 + 4 + 17)
+    monkeypatch.setattr(np, "unpackbits", None)
+    assert "masks of 37 weights, more than 36" in refusal(path)
 
 
 def test_a_shape_of_the_same_size_is_refused(tmp_path):

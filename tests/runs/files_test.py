@@ -422,4 +422,9 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "b.txt").mkdir()
     with pytest.raises(UserError, match=f"^{tmp_path / 'b.txt'}: a folder, but a file is written"):
         atomic_write_text(tmp_path / "b.txt", "text")
+    with (
+        pytest.raises(UserError, match=f"^{tmp_path / 'a'}: a file, but a folder is written here"),
+        atomic_path(tmp_path / "a") as temporary,
+    ):
+        temporary.mkdir()
     assert tree(tmp_path) == {"a": b"mine", "b.txt": None}

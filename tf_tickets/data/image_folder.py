@@ -10,7 +10,7 @@ import numpy as np
 
 from tf_tickets.data.decoding import decode_squares, require_room
 from tf_tickets.data.vision import ImageSplit
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 
 # The folder of the test images; VisDA-17 and ImageNet publish labels of `validation` only.
 _TEST_FOLDERS = ("test", "validation", "val")
@@ -36,7 +36,7 @@ def read_folder(
       name: what the data set is called.
       data_dir: DIR.
       image_size: height and width that images are scaled to, see `decode_squares`.
-      channels: 3 or None for RGB images, 1 for gray ones.
+      channels: 1 for gray images; anything else for RGB ones.
 
     Returns:
       `(train, test, class_names)`: the images, labelled by the position of their folder among
@@ -50,7 +50,7 @@ def read_folder(
     others = collections.Counter()
     train, test = (_files(part, others) for part in parts)
     if list(train) != list(test):
-        differing = ", ".join(sorted(set(train) ^ set(test)))
+        differing = one_line(", ".join(sorted(set(train) ^ set(test))))
         raise UserError(
             f"--data_dir={data_dir}: the folders in {parts[0].name} and {parts[1].name} must be "
             f"the same classes, but {differing} is not in both"
@@ -58,7 +58,7 @@ def read_folder(
     if len(train) < 2:
         raise UserError(f"--data_dir={data_dir}: expected two classes or more in {parts[0]}")
     counts = [sum(map(len, files.values())) for files in (train, test)]
-    channels = channels or 3
+    channels = 1 if channels == 1 else 3
     require_room(name, *counts, image_size, channels)
     if others:
         _say(f"{name}: {_in_words(others)}")
@@ -88,8 +88,9 @@ def _files(part: Path, others: collections.Counter) -> dict[str, list[Path]]:
             continue
         classes[folder.name] = []
         for path in sorted(folder.rglob("*")):
-            inside = path.relative_to(folder).parts
-            if any(name.startswith(".") for name in inside) or path.is_dir():
+            is_hidden = any(name.startswith(".") for name in path.relative_to(folder).parts)
+            is_folder = path.is_dir() and not path.is_symlink()  # Links may lead in circles.
+            if is_hidden or is_folder:
                 continue
             if path.suffix.lower() in _SUFFIXES and path.is_file():
                 classes[folder.name].append(path)
@@ -101,7 +102,7 @@ def _files(part: Path, others: collections.Counter) -> dict[str, list[Path]]:
 
 
 def _in_words(others):
-    kinds = [f"{count} {kind}" for kind, count in others.most_common(_SHOWN)]
+    kinds = [f"{count} {one_line(kind, 20)}" for kind, count in others.most_common(_SHOWN)]
     more = f" and {len(others) - _SHOWN} kinds more" if len(others) > _SHOWN else ""
     return f"{others.total()} files left out, as no images: {', '.join(kinds)}{more}"
 

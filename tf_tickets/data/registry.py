@@ -35,7 +35,7 @@ def load_images(name, source, data_dir=None, seed=0, image_size=None, channels=N
         seed: non-negative int that chooses the validation examples.
         image_size: height and width that images of different sizes are scaled to: those of
             "cub200" and of folders. Others keep their size, see `ImageData.resized`.
-        channels: of folders, 1 for gray images, 3 or None for RGB. Others keep their own.
+        channels: of folders, 1 for gray images, anything else for RGB. Others keep their own.
 
     Returns:
         ImageData. The test split is the source's; training and validation split its training
@@ -125,7 +125,7 @@ def _read_embedded(name):
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; install tf_tickets again") from error
     except Exception as error:  # A damaged archive fails in any layer: zip, zlib, header, shape.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{path} is damaged ({reason}); install tf_tickets again") from error
     if sample_sha256(arrays) != SPECS[name].embedded_sha256:
         raise UserError(f"{path} is damaged (wrong SHA-256); install tf_tickets again")

@@ -10,7 +10,7 @@ from tf_tickets.data.vision import resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
-from tf_tickets.masking.ticket import Ticket, require_weights_within
+from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import load_weights
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
@@ -182,7 +182,7 @@ def _export_level(run, cell, level, model, data, place):
     try:
         weights = load_weights(model, path)
         ticket = Ticket.load(run.ticket_path(cell, level))
-        require_weights_within(ticket, weights, path)
+        refuse_disagreement(ticket, weights, path)
     except UserError as error:
         record = run.record_path(cell, level)
         raise UserError(f"{error}; to train this level anew, delete {record}") from None

@@ -8,7 +8,7 @@ from tf_tickets.errors import UserError, require
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs import results
 from tf_tickets.runs.files import load_json
-from tf_tickets.runs.run_directory import Cell
+from tf_tickets.runs.run_directory import Cell, read_record
 
 # What tells the networks of one level apart; flags of the same names choose among them.
 CHOICES = ("data_set", "model", "regime", "method", "seed")
@@ -57,7 +57,7 @@ class FinishedNetwork:
         folder = self.run / "records" / self.cell.path
         rows = []
         for record in sorted(folder.glob("*.csv")):
-            rows += results.read_record(record)
+            rows += read_record(self.run, record)
         return [row for row in rows if row.level == self.level and row.metric.startswith("test/")]
 
 

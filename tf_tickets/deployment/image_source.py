@@ -124,8 +124,8 @@ def load_image_source(
         raise UserError(f"{network.path}: does not say what data it was trained on")
     refuse_other_level(network, ticket)
     require_data_dir(source, data_dir)
-    side = victim.image_shape[0]
-    loaded = load_images(name, source, data_dir, network.cell.seed, image_size=side)
+    size, _, channels = victim.image_shape
+    loaded = load_images(name, source, data_dir, network.cell.seed, size, channels)
     data = fitting_data(victim, loaded, "run_dir")
     count = examples_to_judge_on(test_examples, len(data.test))
     raw = RawImages(loaded.train.images.shape[1:], resized=bool(data.train.resized_to))

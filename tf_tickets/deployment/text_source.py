@@ -20,8 +20,8 @@ from tf_tickets.deployment.saved_model import TOKENS
 from tf_tickets.deployment.text_signature import TokenizingGraph, save_text_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.text_outcomes import AttackedText, read_outcomes
-from tf_tickets.evaluation.victims import refuse_disagreement, trained_weights_path
-from tf_tickets.masking.ticket import Ticket
+from tf_tickets.evaluation.victims import trained_weights_path
+from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.bert_classifier import BertClassifier
 from tf_tickets.models.bert_encoder import BertEncoder, load_encoder
 from tf_tickets.models.weights import write_weights

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, one_line
-from tf_tickets.masking.ticket import Ticket
+from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.keras_files import SUFFIXES, read_keras_model
 from tf_tickets.models.registry import build_model
@@ -153,36 +153,6 @@ def trained_weights_path(path: Path) -> Path:
     if not weights_path.is_file():
         raise UserError(f"its trained weights are missing; expected them in {weights_path}")
     return weights_path
-
-
-def refuse_disagreement(
-    ticket: Ticket, weights: Mapping[str, np.ndarray], weights_path: Path
-) -> None:
-    """Checks that weights were trained under a ticket.
-
-    Args:
-      ticket: its masks.
-      weights: path → array.
-      weights_path: where they lie, for the error.
-
-    Raises:
-      UserError: a mask has no weights of its shape, they are not finite, or those outside it are
-        not zero.
-    """
-    for name, mask in ticket.masks.items():
-        if name not in weights or weights[name].shape != mask.shape:
-            found = weights[name].shape if name in weights else "missing"
-            raise UserError(
-                f"its mask of {name} has shape {mask.shape}, the weights in {weights_path}: {found}"
-            )
-        if not np.all(np.isfinite(weights[name])):
-            raise UserError(f"{weights_path}: {name} holds values that are not finite")
-        outside = int(np.count_nonzero(weights[name][~mask]))
-        if outside:
-            raise UserError(
-                f"{outside} weights of {name} outside its mask are not zero in {weights_path}; "
-                "expected the weights that were trained under this ticket"
-            )
 
 
 def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:

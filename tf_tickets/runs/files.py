@@ -79,7 +79,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises:
       OSError: the disk is full, see `naming_full_disk`.
-      UserError: a file is where the folder of `path` must be, or a folder in place of a file.
+      UserError: a file is where a folder must be, or a folder in place of a file.
     """
     with naming_full_disk(path):
         make_folder(path.parent)
@@ -89,10 +89,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with naming_full_disk(path):
             written = temporary / path.name
             yield written
-            if written.is_dir() and path.exists():
-                path.rename(temporary / "replaced")
+            if path.exists() and path.is_dir() != written.is_dir():
+                found, needed = ("folder", "file") if path.is_dir() else ("file", "folder")
+                raise UserError(f"{path}: a {found}, but a {needed} is written here; move it away")
             if path.is_dir():
-                raise UserError(f"{path}: a folder, but a file is written here; move it away")
+                path.rename(temporary / "replaced")
             os.replace(written, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -111,8 +111,8 @@ def _parse(text, source, first_line):
         header = next(rows, [])
         if tuple(header) != Result._fields:
             expected = ",".join(Result._fields)
-            found = one_line(",".join(header), 40)
-            raise UserError(f"{source}: its header is {found or 'empty'}, expected {expected}")
+            found = one_line(",".join(header) or "empty", 40)
+            raise UserError(f"{source}: its header is {found}, expected {expected}")
         results = []
         for number, row in enumerate(rows, start=first_line + 1):
             results.append(_parse_row(row, f"{source}:{number}"))

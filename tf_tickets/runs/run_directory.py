@@ -169,14 +169,14 @@ class RunDirectory:
 
     def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
         """The results of a finished level."""
-        return self._read_record(self.record_path(cell, level))
+        return read_record(self.path, self.record_path(cell, level))
 
     def write_results(self) -> None:
         """Makes `results.csv` anew from the records."""
         rows = []
         for path in sorted((self.path / "records").rglob("*.csv")):
             if path.parent.name.startswith("seed_"):  # Others are the user's.
-                rows += self._read_record(path)
+                rows += read_record(self.path, path)
         atomic_write_text(self.results_path, results.to_csv(rows))
 
     def record_path(self, cell: Cell, level: int) -> Path:
@@ -207,15 +207,6 @@ class RunDirectory:
         except UserError as error:
             reason = str(error)
         raise UserError(f"{reason}; put back what it was, or give another --run_dir")
-
-    def _read_record(self, path):
-        try:
-            rows = results.read_record(path)
-            if path.stem.startswith("level_"):
-                _require_place(path, path.relative_to(self.path / "records"), rows)
-            return rows
-        except UserError as error:
-            raise UserError(f"{error}; delete it to make it anew") from None
 
     def _holds_work(self):
         """Whether anything was computed here."""
@@ -262,6 +253,28 @@ class RunDirectory:
         for leftover in list(self.path.rglob(f"{TEMPORARY_PREFIX}*")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def read_record(run: Path, path: Path) -> list[results.Result]:
+    """Reads a record of a run.
+
+    Args:
+      run: the run's folder.
+      path: the record, below `records/`.
+
+    Raises:
+      UserError: it is missing or damaged, or a level's that is of another level or cell than its
+        place says.
+    """
+    is_level = path.stem.startswith("level_")
+    try:
+        rows = results.read_record(path)
+        if is_level:
+            _require_place(path, path.relative_to(run / "records"), rows)
+        return rows
+    except UserError as error:
+        yours = "" if is_level else ", or move it away if it is yours"
+        raise UserError(f"{error}; delete it to make it anew{yours}") from None
 
 
 def _misplaced(place):

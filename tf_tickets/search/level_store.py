@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from tf_tickets.errors import UserError
-from tf_tickets.masking.ticket import Provenance, Ticket, load_for, require_weights_within
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.masking.ticket import Provenance, Ticket, load_for, refuse_disagreement
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
@@ -61,15 +61,17 @@ class LevelStore:
         """The ticket and trained weights of a finished level.
 
         Raises:
-          UserError: a file is damaged or belongs to other initial weights.
+          UserError: a file is damaged, or of another level or search, or belongs to other
+            initial weights.
         """
         try:
             ticket = load_for(
                 self._run.ticket_path(self._cell, level), shapes, expected.initial_weights_sha256
             )
+            _require_descent(self._run.ticket_path(self._cell, level), ticket.provenance, expected)
             path = self._run.trained_weights_path(self._cell, level)
             weights = load_arrays(path)
-            require_weights_within(ticket, weights, path)
+            refuse_disagreement(ticket, weights, path)
             return ticket, weights
         except UserError as error:
             record = self._run.record_path(self._cell, level)
@@ -91,3 +93,14 @@ class LevelStore:
         cell = self._cell._replace(model=self._model)
         rows = cell.results(self._experiment, level, ticket.sparsity, history)
         self._run.finish_level(self._cell, level, rows)
+
+
+def _require_descent(path, found, expected):
+    """Raises a `UserError` unless a ticket comes from where the search has its level from."""
+    fields = ["algorithm", "model", "seed", "level"]
+    if expected.parent_sha256:  # Else the level may have a parent, which is not known here.
+        fields.append("parent_sha256")
+    for field in fields:
+        stated, needed = getattr(found, field), getattr(expected, field)
+        if stated != needed:
+            raise UserError(f"{path}: {field} {one_line(stated, 60)}, not {one_line(needed, 60)}")

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.masking.weight_masks import WeightMasks
 from tf_tickets.runs.files import naming_full_disk
 from tf_tickets.training.selection import KeptWeights
@@ -102,10 +101,9 @@ class LevelCheckpoint:
         try:
             self._manager.checkpoint.restore(path).assert_existing_objects_matched()
         except (tf.errors.OpError, ValueError, AssertionError, KeyError) as error:
-            reason = re.sub(r"\s+", " ", str(error))[:120]
             raise UserError(
-                f"{path}: damaged checkpoint ({reason}); delete its folder to train this level "
-                "anew, then run the same command"
+                f"{path}: damaged checkpoint ({one_line(error)}); delete its folder to train this "
+                "level anew, then run the same command"
             ) from None
         return self._state.progress
 
