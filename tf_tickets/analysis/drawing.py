@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tf_tickets.runs.files import atomic_path
 
@@ -73,6 +74,16 @@ def _mark_single_seeds(axes, points, style):
         ring = {"facecolors": "white", "edgecolors": style["color"], "zorder": 3}
         means = points["mean"][single]
         axes.scatter(means.index, means, s=20, **ring)
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis labelled 0.1, 0.2, 0.5, 1, ...; closer where it spans less than 10."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    heights = heights[heights > 0]
+    wide = heights.size and heights.max() > 10 * heights.min()
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.yaxis.set(major_formatter=FuncFormatter("{:g}".format), minor_formatter=NullFormatter())
 
 
 def shade(rank: int, count: int, lightest: float = 0.95) -> tuple[float, float, float, float]:

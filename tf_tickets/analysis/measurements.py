@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 from tf_tickets.errors import UserError
 from tf_tickets.runs import results
 
@@ -68,6 +69,12 @@ def select(frame: pd.DataFrame, **values) -> pd.DataFrame:
     for column, value in values.items():
         frame = frame[frame[column] == value]
     return frame
+
+
+def attack_label(attack: str) -> str:
+    """ "PGD-20" of "pgd_20", "margin loss (C&W)" of "cw_linf"."""
+    labels = {"natural": "natural", MARGIN_ATTACK: "margin loss (C&W)"}
+    return labels.get(attack, attack.upper().replace("_", "-"))
 
 
 def mean_and_sd(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:

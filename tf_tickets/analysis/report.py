@@ -73,6 +73,7 @@ def _draw_initial_weights(run, cells, levels, directory):
                 _tickets_to_show(run, cell, levels),
                 cell.data_set,
                 cell.regime,
+                cell.seed,
                 directory,
             )
             for cell in original
