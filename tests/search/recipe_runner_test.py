@@ -195,6 +195,20 @@ def test_a_collapsing_fast_training_is_stopped(tmp_path, monkeypatch):
     assert {row.iteration for row in rows if row.metric.startswith("test")} == {6}
 
 
+def test_a_natural_training_ends_with_the_weights_of_the_smallest_loss(tmp_path, monkeypatch):
+    natural = Training("boosting_100", "lenet_300_100", "natural", 4, 4, 0.1, selected=True)
+    # Smallest before training, which is no choice; a rise of more than any accuracy stops nothing.
+    values = iter([0.1, 0.9, 0.3, 5.0, 0.4])
+
+    def measured(self, split):
+        return {"natural/accuracy": 0.5, "natural/loss": next(values, 0.0)}
+
+    monkeypatch.setattr(Evaluator, "evaluate", measured)
+    rows = rows_of(run_all(tmp_path / "run", [natural]), natural)
+    assert max(row.iteration for row in rows) == 12
+    assert {row.iteration for row in rows if row.metric.startswith("test")} == {6}
+
+
 def test_an_assessment_measures_every_pair(finished, tmp_path):
     shutil.copytree(finished.path, tmp_path / "run")
     run = RunDirectory(tmp_path / "run", {}, {})

@@ -54,8 +54,8 @@ STUDIES = {
     "existence": Study(
         "Existence of boosting tickets (Figures 1 and 9)",
         _NETWORK,
-        "(boosting|winning|random|iterative)_100",
-        "(winning|random|iterative)_100",
+        "(dense|boosting|winning|random|iterative)_100",
+        "(dense|winning|random|iterative)_100",
         _NATURAL,
     ),
     "epochs": Study(

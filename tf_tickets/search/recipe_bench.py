@@ -49,6 +49,8 @@ class RecipeSettings(TrialSettings):
         """Which of its weights a training keeps; none for the last ones."""
         if not training.selected:
             return []
+        if training.regime == "natural":
+            return [Selection("validation/natural/loss", smallest=True)]
         attack = next(iter(self.evaluation_attacks))
         drop = self.fast_stop_after_drop if training.regime == "fast" else 1.0
         return [Selection(f"validation/{attack}/accuracy", drop)]
