@@ -1,6 +1,8 @@
 """Results read back as a frame, and what every table and figure computes from it."""
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +21,9 @@ DATA_SET_LABELS = {
     "visda": "VisDA-17",
     "imagenet": "ImageNet",
 }
+
+# More images than any data set has.
+_MOST_IMAGES = 10**6
 
 _METRIC = r"^(?P<split>[^/]+)/(?P<attack>[^/]+)/(?P<quantity>[^/]+)$"
 
@@ -86,3 +91,18 @@ def seeds_label(rows: pd.DataFrame, sign: str = "±") -> str:
     """What a number is over the rows' seeds: "one seed" or "mean±sd of 3 seeds"."""
     count = rows["seed"].nunique()
     return "one seed" if count == 1 else f"mean{sign}sd of {count} seeds"
+
+
+def image_count(accuracies: pd.Series) -> int:
+    """How many images accuracies in [0, 1] were measured on: their least common denominator.
+
+    Of a few accuracies that happen to be round it is a divisor of that; 0 of none.
+    """
+    values = accuracies.dropna().unique()
+    parts = [Fraction(value).limit_denominator(_MOST_IMAGES).denominator for value in values]
+    return math.lcm(*parts) if parts else 0
+
+
+def standard_error(accuracies: pd.Series, images: int) -> pd.Series:
+    """Of accuracies in [0, 1] as estimates: √(p (1 − p) / images)."""
+    return (accuracies * (1 - accuracies) / images) ** 0.5
