@@ -104,6 +104,13 @@ def study_settings(config):
     )
 
 
+def report_on(run, config, exports):
+    """Writes the run's summary and figures, and returns what the driver ends with."""
+    settings, scale = study_settings(config), common.scale(config, PAPER)
+    cells, levels = settings.cells(), settings.search.rounds
+    return report.write_report(run, cells, levels, exports, REFERENCE, scale)
+
+
 def main():
     """Runs, or resumes, the study and reports on it."""
     config = common.resolve(PRESETS)
@@ -119,10 +126,7 @@ def main():
         run_study(settings, run, strategy, stop_if_requested)
         stop_if_requested()
         if run.writable:
-            exports = export_best_tickets(settings, run)
-            scale = common.scale(config, PAPER)
-            cells, levels = settings.cells(), settings.search.rounds
-            print(report.write_report(run, cells, levels, exports, REFERENCE, scale))
+            print(report_on(run, config, export_best_tickets(settings, run)))
 
 
 if __name__ == "__main__":
