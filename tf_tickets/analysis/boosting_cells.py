@@ -52,7 +52,8 @@ def uncertainty(rows: pd.DataFrame, attack: str) -> str:
     tested = tested_accuracies(rows, attack)["value"]
     if tested.empty:
         return ""
-    images = image_count(tested)
+    # Of all accuracies, as few may happen to be round.
+    images = image_count(select(rows, split="test", quantity="accuracy")["value"])
     points = 100 * standard_error(tested, images).max()
     return (
         f"One standard error of a {attack_label(attack)} accuracy of one seed: {points:.1f} points "

@@ -113,7 +113,8 @@ def robust_goals(group: Group) -> Goals:
     """
     curves = trained(validation_curves(select(group.rows, regime="pgd"), group.attack))
     ends = last_epoch(select(curves, method="dense_100")).set_index("seed")["value"]
-    images = image_count(curves["value"])
+    validated = select(group.rows, split="validation", quantity="accuracy")
+    images = image_count(validated["value"])
     return Goals(ends - standard_error(ends, images), ends, images, _chance(group))
 
 
