@@ -15,7 +15,7 @@ from experiments import flags as common
 from experiments import image_flags
 from tf_tickets import runtime
 from tf_tickets.analysis import boosting_report
-from tf_tickets.attacks.threat_model import carlini_wagner, fast, fgsm, pgd
+from tf_tickets.attacks.threat_model import fast, fgsm, pgd
 from tf_tickets.deployment.exports import export_best_trainings
 from tf_tickets.errors import require, require_choices
 from tf_tickets.masking.magnitude import SCORES
@@ -83,7 +83,8 @@ PAPER = {
     "weight_decay": 1e-4,
     "finders": ["natural", "fgsm", "pgd"],
     "sparsity": 0.8,
-    "sparsities": [f"{tenths / 10:g}" for tenths in range(1, 10)],
+    # Those of the published logs.
+    "sparsities": [f"0.{percent}" for percent in (18, 32, 45, 56, 65, 73, 80, 87, 92, 98)],
     "score": "magnitude",
     "rounds": 7,
     "eps": 8 / 255,
@@ -127,6 +128,11 @@ ONLY_OF = {
     "finding_learning_rates": "learning_rate",
     "sparsities": "pruning_ratio",
     "rounds": "existence",
+}
+# What a 0 of these flags stands for.
+AUTOMATIC = {
+    "batch_size": "64 for vgg_16, else 128",
+    "finding_learning_rate": "0.01 for vgg_16, else 0.05",
 }
 # The mnist study's own data and attacker (section 4.1), unless flags say otherwise.
 MNIST = {
@@ -188,12 +194,20 @@ def recipe_settings(config):
 
 
 def assessment_attacks(config):
-    """Those of Table 6 that are not made after every epoch."""
-    eps, step_size = config["eps"], config["step_size"]
-    return {
-        "pgd_100": pgd(eps, step_size, 100, random_start=True),
-        "cw": carlini_wagner(eps, step_size, 20),
+    """That of Table 6 which is made of no other study's networks."""
+    return {"pgd_100": pgd(config["eps"], config["step_size"], 100, random_start=True)}
+
+
+def automatic(config):
+    """Which of the flags in `AUTOMATIC` have the values that their 0 stands for."""
+    settings = study_settings(config | {"finding_learning_rate": 0.0})
+    trained = boosting.trainings_of(config["study"], settings)
+    models = {training.model for training in trained}
+    values = {
+        "batch_size": {64 if model == "vgg_16" else 128 for model in models},
+        "finding_learning_rate": {settings.small_learning_rate(model) for model in models},
     }
+    return [name for name in AUTOMATIC if not config[name] or values[name] == {config[name]}]
 
 
 def scale(config):
@@ -207,9 +221,16 @@ def scale(config):
     words = {name: "all" for name in paper if name.endswith("_examples") and not config[name]}
     if not config["models"]:
         words["models"] = paper["models"]
+    words |= {name: AUTOMATIC[name] for name in automatic(config)}
     all_examples = {name: "all" for name in paper if name.endswith("_examples")}
-    paper = {name: value for name, value in (paper | all_examples).items() if name in read}
+    in_words = all_examples | AUTOMATIC
+    paper = {name: value for name, value in (paper | in_words).items() if name in read}
     return common.scale(config | words, paper)
+
+
+def report_on(run, config, exports):
+    """Writes the run's summary and figures, and returns what the driver ends with."""
+    return boosting_report.write_report(run, config["study"], exports, REFERENCE, scale(config))
 
 
 def main():
@@ -231,9 +252,7 @@ def main():
             assess(networks, recipe, attacks, run, strategy, stop_if_requested)
         stop_if_requested()
         if run.writable:
-            exports = export_best_trainings(trainings, recipe, run)
-            report = boosting_report.write_report(run, studies, exports, REFERENCE, scale(config))
-            print(report)
+            print(report_on(run, config, export_best_trainings(trainings, recipe, run)))
 
 
 if __name__ == "__main__":

@@ -82,15 +82,20 @@ def run_path(driver: str, config: Mapping) -> Path:
 
 
 def scale(config: Mapping, paper: Mapping) -> str:
-    """A sentence on how a configuration differs from the paper's."""
+    """A sentence on how a configuration differs from the paper's; the order of lists is none."""
     differences = [
         f"{name} {_text(config[name])} (paper: {_text(value)})"
         for name, value in paper.items()
-        if name != "seed" and config[name] != value
+        if name != "seed" and not _same(config[name], value)
     ]
     if not differences:
         return "The paper's hyper-parameters in full."
     return f"Smaller than the paper's, or different: {', '.join(differences)}."
+
+
+def _same(ours, theirs):
+    both_lists = isinstance(ours, list) and isinstance(theirs, list)
+    return sorted(ours) == sorted(theirs) if both_lists else ours == theirs
 
 
 def _text(value):

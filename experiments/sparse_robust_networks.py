@@ -39,6 +39,11 @@ flags.DEFINE_integer("rewind_iteration", None, "Iteration of level 0 to rewind t
 flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
 flags.DEFINE_float("step_size", None, "Length of a PGD step.")
 flags.DEFINE_integer("attack_steps", None, "Number of PGD steps.")
+flags.DEFINE_bool(
+    "random_start",
+    None,
+    "Whether PGD, in training and evaluation, starts at a random point of the ball.",
+)
 flags.DEFINE_enum("attack_labels", None, LABELS, "The labels whose loss the attacks raise.")
 
 REFERENCE = Path(__file__).parent / "reference" / "sparse_robust_networks.csv"
@@ -62,6 +67,7 @@ PAPER = {
     "eps": 0.3,
     "step_size": 0.05,
     "attack_steps": 10,
+    "random_start": False,
     "attack_labels": "true",
 }
 QUICK = PAPER | {
@@ -80,6 +86,7 @@ PRESETS = {"smoke": SMOKE, "quick": QUICK, "paper": PAPER}
 def study_settings(config):
     """The study that a configuration describes."""
     eps, labels = config["eps"], config["attack_labels"]
+    attack = pgd(eps, config["step_size"], config["attack_steps"], config["random_start"], labels)
     return StudySettings(
         experiment="sparse_robust_networks",
         data_sets=config["data_sets"],
@@ -92,12 +99,16 @@ def study_settings(config):
         training=common.settings_of(
             TrainingSettings,
             config,
-            threat_models={
-                "fgsm": fgsm(eps, labels),
-                "pgd": pgd(eps, config["step_size"], config["attack_steps"], labels=labels),
-            },
+            threat_models={"fgsm": fgsm(eps, labels), "pgd": attack},
         ),
     )
+
+
+def report_on(run, config, exports):
+    """Writes the run's summary and figures, and returns what the driver ends with."""
+    settings, scale = study_settings(config), common.scale(config, PAPER)
+    cells, levels = settings.cells(), settings.search.rounds
+    return report.write_report(run, cells, levels, exports, REFERENCE, scale)
 
 
 def main():
@@ -115,10 +126,7 @@ def main():
         run_study(settings, run, strategy, stop_if_requested)
         stop_if_requested()
         if run.writable:
-            exports = export_best_tickets(settings, run)
-            scale = common.scale(config, PAPER)
-            cells, levels = settings.cells(), settings.search.rounds
-            print(report.write_report(run, cells, levels, exports, REFERENCE, scale))
+            print(report_on(run, config, export_best_tickets(settings, run)))
 
 
 if __name__ == "__main__":

@@ -127,6 +127,9 @@ def test_capacity_has_a_panel_by_width_and_one_by_depth(trainings, tmp_path, mon
     assert by_width.get_title() == "depth 34" and legend(by_width) == ["1", "10"]
     assert by_depth.get_title() == "width 10" and legend(by_depth) == ["10", "16", "34"]
     np.testing.assert_allclose(points(by_depth.lines[1]), [[0, 10], [1, 16]])
+    # A colour of both panels is one network's.
+    widths, depths = ([line.get_color() for line in axes.lines] for axes in kept[0].axes)
+    assert set(widths) & set(depths) == {"black"} and widths[1] == depths[2] == "black"
 
 
 def test_adversarial_shows_natural_and_robust_accuracy(trainings, tmp_path, monkeypatch):
@@ -150,9 +153,13 @@ def test_small_networks(trainings, tmp_path, monkeypatch):
     assert titles == ["LeNet (two convolutions)"] * 2 + ["VGG-16"] * 2
 
 
-def test_mnist_without_adversarial_training_has_no_figure(trainings, tmp_path):
-    trainings.train("dense_100", "natural", [0.1], model="lenet_conv", data_set="mnist")
-    assert draw(trainings, "mnist", tmp_path) == []
+def test_natural_training_of_a_small_network_has_a_figure(trainings, tmp_path, monkeypatch):
+    kept = written_figures(monkeypatch, boosting_figures)
+    where = {"model": "vgg_16", "data_set": "mnist"}
+    trainings.train("dense_100", "natural", [0.1, 0.5], **where)
+    trainings.train("boosting_100", "natural", [0.1, 0.9], **where)
+    assert draw(trainings, "mnist", tmp_path) == ["mnist_vgg_16_natural_training.png"]
+    assert legend(kept[0].axes[0]) == ["boosting ticket", "dense (never pruned)"]
 
 
 def test_robust_accuracy_over_time(accelerated, tmp_path, monkeypatch):
@@ -160,14 +167,18 @@ def test_robust_accuracy_over_time(accelerated, tmp_path, monkeypatch):
     assert draw(accelerated, "acceleration", tmp_path) == [
         "cifar10_vgg_16_robust_accuracy_over_time.png"
     ]
-    (axes,) = kept[0].axes
-    assert legend(axes) == ["Madry's", "Ours-40", "Ours-70", "Madry's best"]
+    axes, in_cpu_seconds = kept[0].axes
+    goal = "Madry's last less one standard error"
+    assert legend(axes) == ["Madry's", "Ours-40", "Ours-70", "FGSM training alone", goal]
+    assert in_cpu_seconds.get_xlabel().endswith("(CPU s)")
+    np.testing.assert_allclose(points(in_cpu_seconds.lines[5])[:, 0], [9, 31.5, 54])
     assert "2 seeds (thin) and their mean (thick)" in kept[0].get_suptitle()
     seed_0, seed_1, mean = axes.lines[3:6]
     np.testing.assert_allclose(points(seed_0), [[2, 10], [7, 30], [12, 40]])
     np.testing.assert_allclose(points(seed_1), [[4, 10], [14, 30], [24, 40]])
     np.testing.assert_allclose(points(mean), [[3, 10], [10.5, 30], [18, 40]])
-    np.testing.assert_allclose(points(axes.lines[-1])[:, 1], [50, 50])
+    expected = 45 - (45 * 55 / 100) ** 0.5  # Of 100 images.
+    np.testing.assert_allclose(points(axes.lines[-1])[:, 1], [expected, expected])
 
 
 @pytest.mark.parametrize(

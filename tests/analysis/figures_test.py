@@ -80,6 +80,40 @@ def test_overview_shows_the_papers_numbers_at_our_densities(
     assert len(fgsm.lines) == 0
 
 
+def test_a_density_has_one_colour_in_all_panels(maker, tmp_path, monkeypatch):
+    kept = written_figures(monkeypatch, figures)
+    for level in range(15):
+        for method in ("original", "random"):
+            at = {"level": level, "density": 0.8**level, "method": method}
+            maker.add("test/pgd/accuracy", [0.5], **at)
+    figures.accuracy_curves(maker.frame(), "mnist", tmp_path)
+    panels = [
+        {line.get_label(): line.get_color() for line in axes.lines if line.get_label()[0] != "_"}
+        for axes in kept[0].axes
+    ]
+    assert len(panels[0]) == 7 and len(panels[1]) == 4
+    assert panels[1].items() <= panels[0].items()
+
+
+def test_trainings_that_were_cut_off_are_counted(training, tmp_path, monkeypatch):
+    kept = written_figures(monkeypatch, figures)
+    # Its loss still falls at the end; those of the fixture's eight trainings rise before.
+    training.add("validation/pgd/loss", [2.0, 2.0], method="dense", iteration=0)
+    training.add("validation/pgd/loss", [1.0, 0.9], method="dense", iteration=300)
+    figures.early_stopping_curves(training.frame(), "mnist", tmp_path)
+    iteration = kept[0].axes[0]
+    assert iteration.get_title().startswith("2 of 10 trainings are cut off")
+    assert iteration.lines[-1].get_ydata()[0] == 300
+
+
+def test_the_margin_loss_is_drawn_where_it_was_measured(training, reference, tmp_path, monkeypatch):
+    kept = written_figures(monkeypatch, figures)
+    training.add("test/cw_linf/accuracy", [0.4, 0.5], iteration=300)
+    figures.overview(training.frame(), reference, "mnist", tmp_path)
+    assert [axes.get_title() for axes in kept[0].axes][-1].endswith("under margin loss (C&W)")
+    np.testing.assert_allclose(points(kept[0].axes[-1].lines[0]), [[100, 45]])
+
+
 def test_levels_of_the_paper_are_drawn_first_then_far_apart():
     n, kept = np.array([235200, 30000, 1000]), []
     for _ in range(20):
@@ -126,11 +160,15 @@ def test_initial_weights_are_those_that_the_mask_keeps(tmp_path, monkeypatch):
     positive = {layer: array > 0 for layer, array in weights.items()}
     positive["output"] = np.zeros((10, 10), bool)
     tickets = [(1.0, everything), (1 / 3, positive)]
-    paths = figures.initial_weight_distributions(weights, tickets, "mnist", "fgsm", tmp_path)
+    paths = figures.initial_weight_distributions(weights, tickets, "mnist", "fgsm", 3, tmp_path)
     assert names(paths) == ["figure_14_mnist_fgsm_initial_weights.png"]
     dense, sparse = kept[0].axes
     assert [len(axes.patches) for axes in (dense, sparse)] == [3, 2]
     assert sparse.get_title() == "$P_m$ = 33.3%"
+    # Each panel counts its own weights.
+    counts = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in kept[0].axes]
+    assert counts[0] != counts[1] and len(counts[1]) == 2
+    assert "seed 3" in kept[0].get_suptitle()
     hidden_1, hidden_2 = (patch.get_data() for patch in sparse.patches)
     assert hidden_1.edges[0] > 0 and hidden_2.edges[0] > 0
     assert hidden_1.edges[-1] == 1 and hidden_2.edges[-1] == 2
@@ -146,5 +184,6 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
             [(1.0, {"output": np.ones(3, bool)})],
             "mnist",
             "pgd",
+            0,
             tmp_path,
         )

@@ -1,5 +1,6 @@
 """Results and references, read back."""
 
+import pandas as pd
 import pytest
 
 from tf_tickets.analysis import measurements
@@ -42,3 +43,25 @@ def test_seeds_label(maker):
     maker.add("test/pgd/loss", [0.1, 0.2, 0.3])
     assert measurements.seeds_label(maker.frame()) == "mean±sd of 3 seeds"
     assert measurements.seeds_label(maker.frame(), " ± ") == "mean ± sd of 3 seeds"
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "images"),
+    [([0.5, 0.238], 500), ([0.1, 0.3], 10), ([2 / 3, 1 / 7], 21), ([0.1234], 5000), ([], 0)],
+)
+def test_the_images_behind_accuracies_are_their_common_denominator(accuracies, images):
+    assert measurements.image_count(pd.Series(accuracies, dtype=float)) == images
+
+
+def test_standard_error():
+    # Of 24% of 500 images: √(0.24 · 0.76 / 500) = 1.91 points.
+    error = measurements.standard_error(pd.Series([0.24]), 500)[0]
+    assert error == pytest.approx(0.0191, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("attack", "label"),
+    [("pgd_20", "PGD-20"), ("cw_linf", "margin loss (C&W)"), ("natural", "natural")],
+)
+def test_attack_label(attack, label):
+    assert measurements.attack_label(attack) == label

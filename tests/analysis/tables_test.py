@@ -13,17 +13,20 @@ def test_accuracy_table_cells_by_hand(maker, reference):
     maker.add("test/natural/accuracy", [0.97], regime="pgd")
     # Mean 0.5; the squared deviations 0.01, 0 and 0.01 over n - 1 = 2: sd 0.1.
     maker.add("test/pgd/accuracy", [0.4, 0.5, 0.6], regime="pgd")
+    maker.add("test/cw_linf/accuracy", [0.3, 0.4, 0.2], regime="pgd")
     table = tables.accuracy_table(maker.frame(), reference, "mnist")
     fgsm, pgd = parse(table)
     # Nobody attacked the natural networks with FGSM, and nobody trained with it.
     assert fgsm == [["P_m (%)", "SA nat.", "paper"], ["100.0", "97.00±1.41", "98.33±0.06"]]
     assert pgd == [
-        ["P_m (%)", "SA nat.", "paper", "SA adv.", "paper", "RA nat.", "paper", "RA adv.", "paper"],
+        ["P_m (%)", "SA nat.", "paper", "SA adv.", "paper", "RA nat.", "paper", "RA adv.", "paper",
+         "MA adv."],
         ["100.0", "97.00±1.41", "98.37±0.03", "97.00", "98.38±0.09",
-         "2.00±1.41", "2.31±0.88", "50.00±10.00", "45.32±0.20"],
+         "2.00±1.41", "2.31±0.88", "50.00±10.00", "45.32±0.20",
+         "30.00±10.00"],
     ]  # fmt: skip
     assert "mean±sd of 3 seeds" in table
-    assert max(map(len, table.splitlines())) <= 120
+    assert max(map(len, table.splitlines())) <= 130
 
 
 def test_accuracy_table_has_every_level_and_the_papers_cells_where_it_has_them(maker, reference):
@@ -51,7 +54,7 @@ def test_only_original_stands_beside_the_paper(training, reference):
     (original,) = parse(tables.accuracy_table(frame, reference, "mnist", "original"))
     (random,) = parse(tables.accuracy_table(frame, reference, "mnist", "random"))
     assert "paper" in original[0]
-    assert random[0] == ["P_m (%)", "SA adv.", "RA adv."]
+    assert random[0] == ["P_m (%)", "SA adv.", "RA adv.", "MA adv."]
 
 
 @pytest.mark.parametrize(
@@ -116,13 +119,15 @@ def test_strategies_stand_side_by_side(maker):
         # The accuracy under other attacks has no place here.
         maker.add("test/natural/accuracy", [0.9], **at)
         maker.add("test/pgd/accuracy", [0.2], method="dense", level=level, density=1.0)
+    maker.add("test/cw_linf/accuracy", [0.25, 0.35])
     maker.add("test/pgd/accuracy", [0.1], method="gradual", level=7, density=0.8)
     text = tables.strategy_table(maker.frame(), "mnist")
     assert text.startswith("PGD-trained: test accuracy in % under PGD after 100 iterations")
     assert parse(text) == [[
-        ["P_m (%)", "original", "random", "dense", "gradual"],
-        ["100.0", "45.00±7.07", "30.00", "20.00", ""],
-        ["80.0", "55.00±7.07", "20.00", "20.00", "10.00"],
+        ["P_m (%)", "original", "random", "dense", "gradual",
+         "original, margin", "random, margin", "dense, margin", "gradual, margin"],
+        ["100.0", "45.00±7.07", "30.00", "20.00", "", "30.00±7.07", "–", "–", "–"],
+        ["80.0", "55.00±7.07", "20.00", "20.00", "10.00", "–", "–", "–", "–"],
     ]]  # fmt: skip
 
 
@@ -132,9 +137,11 @@ def test_adversarial_networks_under_the_other_attack(maker):
     maker.add("test/pgd/accuracy", [0.01], regime="fgsm", iteration=200)
     maker.add("test/pgd/accuracy", [0.6], regime="pgd", iteration=200)
     maker.add("test/pgd/accuracy", [0.02], regime="natural", iteration=200)
+    maker.add("test/cw_linf/accuracy", [0.5], regime="pgd", iteration=200)
     assert parse(tables.cross_attack_table(maker.frame(), "mnist")) == [[
-        ["P_m (%)", "FGSM-trained, FGSM", "FGSM-trained, PGD", "PGD-trained, PGD"],
-        ["100.0", "97.00", "1.00", "60.00"],
+        ["P_m (%)", "FGSM-trained, FGSM", "FGSM-trained, PGD", "FGSM-trained, margin loss (C&W)",
+         "PGD-trained, PGD", "PGD-trained, margin loss (C&W)"],
+        ["100.0", "97.00", "1.00", "–", "60.00", "50.00"],
     ]]  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def test_from_flags_to_files(saved, tmp_path):
     accuracy = {outcome["attack"]: outcome["accuracy"] for outcome in found["outcomes"]}
     assert accuracy["natural"] > accuracy["transfer"] > accuracy["pgd"]
     assert found["outcomes"][2]["settings"]["restarts"] == 2
-    assert [check["verdict"] for check in found["checks"]] == ["PASS"] * 5
+    assert [check["verdict"] for check in found["checks"]] == ["PASS"] * 6
 
 
 def test_a_saved_model_in_this_process(saved, run, tmp_path):

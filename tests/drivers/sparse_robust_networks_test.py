@@ -69,7 +69,7 @@ def test_results_cover_every_level_and_attack(finished):
     assert final == {"train/pgd/loss"} | {
         f"{split}/{attack}/{quantity}"
         for split in ("validation", "test")
-        for attack in ("natural", "fgsm", "pgd")
+        for attack in ("natural", "fgsm", "pgd", "cw_linf")
         for quantity in ("accuracy", "loss")
     }
     assert {row.iteration for row in rows} == {0, 20, 40}
@@ -179,6 +179,14 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, flags, messag
     assert errors.startswith(message)
     assert len(errors.splitlines()) == 1
     assert not list(tmp_path.rglob("*.npz"))
+
+
+@pytest.mark.parametrize(("given", "starts"), [([], False), (["--random_start"], True)])
+def test_pgd_starts_at_the_image_unless_told_otherwise(given, starts):
+    with flagsaver.flagsaver():
+        common.parse(["driver", "--preset=paper", *given])
+        attacks = driver.study_settings(common.resolve(driver.PRESETS)).training.threat_models
+    assert attacks["pgd"].random_start is starts and not attacks["fgsm"].random_start
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tf_tickets.evaluation.masked_gradients import (
 from tf_tickets.evaluation.robustness import RobustnessEvaluator
 
 THREAT_MODEL = pgd(16 / 255, 4 / 255, 8, random_start=True)
-MORE_STEPS, LARGER_EPS, UNBOUNDED, SINGLE_STEP, BLACK_BOX = range(5)
+MORE_STEPS, LARGER_EPS, UNBOUNDED, SINGLE_STEP, MARGIN, BLACK_BOX = range(6)
 
 
 def plain(seed=0):
@@ -35,6 +35,11 @@ def quantized(images):
     return plain()(rounded + 0.0 * images)
 
 
+def probabilities(images):
+    """The same answers from a sigmoid, which is taken for logits."""
+    return tf.sigmoid(plain()(images))
+
+
 def verdicts(logits_fn, source=None):
     judge = RobustnessEvaluator(trained.victim_of(logits_fn), trained.images_of_test(200), 200)
     checks = gradient_masking_checks(judge, THREAT_MODEL, source)
@@ -43,7 +48,7 @@ def verdicts(logits_fn, source=None):
 
 def test_a_plain_network_passes():
     found, checks = verdicts(plain(), trained.victim_of(plain(1)))
-    assert found == [PASS] * 5
+    assert found == [PASS] * 6
     assert list(checks[MORE_STEPS].measured) == ["1 steps", "2 steps", "8 steps", "40 steps"]
     assert list(checks[LARGER_EPS].measured) == [
         "eps 0.03137",
@@ -56,7 +61,7 @@ def test_a_plain_network_passes():
 
 def test_without_a_source_transfer_is_not_checked():
     found, checks = verdicts(plain())
-    assert found == [PASS] * 4 + [NOT_CHECKED]
+    assert found == [PASS] * 5 + [NOT_CHECKED]
     assert checks[BLACK_BOX].reason == "no --source"
 
 
@@ -65,6 +70,15 @@ def test_hidden_gradients_fail(logits_fn):
     found, checks = verdicts(logits_fn, trained.victim_of(plain()))
     assert found[UNBOUNDED] == FAIL and found[BLACK_BOX] == FAIL
     assert checks[BLACK_BOX].measured["transfer"] < checks[BLACK_BOX].measured["white-box"]
+
+
+def test_outputs_that_are_no_logits_fail():
+    natural, checks = verdicts(plain())
+    hidden, of_hidden = verdicts(probabilities)
+    # The attack on logits is the oracle: the answers of both networks are the same.
+    robust = checks[MARGIN].measured["margin loss"]
+    assert of_hidden[MARGIN].measured["PGD"] > robust + 0.02
+    assert natural[MARGIN] == PASS and hidden[MARGIN] == FAIL
 
 
 def test_announces_the_work_that_it_does():

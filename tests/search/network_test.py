@@ -110,4 +110,4 @@ def test_results_say_what_was_measured_where(search):
         return {row.metric.split("/")[1] for row in rows if row.iteration == iteration}
 
     assert measured(0) == {"natural", "fgsm"}
-    assert measured(12) == {"natural", "fgsm", "pgd"}
+    assert measured(12) == {"natural", "fgsm", "pgd", "cw_linf"}

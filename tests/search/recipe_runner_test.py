@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.noise import stop_at_call
-from tf_tickets.attacks.threat_model import carlini_wagner, fast, fgsm, pgd
+from tf_tickets.attacks.threat_model import fast, fgsm, pgd
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.masking.ticket import Ticket, arrays_sha256
@@ -132,7 +132,7 @@ def test_what_is_recorded(finished):
         assert epochs == [3 * epoch for epoch in range(training.epochs + 1)]
         assert {row.metric for row in rows if row.metric.startswith("test")} == {
             f"test/{attack}/{quantity}"
-            for attack in ("natural", "pgd_20")
+            for attack in ("natural", "pgd_20", "cw_linf", training.regime)
             for quantity in ("accuracy", "loss")
         }
     assert {round(row.sparsity, 2) for row in rows_of(finished, RETRAINED)} == {0.8}
@@ -195,15 +195,28 @@ def test_a_collapsing_fast_training_is_stopped(tmp_path, monkeypatch):
     assert {row.iteration for row in rows if row.metric.startswith("test")} == {6}
 
 
+def test_a_natural_training_ends_with_the_weights_of_the_smallest_loss(tmp_path, monkeypatch):
+    natural = Training("boosting_100", "lenet_300_100", "natural", 4, 4, 0.1, selected=True)
+    # Smallest before training, which is no choice; a rise of more than any accuracy stops nothing.
+    values = iter([0.1, 0.9, 0.3, 5.0, 0.4])
+
+    def measured(self, split):
+        return {"natural/accuracy": 0.5, "natural/loss": next(values, 0.0)}
+
+    monkeypatch.setattr(Evaluator, "evaluate", measured)
+    rows = rows_of(run_all(tmp_path / "run", [natural]), natural)
+    assert max(row.iteration for row in rows) == 12
+    assert {row.iteration for row in rows if row.metric.startswith("test")} == {6}
+
+
 def test_an_assessment_measures_every_pair(finished, tmp_path):
     shutil.copytree(finished.path, tmp_path / "run")
     run = RunDirectory(tmp_path / "run", {}, {})
-    attacks = {"pgd_100": pgd(EPS, EPS / 4, 10, True), "cw": carlini_wagner(EPS, EPS / 4, 5)}
+    attacks = {"pgd_100": pgd(EPS, EPS / 4, 10, True)}
     assess([DENSE, RETRAINED], SETTINGS, attacks, run, DEVICE)
     metrics = {row.metric for row in rows_of(run, DENSE)}
     assert {
         "test/pgd_100/accuracy",
-        "test/cw/accuracy",
         "test/transfer_from_fgsm_ticket_100/accuracy",
     } <= metrics
     before = run.results_path.read_bytes()

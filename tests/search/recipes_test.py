@@ -115,6 +115,20 @@ def test_the_mnist_study_has_no_schedule_anywhere():
         assert not each.decayed and each.warmup_start is None
 
 
+def test_table_5_is_of_early_stopped_networks():
+    stopped = {each.method for each in boosting.mnist(PAPER) if each.regime == "natural"}
+    assert stopped == {"dense_100", "winning_100", "boosting_100", "random_100"}
+    for each in boosting.mnist(PAPER):
+        assert each.selected and not (each.ticket and each.ticket.of.selected)
+
+
+def test_the_original_network_is_trained_as_the_tickets_are():
+    trainings = by_name(boosting.existence(PAPER), "vgg_16")
+    assert trainings["dense_100"] == dataclasses.replace(
+        trainings["boosting_100"], method="dense_100", ticket=None
+    )
+
+
 def test_studies_share_what_is_the_same():
     both = trainings_of(["convergence", "adversarial"], PAPER)
     names = [(each.model, each.method) for each in both]

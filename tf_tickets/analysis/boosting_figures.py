@@ -13,21 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tf_tickets.analysis.boosting_results import (
-    ACCELERATED,
     FAMILY_LABELS,
     Group,
-    attack_label,
-    best_robust_accuracy,
     finding_rates,
     full_length,
     pruned_to,
     tested_accuracies,
-    timed_curves,
     validation_curves,
     with_width_and_depth,
 )
-from tf_tickets.analysis.drawing import draw_curve, shade, write_png
-from tf_tickets.analysis.measurements import mean_and_sd, seeds_label, select
+from tf_tickets.analysis.boosting_times import TIMED, robust_goals, timed_curves
+from tf_tickets.analysis.drawing import PERCENT, draw_bars, draw_curve, shade, write_png
+from tf_tickets.analysis.measurements import attack_label, mean_and_sd, seeds_label, select
 from tf_tickets.analysis.studies import model_label
 
 _FAMILY_COLOURS = {
@@ -42,7 +39,8 @@ _FAMILY_COLOURS = {
     "fgsm_random": "C2",
     "pgd_random": "C4",
 }
-_ACCELERATED_COLOURS = dict(zip(ACCELERATED, ("black", "C0", "C1", "C2")))
+_TIMED_COLOURS = dict(zip(TIMED, ("black", "C0", "C1", "C2", "C3")))
+_CLOCKS = {"seconds": "s by the clock", "cpu_seconds": "CPU s"}
 
 
 def existence_figures(group: Group, directory: Path) -> list[Path]:
@@ -86,7 +84,7 @@ def learning_rate_figures(group: Group, directory: Path) -> list[Path]:
     rates = sorted(rows["learning_rate"].unique())
     for rank, rate in enumerate(rates):
         line = 100 * mean_and_sd(select(rows, learning_rate=rate), "percent")
-        _draw_bars(axes, line, color=_shade(rank, len(rates)), label=f"{rate:g}")
+        draw_bars(axes, line, PERCENT, color=_shade(rank, len(rates)), label=f"{rate:g}")
     axes.set(xlabel="length (% of the full training)", ylabel="final test accuracy (%)")
     axes.legend(title="found with learning rate", fontsize=8)
     return _finish(figure, group, 3, "learning_rate", "tickets by learning rate", rows, directory)
@@ -104,7 +102,7 @@ def pruning_ratio_figures(group: Group, directory: Path) -> list[Path]:
             line = 100 * mean_and_sd(select(rows, pruned=family, epoch=epoch), "sparsity_percent")
             label = f"{FAMILY_LABELS[family]}, epoch {epoch}"
             colour = _FAMILY_COLOURS[family]
-            _draw_bars(axes, line, color=colour, linestyle=linestyle, label=label)
+            draw_bars(axes, line, PERCENT, color=colour, linestyle=linestyle, label=label)
     axes.set(xlabel="pruned weights (%)", ylabel="validation accuracy (%)")
     axes.legend(fontsize=8)
     return _finish(figure, group, 4, "pruning_ratio", "pruning ratio", rows, directory)
@@ -115,19 +113,24 @@ def capacity_figures(group: Group, directory: Path) -> list[Path]:
     rows = validation_curves(with_width_and_depth(group.rows))
     if rows.empty:
         return []
+    fixed_values = {
+        fixed: _most_common(rows, fixed, varied)
+        for fixed, varied in (("width", "depth"), ("depth", "width"))
+    }
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     for axes, varied, fixed in zip(
         figure.subplots(1, 2, sharey=True), ("width", "depth"), ("depth", "width")
     ):
-        # The paper's 34 and 10; here the one that most networks share, the larger on ties.
-        counts = rows.groupby(fixed)[varied].nunique().sort_index()
-        value = counts[::-1].idxmax()
+        value = fixed_values[fixed]
         of_fixed = select(rows, **{fixed: value})
         sizes = sorted(of_fixed[varied].unique())
         for rank, size in enumerate(sizes):
-            colour = _shade(rank, len(sizes))
+            # Widths have other colours than depths; the network of both panels is black.
+            colour = _shade(rank, len(sizes)) if varied == "width" else f"C{rank}"
+            if (size, value) == (fixed_values[varied], fixed_values[fixed]):
+                colour = "black"
             curves = select(of_fixed, **{varied: size})
-            draw_curve(axes, _in_percent(curves), color=colour, label=str(size))
+            draw_curve(axes, _in_percent(curves), PERCENT, color=colour, label=str(size))
         _epoch_axis(axes, "validation accuracy (%)")
         axes.set_title(f"{fixed} {value}")
         axes.legend(title=varied, fontsize=8)
@@ -148,7 +151,33 @@ def adversarial_figures(group: Group, directory: Path) -> list[Path]:
 
 
 def mnist_figures(group: Group, directory: Path) -> list[Path]:
-    """Figure 7: natural and robust validation accuracy of small networks under PGD training."""
+    """Figure 7: natural and robust validation accuracy of small networks under PGD training.
+
+    And their natural training, of which the paper has Table 5 only.
+    """
+    return [*_table_5_figures(group, directory), *_small_robust_figures(group, directory)]
+
+
+def _table_5_figures(group, directory):
+    rows = full_length(group.rows, "natural", ("dense", "winning", "boosting", "random"))
+    curves = validation_curves(rows)
+    paths = []
+    for model, of_model in curves.groupby("model"):
+        figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+        axes = figure.subplots()
+        _draw_families(axes, of_model)
+        _epoch_axis(axes, "validation accuracy (%)")
+        axes.legend(fontsize=8)
+        seeds = seeds_label(of_model, " ± ")
+        figure.suptitle(
+            f"{model_label(model)}, {group.label}: natural training\n"
+            f"goes with the paper's Table 5, {seeds}"
+        )
+        paths.append(write_png(figure, directory / f"{group.name}_{model}_natural_training.png"))
+    return paths
+
+
+def _small_robust_figures(group, directory):
     rows = full_length(group.rows, "pgd", ("pgd_ticket", "pgd_random"))
     rows = select(rows, split="validation")
     if rows.empty:
@@ -166,17 +195,36 @@ def mnist_figures(group: Group, directory: Path) -> list[Path]:
 def acceleration_figures(group: Group, directory: Path) -> list[Path]:
     """Robust validation accuracy against time: Tables 3 and 6 as curves.
 
-    A thin line per seed and their mean, in time and in accuracy; Madry's best is a
-    dotted line.
+    A panel per clock that the table has. A thin line per seed and their mean, in time and in
+    accuracy; the table's goal is a dotted line.
     """
-    curves = timed_curves(group)
-    if curves.empty:
+    by_clock = {clock: timed_curves(group, clock) for clock in _CLOCKS}
+    by_clock = {clock: curves for clock, curves in by_clock.items() if not curves.empty}
+    if not by_clock:
         return []
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for method, label in ACCELERATED.items():
+    figure = Figure(figsize=(7 * len(by_clock), 5), layout="constrained")
+    panels = figure.subplots(1, len(by_clock), squeeze=False, sharey=True)[0]
+    goals = robust_goals(group).accuracies
+    for axes, (clock, curves) in zip(panels, by_clock.items()):
+        _draw_over_time(axes, curves)
+        if not goals.empty:
+            goal = "Madry's last less one standard error"
+            axes.axhline(100 * goals.mean(), color="black", linestyle=":", label=goal)
+        axes.set(xlabel=f"training time, finding the ticket included ({_CLOCKS[clock]})")
+    panels[0].set_ylabel(_accuracy(group.attack))
+    panels[0].legend(fontsize=8)
+    count = next(iter(by_clock.values()))["seed"].nunique()
+    seeds = "one seed" if count == 1 else f"{count} seeds (thin) and their mean (thick)"
+    figure.suptitle(
+        f"{group.label}: robust accuracy over time\ngoes with the paper's Tables 3 and 6; {seeds}"
+    )
+    return [write_png(figure, directory / f"{group.name}_robust_accuracy_over_time.png")]
+
+
+def _draw_over_time(axes, curves):
+    for method, label in TIMED.items():
         of_method = select(curves, method=method).sort_values("epoch")
-        colour = _ACCELERATED_COLOURS[method]
+        colour = _TIMED_COLOURS[method]
         for _, of_seed in of_method.groupby("seed"):
             axes.plot(
                 of_seed["seconds"], 100 * of_seed["value"], color=colour, linewidth=0.6, alpha=0.5
@@ -184,19 +232,11 @@ def acceleration_figures(group: Group, directory: Path) -> list[Path]:
         if not of_method.empty:
             mean = of_method.groupby("epoch")[["seconds", "value"]].mean()
             axes.plot(mean["seconds"], 100 * mean["value"], color=colour, linewidth=2, label=label)
-    best = best_robust_accuracy(group)
-    if not best.empty:
-        line = {"color": "black", "linestyle": ":", "label": "Madry's best"}
-        axes.axhline(100 * best.mean(), **line)
-    axes.set(xlabel="training time, finding the ticket included (s)")
-    axes.set_ylabel(_accuracy(group.attack))
-    axes.legend(fontsize=8)
-    count = curves["seed"].nunique()
-    seeds = "one seed" if count == 1 else f"{count} seeds (thin) and their mean (thick)"
-    figure.suptitle(
-        f"{group.label}: robust accuracy over time\ngoes with the paper's Tables 3 and 6; {seeds}"
-    )
-    return [write_png(figure, directory / f"{group.name}_robust_accuracy_over_time.png")]
+
+
+def _most_common(rows, fixed, varied):
+    """The paper's 34 and 10; here the one that most networks share, the larger on ties."""
+    return rows.groupby(fixed)[varied].nunique().sort_index()[::-1].idxmax()
 
 
 def _pair(group, rows, number, name, title, directory):
@@ -254,7 +294,7 @@ def _draw_lengths(axes, rows, lengths):
         colour = "black" if family == "dense" else _shade(lengths.index(length), len(lengths))
         style = "--" if family == "winning" else "-"
         label = f"{FAMILY_LABELS[family]}, {length:g}%"
-        draw_curve(axes, _in_percent(curves), color=colour, linestyle=style, label=label)
+        draw_curve(axes, _in_percent(curves), PERCENT, color=colour, linestyle=style, label=label)
 
 
 def _draw_families(axes, curves):
@@ -262,16 +302,11 @@ def _draw_families(axes, curves):
         of_family = select(curves, family=family)
         if not of_family.empty:
             style = {"color": _FAMILY_COLOURS[family], "label": FAMILY_LABELS[family]}
-            draw_curve(axes, _in_percent(of_family), **style)
+            draw_curve(axes, _in_percent(of_family), PERCENT, **style)
 
 
 def _in_percent(curves):
     return 100 * mean_and_sd(curves, "epoch")
-
-
-def _draw_bars(axes, line, **style):
-    sd = line["sd"].fillna(0)
-    axes.errorbar(line.index, line["mean"], sd, marker=".", capsize=2, linewidth=1, **style)
 
 
 def _look_closer(axes: Axes) -> None:

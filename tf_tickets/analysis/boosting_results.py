@@ -14,6 +14,7 @@ import pandas as pd
 from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import select
 from tf_tickets.analysis.studies import Study, grouped
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 
 _REFERENCE_COLUMNS = [
     "source", "data_set", "model", "method", "regime", "epoch", "metric", "value", "unit",
@@ -21,7 +22,7 @@ _REFERENCE_COLUMNS = [
 ]  # fmt: skip
 
 # One training; what is averaged is several seeds of it.
-_TRAINING_KEYS = ["data_set", "model", "method", "regime", "seed"]
+TRAINING_KEYS = ["data_set", "model", "method", "regime", "seed"]
 
 FAMILY_LABELS = {
     "boosting": "boosting ticket",
@@ -54,8 +55,8 @@ STUDIES = {
     "existence": Study(
         "Existence of boosting tickets (Figures 1 and 9)",
         _NETWORK,
-        "(boosting|winning|random|iterative)_100",
-        "(winning|random|iterative)_100",
+        "(dense|boosting|winning|random|iterative)_100",
+        "(dense|winning|random|iterative)_100",
         _NATURAL,
     ),
     "epochs": Study(
@@ -142,11 +143,13 @@ def load_results(path: Path) -> pd.DataFrame:
     """
     frame = measurements.load_results(path, ("train", "validation", "test"))
     evaluated = select(frame, split="validation", attack="natural", quantity="accuracy")
-    evaluated = evaluated[[*_TRAINING_KEYS, "iteration"]]
+    evaluated = evaluated[[*TRAINING_KEYS, "iteration"]]
     # Evaluated before training and after each epoch.
-    ranks = evaluated.groupby(_TRAINING_KEYS)["iteration"].rank(method="dense")
+    ranks = evaluated.groupby(TRAINING_KEYS)["iteration"].rank(method="dense")
     evaluated = evaluated.assign(epoch=ranks - 1)
-    frame = frame.merge(evaluated, on=[*_TRAINING_KEYS, "iteration"], how="left")
+    frame = frame.merge(evaluated, on=[*TRAINING_KEYS, "iteration"], how="left")
+    # Runs of before it was measured in every study call it as Table 6 does.
+    frame["attack"] = frame["attack"].replace("cw", MARGIN_ATTACK)
     return _with_family(frame)
 
 
@@ -173,11 +176,6 @@ def evaluation_attack(frame: pd.DataFrame) -> str:
     return "pgd_20" if attacks.empty else attacks.mode()[0]
 
 
-def attack_label(attack: str) -> str:
-    """ "PGD-20" of "pgd_20", "C&W" of "cw"."""
-    return {"natural": "natural", "cw": "C&W"}.get(attack, attack.upper().replace("_", "-"))
-
-
 def validation_curves(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFrame:
     """Validation accuracies in [0, 1] of all epochs."""
     return select(rows, split="validation", attack=attack, quantity="accuracy")
@@ -185,7 +183,7 @@ def validation_curves(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFra
 
 def last_epoch(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of each training's last epoch."""
-    return rows[rows["epoch"] == rows.groupby(_TRAINING_KEYS)["epoch"].transform("max")]
+    return rows[rows["epoch"] == rows.groupby(TRAINING_KEYS)["epoch"].transform("max")]
 
 
 def tested_accuracies(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFrame:
@@ -249,106 +247,9 @@ def accelerated(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["method"].isin(ACCELERATED)]
 
 
-def finds_fgsm_ticket(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are of the FGSM training that FGSM tickets are pruned from; booleans."""
-    # A training that warms up finds winning tickets, which adversarial training does not use.
-    return (rows["regime"] == "fgsm") & rows["method"].astype("str").str.fullmatch(
-        r"finding_fgsm_(?!.*_warmup$).+"
-    )
-
-
-def finding_seconds(rows: pd.DataFrame, quantity: str = "seconds") -> pd.Series:
-    """Seed → seconds that the training took which the FGSM tickets are pruned from.
-
-    If there were several, with other learning rates, the longest.
-    """
-    found = select(rows[finds_fgsm_ticket(rows)], split="train", attack="fgsm", quantity=quantity)
-    return found.groupby("seed")["value"].max()
-
-
-def training_times(rows: pd.DataFrame, quantity: str = "seconds") -> pd.DataFrame:
-    """What the trainings of the acceleration study took.
-
-    Args:
-      rows: of one network.
-      quantity: "seconds" by the clock or "cpu_seconds" of the process.
-
-    Returns:
-      `method`, `seed`, `pruning` (0 for dense), `training`, `total`, all in seconds,
-      and `ratio`, the total over that of the dense network of the same seed; NaN
-      where something is missing, and for the dense network's ratio.
-    """
-    trained = select(accelerated(rows), split="train", attack="pgd", quantity=quantity)
-    times = trained.groupby(["method", "seed"])["value"].max().rename("training").reset_index()
-    found = times["seed"].map(finding_seconds(rows, quantity)).astype(float)
-    times["pruning"] = found.where(times["method"] != "dense_100", 0.0)
-    times["total"] = times["pruning"] + times["training"]
-    dense = select(times, method="dense_100").set_index("seed")["total"]
-    ratio = times["total"] / times["seed"].map(dense).astype(float)
-    times["ratio"] = ratio.where(times["method"] != "dense_100")
-    return times
-
-
-def timed_curves(group: Group, quantity: str = "seconds") -> pd.DataFrame:
-    """Robust validation accuracy against the time since everything began.
-
-    Returns:
-      Rows of `validation_curves` with `seconds`, since the training began or, for
-      tickets, since the training that found them began; evaluations do not count.
-    """
-    curves = validation_curves(accelerated(group.rows), group.attack)
-    times = select(group.rows, split="train", attack="pgd", quantity=quantity)
-    times = times[[*_TRAINING_KEYS, "iteration", "value"]].rename(columns={"value": "seconds"})
-    curves = curves.merge(times, on=[*_TRAINING_KEYS, "iteration"], how="left")
-    seconds = curves["seconds"].where(curves["epoch"] > 0, 0.0)
-    found = curves["seed"].map(finding_seconds(group.rows, quantity)).astype(float)
-    found = found.where(curves["method"] != "dense_100", 0.0)
-    return curves.assign(seconds=seconds + found).dropna(subset="seconds")
-
-
-def best_robust_accuracy(group: Group) -> pd.Series:
-    """Seed → the best validation robust accuracy of Madry's after training, in [0, 1]."""
-    dense = select(group.rows, regime="pgd", method="dense_100")
-    curves = validation_curves(dense, group.attack)
-    return trained(curves).groupby("seed")["value"].max()
-
-
 def trained(curves: pd.DataFrame) -> pd.DataFrame:
     """Without the evaluation before training, at which nothing is reached."""
     return curves[curves["epoch"] > 0]
-
-
-def times_to_accuracy(group: Group, quantity: str = "seconds") -> pd.DataFrame:
-    """When ours first is as robust as Madry's ever gets, on validation data.
-
-    Args:
-      group: of the acceleration study.
-      quantity: as in `training_times`.
-
-    Returns:
-      A row per ticket's training: `method`, `seed`, `seconds` with finding the ticket
-      (NaN: never), `of_whole`, as a share of Madry's whole training, and `of_own`, of
-      the time after which Madry's gets there. Seeds without Madry's are left out.
-    """
-    times = training_times(group.rows, quantity)
-    whole = select(times, method="dense_100").set_index("seed")["total"]
-    goals = best_robust_accuracy(group)
-    goals = goals[goals.index.isin(whole.index)]
-    curves = trained(timed_curves(group, quantity))
-    reached = pd.concat(
-        {
-            method: first_reaching(select(curves, method=method), goals, "seconds")
-            for method in ACCELERATED
-        },
-        names=["method", "seed"],
-    )
-    reached = reached.rename("seconds").reset_index()
-    own = select(reached, method="dense_100").set_index("seed")["seconds"]
-    ours = reached[reached["method"] != "dense_100"]
-    return ours.assign(
-        of_whole=ours["seconds"] / ours["seed"].map(whole),
-        of_own=ours["seconds"] / ours["seed"].map(own),
-    )
 
 
 def _with_family(frame):

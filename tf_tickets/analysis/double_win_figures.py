@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tf_tickets.analysis.boosting_results import attack_label
 from tf_tickets.analysis.double_win_results import (
     METRIC_LABELS,
     PRETRAINING_LABELS,
@@ -24,7 +23,7 @@ from tf_tickets.analysis.double_win_results import (
     tested,
 )
 from tf_tickets.analysis.drawing import draw_curve, write_png
-from tf_tickets.analysis.measurements import seeds_label
+from tf_tickets.analysis.measurements import attack_label, seeds_label
 from tf_tickets.evaluation.double_win import METRICS
 
 # (pruning, pretraining) → colour, the paper's for Figure 3.

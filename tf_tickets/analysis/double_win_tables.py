@@ -6,7 +6,6 @@ finished so far: "–" stands for what is not there (yet), no text for a table w
 
 import pandas as pd
 
-from tf_tickets.analysis.boosting_results import attack_label
 from tf_tickets.analysis.double_win_results import (
     METRIC_LABELS,
     PRETRAINING_LABELS,
@@ -18,7 +17,7 @@ from tf_tickets.analysis.double_win_results import (
     tested,
 )
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, cells, markdown_table, paragraphs
-from tf_tickets.analysis.measurements import seeds_label, select
+from tf_tickets.analysis.measurements import attack_label, seeds_label, select
 from tf_tickets.analysis.studies import group_label
 from tf_tickets.evaluation.double_win import METRICS, SEEDS, extreme_sparsity
 

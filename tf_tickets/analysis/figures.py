@@ -11,11 +11,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
-from tf_tickets.analysis.drawing import draw_curve, shade, write_png
-from tf_tickets.analysis.measurements import DATA_SET_LABELS, mean_and_sd, seeds_label, select
+from tf_tickets.analysis.drawing import (
+    NOT_NEGATIVE,
+    PERCENT,
+    draw_bars,
+    draw_curve,
+    logarithmic,
+    shade,
+    write_png,
+)
+from tf_tickets.analysis.measurements import (
+    DATA_SET_LABELS,
+    attack_label,
+    mean_and_sd,
+    seeds_label,
+    select,
+)
+from tf_tickets.analysis.speed_tables import at_the_cap
 from tf_tickets.analysis.tables import (
     METHODS,
     REGIME_LABELS,
@@ -27,6 +42,7 @@ from tf_tickets.analysis.tables import (
     matching_densities,
     methods_in,
 )
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 
 # The P_m, in %, that the paper's tables and figures show.
 PAPER_DENSITIES = (100.0, 51.3, 16.9, 8.7, 3.6, 1.8)
@@ -118,7 +134,8 @@ def overview(
 ) -> list[Path]:
     """Final test accuracy of "original" against density: natural, under FGSM, under PGD.
 
-    A line per regime, with the paper's numbers (after 30,000 iterations) as crosses.
+    And under the margin loss, where it was measured. A line per regime, with the paper's
+    numbers (after 30,000 iterations) as crosses.
 
     Args:
       frame: from `measurements.load_results`.
@@ -130,13 +147,15 @@ def overview(
     rows = select(at_iteration(rows, "end"), split="test", quantity="accuracy")
     if rows.empty:
         return []
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    for axes, attack in zip(figure.subplots(1, 3), REGIMES):
+    attacks = [*REGIMES, *({MARGIN_ATTACK} & set(rows["attack"]))]
+    figure = Figure(figsize=(4 * len(attacks), 4), layout="constrained")
+    for axes, attack in zip(figure.subplots(1, len(attacks)), attacks):
         for regime in REGIMES:
             shown = select(rows, attack=attack, regime=regime)
             colour, label = _REGIME_COLOURS[regime], REGIME_LABELS[regime]
             if not shown.empty:
-                _draw_over_density(axes, shown, 100 * shown["value"], color=colour, label=label)
+                values = 100 * shown["value"]
+                _draw_over_density(axes, shown, values, PERCENT, color=colour, label=label)
                 paper = _paper_rows(reference, data_set, attack, regime)
                 paper = paper[
                     matching_densities(paper["density_percent"], shown["density_percent"])
@@ -144,7 +163,7 @@ def overview(
                 axes.plot(paper["density_percent"], paper["mean_percent"], "x", color=colour)
         axes.set(title=f"test accuracy {_images(attack)}", ylabel="accuracy (%)")
         _density_axis(axes, rows)
-    figure.axes[0].plot([], [], "kx", label="paper, 30,000 iterations")
+    figure.axes[0].plot([], [], "kx", label="paper, its iteration 30,000")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(
         f"{DATA_SET_LABELS[data_set]}, original, end of training, {seeds_label(rows, ' ± ')}"
@@ -157,17 +176,20 @@ def initial_weight_distributions(
     tickets: Sequence[tuple[float, Mapping[str, np.ndarray]]],
     data_set: str,
     regime: str,
+    seed: int,
     directory: Path,
 ) -> list[Path]:
     """Figures 13 to 15: how the initial weights that a ticket keeps are distributed.
 
-    A panel per density, a line per layer, the area under each line 1.
+    A panel per density, a line per layer, the area under each line 1; a panel's legend has the
+    numbers of weights.
 
     Args:
       initial_weights: layer name → initial kernel, in the order of the layers.
       tickets: (density in [0, 1], layer name → boolean mask of the kernel's shape).
       data_set: "mnist" or "fashion_mnist".
       regime: "natural", "fgsm" or "pgd", how the tickets were found.
+      seed: the trial's.
       directory: where the PNG goes.
 
     Raises:
@@ -182,9 +204,9 @@ def initial_weight_distributions(
         axes = figure.add_subplot(rows, columns, place, xlabel="initial weight")
         axes.set(title=f"$P_m$ = {density_label(100 * density)}%", ylabel="probability density")
         _draw_surviving_weights(axes, initial_weights, masks)
-    lines, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=len(lines))
-    figure.suptitle(_title("initial_weights", data_set, regime, "initial weights that are kept"))
+        axes.legend(fontsize=6)
+    what = f"initial weights that are kept, seed {seed}"
+    figure.suptitle(_title("initial_weights", data_set, regime, what))
     return [_save(figure, directory, "initial_weights", data_set, regime)]
 
 
@@ -231,20 +253,24 @@ def _curve_figure(rows, kind, data_set, regime):
     figure = Figure(figsize=(5 * count + 1, 4.5), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     original = select(rows, method="original")
-    _draw_levels(panels[0], kind, original, at_most=7)
+    levels = _spread_levels(original.groupby("level")["density_percent"].first(), at_most=7)
+    # A density has one colour in all panels.
+    colours = {level: shade(rank, len(levels)) for rank, level in enumerate(levels)}
+    _draw_levels(panels[0], kind, original, colours)
     panels[0].set_title("original")
     for axes, other in zip(panels[1:], others):
         compared = select(rows, method=other)
-        common = original[original["level"].isin(compared["level"])]
-        shown = _draw_levels(axes, kind, common, at_most=4)
-        _draw_levels(axes, kind, compared[compared["level"].isin(shown)], 4, linestyle="--")
+        common = original[original["level"].isin(set(compared["level"]) & set(levels))]
+        if not common.empty:
+            shown = _spread_levels(common.groupby("level")["density_percent"].first(), at_most=4)
+            of_shown = {level: colours[level] for level in shown}
+            _draw_levels(axes, kind, common, of_shown)
+            _draw_levels(axes, kind, compared, of_shown, linestyle="--")
         axes.set_title(f"original (solid) and {other} (dashed)")
     name, unit = kind.replace("_", " "), "nats" if kind == "validation_loss" else "%"
     panels[0].set_ylabel(f"{name} ({unit})")
     if kind == "validation_loss":
-        panels[0].set_yscale("log")
-        # "2" where the default says "2 × 10⁰".
-        panels[0].yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+        logarithmic(panels[0])
     for axes in panels:
         axes.set_xlabel("iteration")
         axes.legend(title="$P_m$ (%)", fontsize=8)
@@ -253,19 +279,15 @@ def _curve_figure(rows, kind, data_set, regime):
     return figure
 
 
-def _draw_levels(axes, kind, rows, at_most, linestyle="-"):
-    """Draws a curve for each of up to `at_most` levels, and returns the levels."""
+def _draw_levels(axes, kind, rows, colours, linestyle="-"):
+    """Draws a curve for each of the levels in `colours`."""
     densities = rows.groupby("level")["density_percent"].first()
-    levels = _spread_levels(densities, at_most)
-    for rank, level in enumerate(levels):
-        curve = mean_and_sd(select(rows, level=level), "iteration")
-        if kind == "test_accuracy":
-            curve = 100 * curve
+    factor, limits = (100, PERCENT) if kind == "test_accuracy" else (1, NOT_NEGATIVE)
+    for level, colour in colours.items():
+        curve = factor * mean_and_sd(select(rows, level=level), "iteration")
         # One legend entry per density: the dashed curves share their partner's colour.
         label = density_label(densities[level]) if linestyle == "-" else None
-        colour = shade(rank, len(levels))
-        draw_curve(axes, curve, linestyle=linestyle, color=colour, label=label)
-    return levels
+        draw_curve(axes, curve, limits, linestyle=linestyle, color=colour, label=label)
 
 
 def _spread_levels(densities: pd.Series, at_most: int) -> list[int]:
@@ -288,17 +310,25 @@ def _spread_levels(densities: pd.Series, at_most: int) -> list[int]:
 def _early_stopping_figure(stops, data_set, regime):
     accuracies = {f"validation/{attack}/accuracy": attack for attack in (regime, "natural")}
     figure = Figure(figsize=(5 * (1 + len(accuracies)), 4.5), layout="constrained")
-    columns = {"stopping_iteration": ("early-stopping iteration", 1)}
+    cap, censored = stops["last_iteration"].max(), at_the_cap(stops)
+    columns = {"stopping_iteration": ("early-stopping iteration", 1, (0, cap))}
     for column, attack in accuracies.items():
-        columns[column] = (f"validation accuracy {_images(attack)} (%)", 100)
-    for axes, (column, (name, factor)) in zip(figure.subplots(1, len(columns)), columns.items()):
+        columns[column] = (f"validation accuracy {_images(attack)} (%)", 100, PERCENT)
+    panels = figure.subplots(1, len(columns))
+    for axes, (column, (name, factor, limits)) in zip(panels, columns.items()):
         for method in methods_in(stops):
             rows = select(stops, method=method).dropna(subset=column)
             style = {"label": _legend(method), "color": f"C{METHODS.index(method)}"}
-            _draw_over_density(axes, rows, factor * rows[column], **style)
+            _draw_over_density(axes, rows, factor * rows[column], limits, **style)
         axes.set_ylabel(name)
         _density_axis(axes, stops)
-    figure.axes[-1].legend(fontsize=8)
+    panels[0].axhline(cap, color="black", linestyle=":", linewidth=1)
+    panels[0].set_title(
+        f"{censored.sum()} of {len(stops)} trainings are cut off at the last iteration\n"
+        f"(dotted, {cap:,}) with their smallest loss",
+        fontsize=8,
+    )
+    panels[-1].legend(fontsize=8)
     what = f"at the smallest validation loss {_images(regime)}, {seeds_label(stops, ' ± ')}"
     figure.suptitle(_title("early_stopping", data_set, regime, what))
     return figure
@@ -308,11 +338,8 @@ def _legend(method):
     return "dense (never pruned)" if method == "dense" else method.replace("_", " ")
 
 
-def _draw_over_density(axes, rows, values, **style):
-    line = mean_and_sd(rows.assign(value=values), "density_percent")
-    axes.errorbar(
-        line.index, line["mean"], line["sd"].fillna(0), marker=".", capsize=2, linewidth=1, **style
-    )
+def _draw_over_density(axes, rows, values, limits, **style):
+    draw_bars(axes, mean_and_sd(rows.assign(value=values), "density_percent"), limits, **style)
 
 
 def _density_axis(axes, rows):
@@ -334,7 +361,7 @@ def _paper_rows(reference, data_set, attack, regime):
     training = "natural" if regime == "natural" else "adversarial"
     metric = "natural_accuracy" if attack == "natural" else "adversarial_accuracy"
     # The paper never attacks a network with another attack than it was trained with.
-    if {attack, regime} == {"fgsm", "pgd"}:
+    if {attack, regime} == {"fgsm", "pgd"} or attack == MARGIN_ATTACK:
         reference = reference[:0]
     return select(
         reference, data_set=data_set, attack_setting=setting, training=training, metric=metric
@@ -353,7 +380,7 @@ def _draw_surviving_weights(axes, initial_weights, masks):
 
 
 def _images(attack):
-    return "on natural images" if attack == "natural" else f"under {attack.upper()}"
+    return "on natural images" if attack == "natural" else f"under {attack_label(attack)}"
 
 
 def _title(kind, data_set, regime, what):

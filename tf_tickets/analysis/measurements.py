@@ -1,10 +1,13 @@
 """Results read back as a frame, and what every table and figure computes from it."""
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
 
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 from tf_tickets.errors import UserError
 from tf_tickets.runs import results
 
@@ -18,6 +21,9 @@ DATA_SET_LABELS = {
     "visda": "VisDA-17",
     "imagenet": "ImageNet",
 }
+
+# More images than any data set has.
+_MOST_IMAGES = 10**6
 
 _METRIC = r"^(?P<split>[^/]+)/(?P<attack>[^/]+)/(?P<quantity>[^/]+)$"
 
@@ -70,6 +76,12 @@ def select(frame: pd.DataFrame, **values) -> pd.DataFrame:
     return frame
 
 
+def attack_label(attack: str) -> str:
+    """ "PGD-20" of "pgd_20", "margin loss (C&W)" of "cw_linf"."""
+    labels = {"natural": "natural", MARGIN_ATTACK: "margin loss (C&W)"}
+    return labels.get(attack, attack.upper().replace("_", "-"))
+
+
 def mean_and_sd(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     """`mean`, `sd` (ddof = 1; NaN for one seed) and `count` of the values in each group."""
     return rows.groupby(by)["value"].agg(mean="mean", sd="std", count="count")
@@ -79,3 +91,18 @@ def seeds_label(rows: pd.DataFrame, sign: str = "±") -> str:
     """What a number is over the rows' seeds: "one seed" or "mean±sd of 3 seeds"."""
     count = rows["seed"].nunique()
     return "one seed" if count == 1 else f"mean{sign}sd of {count} seeds"
+
+
+def image_count(accuracies: pd.Series) -> int:
+    """How many images accuracies in [0, 1] were measured on: their least common denominator.
+
+    Of a few accuracies that happen to be round it is a divisor of that; 0 of none.
+    """
+    values = accuracies.dropna().unique()
+    parts = [Fraction(value).limit_denominator(_MOST_IMAGES).denominator for value in values]
+    return math.lcm(*parts) if parts else 0
+
+
+def standard_error(accuracies: pd.Series, images: int) -> pd.Series:
+    """Of accuracies in [0, 1] as estimates: √(p (1 − p) / images)."""
+    return (accuracies * (1 - accuracies) / images) ** 0.5

@@ -47,7 +47,7 @@ def write_report(
     for data_set in dict.fromkeys(cell.data_set for cell in cells):
         drawn += figures.draw_figures(frame, reference, data_set, directory)
     drawn += _draw_initial_weights(run, cells, levels, directory)
-    write_figures(run.path / "tensorboard" / "figures", {path.stem: path for path in drawn})
+    _show_in_tensorboard(run, drawn)
     summary_path = run.path / "summary.md"
     summary.write_summary(run.results_path, reference_path, summary_path, drawn, scale)
     labelled = {f"{cell.data_set}, {cell.regime}": export for cell, export in exports.items()}
@@ -63,9 +63,14 @@ def write_report(
 
 
 def _draw_initial_weights(run, cells, levels, directory):
-    """Figures 13 to 15, of the first trial of each `original` search."""
+    """Figures 13 to 15, of the first trial of each `original` search.
+
+    Of a run whose weights are not kept, the pictures that are.
+    """
     original = [cell for cell in cells if cell.method == "original"]
     first = min((cell.seed for cell in original), default=None)
+    if not (run.path / "tickets").exists():
+        return sorted(directory.glob("*_initial_weights.png"))
     return list(
         itertools.chain.from_iterable(
             figures.initial_weight_distributions(
@@ -73,6 +78,7 @@ def _draw_initial_weights(run, cells, levels, directory):
                 _tickets_to_show(run, cell, levels),
                 cell.data_set,
                 cell.regime,
+                cell.seed,
                 directory,
             )
             for cell in original
@@ -89,6 +95,12 @@ def _tickets_to_show(run, cell, levels):
     for density in figures.PAPER_DENSITIES:
         shown |= tables.matching_densities(densities, density).to_numpy()
     return [(ticket.density, ticket.masks) for ticket, show in zip(tickets, shown) if show]
+
+
+def _show_in_tensorboard(run, paths):
+    """The figures' page; not of a run that is only read."""
+    if run.writable:
+        write_figures(run.path / "tensorboard" / "figures", {path.stem: path for path in paths})
 
 
 class Section(NamedTuple):
@@ -137,7 +149,7 @@ def write_studies(
     summary_path = run.path / "summary.md"
     atomic_write_text(summary_path, "\n\n".join(parts) + "\n")
     drawn = [path for _, sections in studies for section in sections for path in section.figures]
-    write_figures(run.path / "tensorboard" / "figures", {path.stem: path for path in drawn})
+    _show_in_tensorboard(run, drawn)
     first = [f"### {section.label}\n\n{section.table}" for section in studies[0][1]]
     closing = closing_paths(run, summary_path, exports)
     return "\n\n".join([*(first or [_NOTHING]), f"Scale: {scale}", closing])

@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from tf_tickets.analysis import measurements
-from tf_tickets.analysis.markdown import cell, cells, markdown_table
-from tf_tickets.analysis.measurements import seeds_label, select
+from tf_tickets.analysis.markdown import MISSING, cell, cells, markdown_table
+from tf_tickets.analysis.measurements import attack_label, seeds_label, select
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 from tf_tickets.evaluation.early_stopping import early_stopping_iteration
 
 ATTACKS = ("fgsm", "pgd")
@@ -75,8 +76,8 @@ def early_stopping(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       A row for every (data_set, method, regime, seed, level), with
-      `density_percent`, `stopping_iteration` and the accuracies there, in [0, 1],
-      as columns such as `validation/pgd/accuracy`; NaN if not evaluated there.
+      `density_percent`, `stopping_iteration`, `last_iteration` and the accuracies where it
+      stops, in [0, 1], as columns such as `validation/pgd/accuracy`; NaN if not evaluated there.
     """
     stops = _stopping_iterations(frame)
     rows = select(frame.merge(stops, on=LEVEL_KEYS), quantity="accuracy")
@@ -93,10 +94,12 @@ def _stopping_iterations(frame):
     own = own[own["attack"] == own["regime"]].sort_values("iteration")
     rows = [
         (*keys, level["density_percent"].iloc[0],
-         early_stopping_iteration(level["iteration"].to_list(), level["value"].to_list()))
+         early_stopping_iteration(level["iteration"].to_list(), level["value"].to_list()),
+         level["iteration"].iloc[-1])
         for keys, level in own.groupby(LEVEL_KEYS)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=[*LEVEL_KEYS, "density_percent", "stopping_iteration"])
+    columns = [*LEVEL_KEYS, "density_percent", "stopping_iteration", "last_iteration"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def at_iteration(frame: pd.DataFrame, at: int | str) -> pd.DataFrame:
@@ -132,9 +135,10 @@ def accuracy_table(
 
     One Markdown table for FGSM and one for PGD. A row per level; test accuracies in
     % of naturally and of adversarially trained networks, on natural images (SA) and
-    under attack (RA). The paper trained its natural networks anew for each half of a
-    table; ours serve both. The paper's numbers are of the strategy "original", so
-    only that one has them. Columns without a number of ours are left out.
+    under attack (RA); at the end of training also under the margin loss at PGD's cost (MA).
+    The paper trained its natural networks anew for each half of a table; ours serve both.
+    The paper's numbers are of the strategy "original", so only that one has them. Columns
+    without a number of ours are left out, but for MA's.
 
     Args:
       frame: from `measurements.load_results`.
@@ -158,9 +162,9 @@ def strategy_table(frame: pd.DataFrame, data_set: str, at: int | str = "end") ->
     """Test accuracies in % of the pruning strategies, a row per density.
 
     One Markdown table per training regime, of the accuracy under the attack that
-    the regime trained with (natural accuracy after natural training). "dense", the
-    network that is never pruned, stands at the density that the others have after
-    as many levels of training.
+    the regime trained with (natural accuracy after natural training), and at the end of
+    PGD training also under the margin loss. "dense", the network that is never pruned,
+    stands at the density that the others have after as many levels of training.
 
     Args:
       frame: from `measurements.load_results`.
@@ -171,17 +175,20 @@ def strategy_table(frame: pd.DataFrame, data_set: str, at: int | str = "end") ->
     chosen = _test_accuracies(ours, at)
     if chosen.empty:
         return _nothing_to_show(ours, at)
-    chosen = chosen[chosen["attack"] == chosen["regime"]]
     chosen = chosen.assign(density_percent=comparison_densities(chosen))
     tables = [_strategy_table_of(select(chosen, regime=regime), regime, at) for regime in REGIMES]
     return "\n\n".join(filter(None, tables))
+
+
+_MARGIN = f"Margin loss (C&W): with PGD's eps, step and steps; {MISSING}: not measured."
 
 
 def cross_attack_table(frame: pd.DataFrame, data_set: str, method: str = "original") -> str:
     """Test accuracies in % of every regime under every attack at the end of training.
 
     A network trained with FGSM may resist FGSM by masking its gradients; then it
-    falls to PGD. One Markdown table; the paper has none.
+    falls to PGD. One that withstands PGD may fall to the margin loss. One Markdown table;
+    the paper has none.
 
     Args:
       frame: from `measurements.load_results`.
@@ -195,12 +202,16 @@ def cross_attack_table(frame: pd.DataFrame, data_set: str, method: str = "origin
     densities = ours.groupby("level")["density_percent"].first()
     columns = {"P_m (%)": densities.map(density_label).to_dict()}
     for regime in ATTACKS:
+        trained = select(chosen, regime=regime)
         for attack in ATTACKS:
-            heading = f"{REGIME_LABELS[regime]}, {attack.upper()}"
-            columns[heading] = cells(select(chosen, regime=regime, attack=attack), "level")
+            heading = f"{REGIME_LABELS[regime]}, {attack_label(attack)}"
+            columns[heading] = cells(select(trained, attack=attack), "level")
+        if not trained.empty:
+            heading = f"{REGIME_LABELS[regime]}, {attack_label(MARGIN_ATTACK)}"
+            columns[heading] = _margin_cells(trained, "level", densities.index)
     if not any(list(columns.values())[1:]):
         return f"No adversarially trained networks of {method} on {data_set} yet."
-    caption = f"Training, attack: test accuracy in % {_moment(chosen, 'end')}."
+    caption = f"Training, attack: test accuracy in % {_moment(chosen, 'end')}. {_MARGIN}"
     return f"{caption}\n\n{_markdown(columns, densities.index)}"
 
 
@@ -248,7 +259,17 @@ def _accuracy_table_under(attack, chosen, theirs, densities, at):
         f"{name}: test accuracy in % {_moment(chosen, at)}; SA on natural images, RA under "
         f"{name};\nnat.: naturally trained, adv.: {REGIME_LABELS[attack]}."
     )
+    if columns["RA adv."] and attack == "pgd" and at == "end":
+        caption += f"\nMA: under the margin loss. {_MARGIN}"
+        trained = select(chosen, regime="pgd")
+        columns["MA adv."] = _margin_cells(trained, "level", densities.index)
     return f"{caption}\n\n{_markdown(columns, densities.index)}"
+
+
+def _margin_cells(chosen, by, keys):
+    """The cells of the margin loss, which a reader must not think forgotten."""
+    missing = dict.fromkeys(keys, MISSING)
+    return missing | cells(select(chosen, attack=MARGIN_ATTACK), by)
 
 
 def _strategy_table_of(chosen, regime, at):
@@ -257,13 +278,20 @@ def _strategy_table_of(chosen, regime, at):
     chosen = chosen.assign(label=chosen["density_percent"].map(density_label))
     labels = chosen.sort_values("density_percent", ascending=False)["label"].unique()
     columns = {"P_m (%)": {label: label for label in labels}}
-    for method in methods_in(chosen):
-        columns[method] = cells(select(chosen, method=method), "label")
+    own = select(chosen, attack=regime)
+    for method in methods_in(own):
+        columns[method] = cells(select(own, method=method), "label")
+    if regime == "pgd" and at == "end":
+        for method in methods_in(own):
+            of_method = select(chosen, method=method)
+            columns[f"{method}, margin"] = _margin_cells(of_method, "label", labels)
     images = "on natural images" if regime == "natural" else f"under {regime.upper()}"
     trained = REGIME_LABELS[regime]
     caption = (
         f"{trained[0].upper()}{trained[1:]}: test accuracy in % {images} {_moment(chosen, at)}."
     )
+    if regime == "pgd" and at == "end":
+        caption += f"\n{_MARGIN}"
     if "dense" in columns:
         caption += "\ndense: never pruned, trained for as many levels."
     return f"{caption}\n\n{_markdown(columns, labels)}"

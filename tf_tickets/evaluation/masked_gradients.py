@@ -3,13 +3,15 @@
 A defence can make an attack fail without making the network robust. "Obfuscated Gradients
 Give a False Sense of Security" (Athalye et al., arXiv:1802.00420, section 3.1) lists what
 gives that away: one step that beats many, a black-box attack that beats a white-box one,
-an unbounded attack that fails, and more freedom that does not help the attacker.
+an unbounded attack that fails, and more freedom that does not help the attacker. And PGD
+must not be fooled by its own loss: of outputs that are nearly saturated, or that are no logits
+at all (a sigmoid's), cross-entropy has too little gradient to attack with, the margin has not.
 """
 
 import dataclasses
 from collections.abc import Mapping
 
-from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK, ThreatModel, with_margin_attack
 from tf_tickets.evaluation.robustness import RobustnessEvaluator
 from tf_tickets.evaluation.victims import Victim
 
@@ -61,7 +63,7 @@ def gradient_masking_checks(
       The checks, one of each kind.
     """
     measured = {
-        variant: evaluator.under(f"check: {variant.steps} steps, eps {variant.eps:.3g}", variant)
+        variant: evaluator.under(_description(variant), variant)
         for variant in _variants(threat_model)
     }
     accuracy = {variant: outcome.accuracy for variant, outcome in measured.items()}
@@ -78,6 +80,11 @@ def gradient_masking_checks(
             {"1 step of eps": accuracy[_single_step(threat_model)], "white-box": white_box},
             images,
         ),
+        _does_not_rise(
+            "the margin loss leaves no less than PGD",
+            {"margin loss": accuracy[_margin(threat_model)], "PGD": white_box},
+            images,
+        ),
         _black_box(evaluator, threat_model, source, white_box),
     ]
 
@@ -88,12 +95,18 @@ def check_passes(threat_model: ThreatModel, source: Victim | None = None) -> int
     return transfer + sum(variant.steps for variant in _variants(threat_model))
 
 
+def _description(variant):
+    loss = ", margin loss" if variant.loss == "margin" else ""
+    return f"check: {variant.steps} steps, eps {variant.eps:.3g}{loss}"
+
+
 def _variants(threat_model):
     """Every white-box attack of the checks, once."""
     all_of_them = [
         *_by_steps(threat_model),
         *_by_eps(threat_model),
         _single_step(threat_model),
+        _margin(threat_model),
     ]
     return list(dict.fromkeys(all_of_them))
 
@@ -123,6 +136,10 @@ def _single_step(threat_model):
     return dataclasses.replace(
         threat_model, step_size=threat_model.eps, steps=1, random_start=False
     )
+
+
+def _margin(threat_model):
+    return with_margin_attack({"": threat_model})[MARGIN_ATTACK]
 
 
 def _does_not_rise(name, accuracies, images):

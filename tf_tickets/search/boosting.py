@@ -170,12 +170,16 @@ def _prune(settings, found_by):
 
 
 def existence(settings: BoostingSettings) -> list[Training]:
-    """Figures 1 and 9: boosting, winning, random and iterative tickets, natural training."""
+    """Figures 1 and 9: boosting, winning, random and iterative tickets, and dense, naturally.
+
+    The hypothesis of section 3.1 compares with the original network, trained as the tickets are.
+    """
     trainings = []
     for model in settings.models_of("existence"):
         boosting = _ticket(settings, model, "natural")
         repeated = iterative(boosting.of, settings.sparsity, settings.score, settings.rounds)
         trainings += [
+            retraining(settings, "dense", model, "natural", None),
             retraining(settings, "boosting", model, "natural", boosting),
             _winning(settings, model),
             retraining(settings, "random", model, "natural", boosting, reinitialized=True),
@@ -272,16 +276,18 @@ def adversarial(settings: BoostingSettings) -> list[Training]:
 def mnist(settings: BoostingSettings) -> list[Training]:
     """Table 5, natural training of the first model; Figure 7, PGD training of all models.
 
-    Without learning rate schedules (section C).
+    Without learning rate schedules (section C). Natural training ends with the weights of the
+    smallest validation loss, as Table 5's early stopping does.
     """
     model = settings.mnist_models[0]
     boosting = _ticket(settings, model, "natural")
-    trainings = [
+    naturally = [
         retraining(settings, "dense", model, "natural", None),
         _winning(settings, model),
         retraining(settings, "boosting", model, "natural", boosting),
         retraining(settings, "random", model, "natural", boosting, reinitialized=True),
     ]
+    trainings = [dataclasses.replace(training, selected=True) for training in naturally]
     for model in settings.mnist_models:
         ticket = _ticket(settings, model, "pgd")
         for name, reinitialized in (("pgd_ticket", False), ("pgd_random", True)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from tf_tickets import runtime
+from tf_tickets.attacks.threat_model import with_margin_attack
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
 from tf_tickets.evaluation.accuracy import Evaluator
@@ -79,8 +80,8 @@ class Bench:
         self.trainer = Trainer(
             training, regime, laboratory.data, laboratory.strategy, laboratory.seed, make_masks
         )
-        # While it learns, an adversarially trained network meets its own attack only; the
-        # others, at the end, show whether it merely masks that attack's gradients.
+        # While it learns, an adversarially trained network meets its own attack only; the others
+        # and the margin loss, at the end, show whether it merely masks that attack's gradients.
         own = {
             name: threat_model
             for name, threat_model in training.threat_models.items()
@@ -89,11 +90,8 @@ class Bench:
         chunks = runtime.parallel_chunks(laboratory.strategy)
         model = self.trainer.model
         self._periodic = Evaluator(model, self.trainer.build_attacks(own), chunks)
-        self._final = (
-            self._periodic
-            if own == training.threat_models
-            else Evaluator(model, self.trainer.build_attacks(training.threat_models), chunks)
-        )
+        final = with_margin_attack(training.threat_models)
+        self._final = Evaluator(model, self.trainer.build_attacks(final), chunks)
 
     def evaluate(self, final: bool) -> dict[str, float]:
         """Measures the network on all of validation and test.

@@ -57,7 +57,7 @@ def _passes(training, settings, data):
     """Passes of an image through the network, the measure of the progress bar."""
     attack = settings.training.threat_models.get(training.regime)
     per_image = 1 if attack is None else 2 + attack.steps
-    evaluations = () if attack is None else settings.evaluation_attacks.values()
+    evaluations = settings.attacks_on(training.regime).values()
     per_evaluated = (1 + sum(1 + attack.steps for attack in evaluations)) / 2
     per_epoch = per_image * len(data.train) + per_evaluated * len(data.validation)
     return training.epochs * per_epoch
@@ -85,7 +85,7 @@ class Trial(TrialContext):
         measured = progress.iteration
         for iteration, _ in progress.selected.values():
             measured = iteration
-        test = bench.evaluator.evaluate(self.data.test)
+        test = bench.final_evaluator.evaluate(self.data.test)
         history = trained.history + [
             (measured, f"test/{metric}", value) for metric, value in test.items()
         ]

@@ -35,8 +35,8 @@ class Training:
       reinitialized: whether it starts from new random weights instead of those that
         the ticket's network began with.
       decayed: whether the learning rate falls at a half and three quarters of the schedule.
-      selected: whether it ends with the weights most robust on validation data, not
-        with its last ones.
+      selected: whether it ends with the weights best on validation data, not with its last
+        ones: those most robust, or after natural training of the smallest loss.
     """
 
     method: str

@@ -109,12 +109,12 @@ def _select(progress, selections, checkpoint):
         return
     latest = {name: value for _, name, value in progress.history}
     for selection, kept_weights in zip(selections, checkpoint.kept_weights):
-        value = latest[selection.metric]
+        value = selection.worth(latest[selection.metric])
         _, best = progress.selected.get(selection.metric, (0, -math.inf))
         if value > best:
             progress.selected[selection.metric] = progress.iteration, value
             kept_weights.keep()
-        progress.collapsed |= value < best - selection.stop_after_drop
+        progress.collapsed |= selection.collapsed(value, best)
 
 
 def _train(progress, trainer, order, learning_rates, count):

@@ -17,16 +17,27 @@ class Selection:
     section 5.4, stop there too).
 
     Attributes:
-      metric: name of the measurement that decides, the larger the better.
-      stop_after_drop: how far below the best so far it may fall; training that falls
+      metric: name of the measurement that decides.
+      stop_after_drop: how far below the best so far an accuracy may fall; training that falls
         further is stopped. 1 never stops.
+      smallest: whether the smallest value is the best, as of a loss, not the largest. Training
+        is then never stopped.
     """
 
     metric: str
     stop_after_drop: float = 1.0
+    smallest: bool = False
 
     def __post_init__(self):
         require(0 < self.stop_after_drop <= 1, "stop_after_drop", self.stop_after_drop, "in (0, 1]")
+
+    def worth(self, value: float) -> float:
+        """The measurement, or its negative: the larger the better."""
+        return -value if self.smallest else value
+
+    def collapsed(self, value: float, best: float) -> bool:
+        """Whether training stops, given the measurement's worth and the best one so far."""
+        return not self.smallest and value < best - self.stop_after_drop
 
 
 class KeptWeights(tf.Module):

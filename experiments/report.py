@@ -1,0 +1,69 @@
+"""Writes a run's summary.md and figures anew from its results.csv.
+
+    python -m experiments.report --run=experiments/measured/boosting_tickets
+
+For runs of sparse_robust_networks and boosting_tickets, also those of which nothing but
+config.json and results.csv is kept. Nothing is trained, and neither file is changed.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from tf_tickets.errors import UserError, require
+from tf_tickets.runs import results
+from tf_tickets.runs.files import load_json
+from tf_tickets.runs.run_directory import RunDirectory
+
+DRIVERS = ("sparse_robust_networks", "boosting_tickets")
+
+# Flags of its own, as no preset belongs to it.
+FLAGS = flags.FlagValues()
+flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "run", "", "A run's folder, with its config.json and results.csv.", flag_values=FLAGS
+)
+
+
+def read_run(folder: Path) -> tuple[str, dict]:
+    """The driver that made a run, and the configuration it was made with.
+
+    Raises:
+      UserError: there is no such run, or it is another driver's.
+    """
+    for name in ("config.json", "results.csv"):
+        expected = f"a run's folder; it has no {name}"
+        require(bool(FLAGS.run) and (folder / name).is_file(), "run", FLAGS.run, expected)
+    table = folder / "results.csv"
+    rows = results.from_csv(table.read_text(encoding="utf-8"), str(table))
+    driver = rows[0].experiment if rows else "no results"
+    require(driver in DRIVERS, "run", folder, f"a run of {' or '.join(DRIVERS)}; it is of {driver}")
+    config = load_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.json'}: expected the flags of a run")
+    return driver, config
+
+
+def main():
+    """Reads the run, writes its report, and prints what the driver ended with."""
+    folder = Path(FLAGS.run)
+    name, config = read_run(folder)
+    # Drivers define flags of the same names: only this one's may be loaded.
+    driver = importlib.import_module(f"experiments.{name}")
+    flags.FLAGS([name])
+    run = RunDirectory(folder, config, {}, writable=False)
+    # A run from before a flag existed was as the paper's preset has it.
+    print(driver.report_on(run, driver.PAPER | config, {}))
+
+
+def parse(arguments):
+    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
+    program.parse_or_help(arguments, FLAGS, __doc__)
+
+
+if __name__ == "__main__":
+    parse(sys.argv)
+    sys.exit(program.exit_code(main, resumable=False))
