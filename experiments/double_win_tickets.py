@@ -8,6 +8,7 @@ part, naturally and against PGD. Which tickets do as well as the dense network i
 in robustness? `--stage` does a part of that. Ends with the extreme sparsities beside the paper's.
 """
 
+import dataclasses
 from pathlib import Path
 
 from absl import flags
@@ -17,6 +18,7 @@ from tf_tickets import runtime
 from tf_tickets.analysis import double_win_report
 from tf_tickets.analysis.double_win_masks import mask_studies
 from tf_tickets.attacks.threat_model import fast, pgd
+from tf_tickets.data.vision import AUGMENTATIONS
 from tf_tickets.deployment.exports import export_best_transfers
 from tf_tickets.errors import UserError, require
 from tf_tickets.models.registry import MODELS, require_model
@@ -49,6 +51,13 @@ flags.DEFINE_integer("source_examples", None, "Training images of the source; 0 
 flags.DEFINE_integer("train_examples", None, "Training images of a target, 100%; 0 for all.")
 flags.DEFINE_integer("validation_examples", None, "Validation images of each; 0 for all.")
 flags.DEFINE_integer("test_examples", None, "Test images of each; 0 for all.")
+flags.DEFINE_enum(
+    "augmentation",
+    None,
+    AUGMENTATIONS,
+    "crop_and_flip: images are shifted by up to 4 pixels and mirrored, no digits; published: all "
+    "are cropped, scaled and mirrored at random, and the middle of test images is seen.",
+)
 flags.DEFINE_list("percents", None, "Parts of the targets' training images.")
 flags.DEFINE_string("model", None, f"One of {', '.join(MODELS)}, wide_resnet_<depth>_<width>.")
 flags.DEFINE_float("width_multiplier", None, "Scales the network's channels.")
@@ -70,14 +79,28 @@ flags.DEFINE_integer("retraining_epochs", None, "Length of the training between 
 flags.DEFINE_float("retraining_learning_rate", None, "Its constant learning rate.")
 flags.DEFINE_integer("retraining_batch_size", None, "Its images a step.")
 flags.DEFINE_float("source_weight_decay", None, "λ of the penalty λ/2 ‖θ‖² of both.")
-flags.DEFINE_integer("source_attack_steps", None, "PGD steps of both.")
-flags.DEFINE_integer("epochs", None, "Length of a transfer; 0: the paper's for the target.")
+flags.DEFINE_integer("pretraining_attack_steps", None, "PGD steps of the AT pre-training.")
+flags.DEFINE_float("fast_eps", None, "Radius of the FAT pre-training's L∞ ball.")
+flags.DEFINE_integer("source_attack_steps", None, "PGD steps of adversarial retraining.")
+flags.DEFINE_integer("standard_epochs", None, "Length of a standard transfer.")
+flags.DEFINE_float("standard_learning_rate", None, "Its highest learning rate.")
+flags.DEFINE_enum("standard_decay", None, DECAYS, "How its learning rate falls.")
+flags.DEFINE_integer("standard_batch_size", None, "Its images a step.")
+flags.DEFINE_integer(
+    "epochs", None, "Length of an adversarial transfer; 0: the paper's for the target."
+)
 flags.DEFINE_float("learning_rate", None, "Its highest learning rate; 0: likewise.")
 flags.DEFINE_enum(
     "decay", None, DECAYS, "How its learning rate falls; the paper's for the target if not given."
 )
 flags.DEFINE_integer("batch_size", None, "Its images a step.")
-flags.DEFINE_float("weight_decay", None, "λ of its penalty λ/2 ‖θ‖².")
+flags.DEFINE_integer(
+    "select_from_epoch",
+    None,
+    "The first of its epochs whose weights may be kept; 0: the published code's for the target, "
+    "or 1 if --epochs is given.",
+)
+flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖² of all transfers.")
 flags.DEFINE_integer("attack_steps", None, "Its PGD steps.")
 flags.DEFINE_float("momentum", None, "SGD's momentum.")
 flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
@@ -95,6 +118,7 @@ PAPER = {
     "train_examples": 0,
     "validation_examples": 0,
     "test_examples": 0,
+    "augmentation": "published",
     "percents": ["100", "10", "1"],
     "model": "resnet_50_v1_5",
     "width_multiplier": 1.0,
@@ -111,11 +135,18 @@ PAPER = {
     "retraining_learning_rate": 5e-4,
     "retraining_batch_size": 2048,
     "source_weight_decay": 1e-4,
+    "pretraining_attack_steps": 7,
+    "fast_eps": 4 / 255,
     "source_attack_steps": 3,
+    "standard_epochs": 150,
+    "standard_learning_rate": 0.001,
+    "standard_decay": "thirds",
+    "standard_batch_size": 64,
     "epochs": 0,
     "learning_rate": 0.0,
     "decay": None,
     "batch_size": 128,
+    "select_from_epoch": 0,
     "weight_decay": 5e-4,
     "attack_steps": 10,
     "momentum": 0.9,
@@ -123,9 +154,10 @@ PAPER = {
     "step_size": 2 / 255,
     "attack_mode": "inference",
 }
-# Of transfers to SVHN and to all others, unless flags say otherwise (section 3).
-SVHN = {"epochs": 80, "learning_rate": 0.01, "decay": "cosine"}
-OTHERS = {"epochs": 100, "learning_rate": 0.1, "decay": "step"}
+# Of adversarial transfers to SVHN and to all others, unless flags say otherwise (section 3; the
+# first epoch is the published code's).
+SVHN = {"epochs": 80, "learning_rate": 0.01, "decay": "cosine", "select_from_epoch": 1}
+OTHERS = {"epochs": 100, "learning_rate": 0.1, "decay": "step", "select_from_epoch": 46}
 QUICK = PAPER | {
     "source": "fashion_mnist",
     "targets": ["mnist"],
@@ -135,6 +167,7 @@ QUICK = PAPER | {
     "train_examples": 500,
     "validation_examples": 60,
     "test_examples": 200,
+    "augmentation": "crop_and_flip",
     "percents": ["100", "20"],
     "model": "wide_resnet_10_1",
     "width_multiplier": 0.5,
@@ -146,6 +179,12 @@ QUICK = PAPER | {
     "retraining_epochs": 1,
     "retraining_learning_rate": 0.01,
     "retraining_batch_size": 64,
+    "pretraining_attack_steps": 3,
+    "fast_eps": 0.1,
+    "standard_epochs": 6,
+    "standard_learning_rate": 0.05,
+    "standard_decay": "step",
+    "standard_batch_size": 16,
     "epochs": 6,
     "learning_rate": 0.05,
     "decay": "step",
@@ -166,8 +205,10 @@ SMOKE = QUICK | {
     "trajectory_levels": [],
     "trials": 1,
     "pretraining_epochs": 1,
+    "standard_epochs": 2,
     "epochs": 2,
     "retraining_batch_size": 32,
+    "standard_batch_size": 32,
     "batch_size": 32,
 }
 PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
@@ -190,8 +231,12 @@ def phase(config, prefix, decay, steps, weight_decay, **changes):
     for name, value in own.items():
         require(value > 0, f"{prefix}{name}", value, "above 0")
     require(config[steps] >= 1, steps, config[steps], "at least 1")
-    eps, step_size = config["eps"], config["step_size"]
-    attacks = {"fast": fast(eps), "pgd": pgd(eps, step_size, config[steps], random_start=True)}
+    eps, step_size, fast_eps = config["eps"], config["step_size"], config["fast_eps"]
+    require(0 <= fast_eps <= 1, "fast_eps", fast_eps, "in [0, 1]")
+    attacks = {
+        "fast": fast(fast_eps),
+        "pgd": pgd(eps, step_size, config[steps], random_start=True),
+    }
     training = common.settings_of(
         TrainingSettings,
         config | own | {"weight_decay": config[weight_decay]},
@@ -204,20 +249,31 @@ def phase(config, prefix, decay, steps, weight_decay, **changes):
 
 
 def transferring(config, target):
-    """The phase of transfers to a target."""
+    """Regime → the phase of transfers to a target."""
+    steps, weight_decay = "attack_steps", "weight_decay"
+    return {
+        "natural": phase(config, "standard_", config["standard_decay"], steps, weight_decay),
+        "pgd": adversarial_transfer(config, target),
+    }
+
+
+def adversarial_transfer(config, target):
+    """The phase of adversarial transfers to a target."""
     digits = target.partition("_classes_")[0] == "svhn" and target not in pairs(
         "folders", config["folders"]
     )
     of_target = SVHN if digits else OTHERS
     chosen = {name: config[name] or value for name, value in of_target.items()}
-    decay = chosen.pop("decay")
-    return phase(config, "", decay, "attack_steps", "weight_decay", **chosen)
+    decay, first = chosen.pop("decay"), chosen.pop("select_from_epoch")
+    if config["epochs"] and not config["select_from_epoch"]:
+        first = 1
+    found = phase(config, "", decay, "attack_steps", "weight_decay", **chosen)
+    return dataclasses.replace(found, select_from_epoch=first)
 
 
 def settings_of(config):
     """The run that a configuration describes."""
     require_model(config["model"], "model")
-    source_phase = {"steps": "source_attack_steps", "weight_decay": "source_weight_decay"}
     folders = pairs("folders", config["folders"])
     return common.settings_of(
         DoubleWinSettings,
@@ -236,8 +292,12 @@ def settings_of(config):
             ImagePlace, config | {"folders": folders}, data_dir=flags.FLAGS.data_dir
         ),
         seeds=range(config["seed"], config["seed"] + config["trials"]),
-        pretraining=phase(config, "pretraining_", "step", **source_phase),
-        retraining=phase(config, "retraining_", "constant", **source_phase),
+        pretraining=phase(
+            config, "pretraining_", "step", "pretraining_attack_steps", "source_weight_decay"
+        ),
+        retraining=phase(
+            config, "retraining_", "constant", "source_attack_steps", "source_weight_decay"
+        ),
         transferring={target: transferring(config, target) for target in config["targets"]},
         evaluation_attacks={
             "pgd_20": pgd(config["eps"], config["step_size"], 20, random_start=True)

@@ -1,10 +1,21 @@
 """Random crops and flips against all those that there are, and mixing pixel by pixel."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
-from tf_tickets.data.augmentation import MIXING, cutmix, cutout, mixup, random_crop_and_flip
+from tf_tickets.data.augmentation import (
+    MIXING,
+    cutmix,
+    cutout,
+    mixup,
+    random_boxes,
+    random_crop_and_flip,
+    random_resized_crop_and_flip,
+)
 
 
 def all_versions(image, padding):
@@ -222,3 +233,71 @@ def test_mixing_follows_from_the_seed_in_a_graph_of_any_batch_size(name):
     np.testing.assert_array_equal(
         graph(images[:1], targets[:1], tf.constant([5, 0]))[1], targets[:1]
     )
+
+
+def box_by_hand(numbers, height, width):
+    """One image's part, a draw after the other; top, left, height, width."""
+    for draw in range(10):
+        area = height * width * (0.08 + 0.92 * numbers[draw])
+        ratio = (3 / 4) * (16 / 9) ** numbers[10 + draw]
+        columns, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 1 <= rows <= height and 1 <= columns <= width:
+            top = math.floor(numbers[20] * (height - rows + 1))
+            return top, math.floor(numbers[21] * (width - columns + 1)), rows, columns
+    rows, columns = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (20, 41), (8, 90)])
+def test_boxes_are_those_drawn_one_by_one(height, width):
+    numbers = np.random.default_rng(0).random((300, 23)).astype(np.float32)
+    found = random_boxes(tf.constant(numbers), height, width).numpy()
+    expected = [box_by_hand(row.astype(float), height, width) for row in numbers]
+    # A number within rounding of a half may fall to either side.
+    assert np.mean(np.all(found == expected, axis=1)) > 0.99
+    middles = np.all(found == box_by_hand([1.0] * 20 + [0.0] * 3, 8, 90), axis=1)
+    assert middles.any() == (width == 90)
+
+
+def test_the_largest_numbers_give_boxes_within_the_image():
+    numbers = np.full((1, 23), np.nextafter(np.float32(1), np.float32(0)))
+    numbers[:, :10], numbers[:, 10:20] = 0.3, 0.5
+    top, left, rows, columns = random_boxes(tf.constant(numbers), 33, 47)[0].numpy()
+    assert (top + rows, left + columns) == (33, 47)
+
+
+def interpolated(image, axis, places):
+    """Along an axis; np.interp keeps the outermost pixels beyond their centres."""
+    pixels = np.arange(image.shape[axis])
+    return np.apply_along_axis(lambda values: np.interp(places, pixels, values), axis, image)
+
+
+def test_a_part_is_scaled_within_itself_and_mirrored():
+    random = np.random.default_rng(1)
+    images = random.random((6, 9, 13, 2)).astype(np.float32)
+    seed, size = tf.constant([5, 7]), (12, 10)
+    numbers = tf.random.stateless_uniform([6, 23], seed).numpy()
+    found = random_resized_crop_and_flip(tf.constant(images), seed, size).numpy()
+    assert {True, False} == set((numbers[:, -1] < 0.5).tolist())
+    for image, row, result in zip(images, numbers, found):
+        top, left, rows, columns = box_by_hand(row.astype(float), 9, 13)
+        part = image[top : top + rows, left : left + columns]
+        down = (np.arange(size[0]) + 0.5) * rows / size[0] - 0.5
+        right = (np.arange(size[1]) + 0.5) * columns / size[1] - 0.5
+        right = right[::-1] if row[-1] < 0.5 else right
+        part = interpolated(interpolated(part, 0, down), 1, right)
+        np.testing.assert_allclose(result, part, atol=1e-5)
+
+
+def test_parts_are_drawn_as_often_as_they_should_be():
+    numbers = tf.random.stateless_uniform([20_000, 23], [0, 1])
+    top, left, rows, columns = random_boxes(numbers, 1000, 1000).numpy().T
+    shares, ratios = rows * columns / 1e6, np.log(columns / rows)
+    assert shares.min() > 0.078 and shares.max() <= 1
+    assert np.abs(ratios).max() < math.log(4 / 3) + 0.01
+    small = shares < 0.7  # These always fit: √(0.7 · 4/3) < 1. Hence both are uniform.
+    assert stats.kstest(shares[small], stats.uniform(0.08, 0.62).cdf).pvalue > 0.001
+    within = stats.uniform(-math.log(4 / 3), 2 * math.log(4 / 3))
+    assert stats.kstest(ratios[small], within.cdf).pvalue > 0.001
+    for place, side in ((top, rows), (left, columns)):
+        assert np.mean(place[small] / (1000 - side[small])) == pytest.approx(0.5, abs=0.01)

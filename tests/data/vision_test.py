@@ -212,3 +212,19 @@ def test_a_fraction_without_an_example_of_each_class_is_refused(percent, message
     with pytest.raises(UserError) as caught:
         whole.with_train_fraction(percent, 0)
     assert str(caught.value).startswith(message)
+
+
+def test_the_middle_of_an_image_is_cut_out_of_one_that_is_scaled_a_little_larger():
+    images = np.random.default_rng(0).random((2, 28, 28, 3)).astype(np.float32)
+    found = resize(tf.constant(images), (56, 56, 3), cropped=True).numpy()
+    # 56 · 256 / 224 = 64, of which 4 go on each side.
+    expected = [bilinear(image, 64)[4:60, 4:60] for image in images]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_data_augmented_as_published_show_the_middle_of_what_is_not_trained_on():
+    published = data(augment=False).augmented_as_published()
+    assert published.augment and published.augmentation == "published"
+    assert published.test.cropped and published.validation.subset([0]).cropped
+    assert not published.train.cropped
+    assert published.resized(8).test.cropped

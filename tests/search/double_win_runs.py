@@ -29,6 +29,11 @@ def phase(epochs=1, decay="constant", batch_size=16, **changes):
     return Phase(epochs, decay, training)
 
 
+def to_mnist(each):
+    """The same phase in both regimes."""
+    return {"mnist": {"natural": each, "pgd": each}}
+
+
 SETTINGS = DoubleWinSettings(
     source="fashion_mnist",
     targets=("mnist",),
@@ -45,7 +50,7 @@ SETTINGS = DoubleWinSettings(
     trajectory_levels=(3,),
     pretraining=phase(),
     retraining=phase(),
-    transferring={"mnist": phase(2, "step")},
+    transferring=to_mnist(phase(2, "step")),
     evaluation_attacks={"pgd_20": pgd(0.1, 0.05, 2, random_start=True)},
 )
 

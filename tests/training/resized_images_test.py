@@ -9,7 +9,7 @@ from tests.bilinear import bilinear
 from tests.noise import mirrored
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.attacks.threat_model import pgd
-from tf_tickets.data.augmentation import random_crop_and_flip
+from tf_tickets.data.augmentation import random_crop_and_flip, random_resized_crop_and_flip
 from tf_tickets.data.vision import ImageData, ImageSplit
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.training import step
@@ -73,6 +73,15 @@ def test_images_are_augmented_at_their_own_size():
     np.testing.assert_allclose(losses(trainer, 1), [expected], rtol=1e-5)
 
 
+def test_images_augmented_as_published_are_scaled_once():
+    data = make_data().augmented_as_published()
+    trainer = make_trainer(data.resized(SIZE))
+    images, seed = tf.constant(data.train.images[:BATCH]) / 255, step._seed(3, 0, stream=1)
+    changed = random_resized_crop_and_flip(tf.cast(images, tf.float32), seed, (SIZE, SIZE))
+    expected = cross_entropy(trainer.logits(changed), data.train.labels[:BATCH]).mean()
+    np.testing.assert_allclose(losses(trainer, 1), [expected], rtol=1e-5)
+
+
 def test_attacks_in_training_change_the_scaled_images():
     data = make_data()
     trainer = make_trainer(data.resized(SIZE), "pgd")
@@ -83,11 +92,24 @@ def test_attacks_in_training_change_the_scaled_images():
     np.testing.assert_allclose(losses(trainer, 1), [expected], rtol=1e-4)
 
 
-def test_two_devices_train_on_resized_images_as_one_does():
-    data = make_data(augment=True).resized(SIZE)
+@pytest.mark.parametrize("published", [False, True])
+def test_two_devices_train_on_resized_images_as_one_does(published):
+    data = make_data(augment=True)
+    data = (data.augmented_as_published() if published else data).resized(SIZE)
     one, two = (make_trainer(data, "pgd", strategy) for strategy in (DEVICE, mirrored()))
     two.reset(one.weights(), one.masks.read())
     np.testing.assert_allclose(losses(one), losses(two), rtol=1e-4)
+
+
+def test_the_evaluator_sees_the_middle_of_images_augmented_as_published():
+    data = make_data().augmented_as_published().resized(SIZE)
+    trainer = make_trainer(data)
+    # 16 · 256 / 224 is 18.3, hence 18; one pixel goes on each side.
+    seen = [bilinear(image / 255, 18)[1:17, 1:17] for image in data.test.images]
+    logits = trainer.logits(tf.constant(np.stack(seen).astype(np.float32)))
+    found = Evaluator(trainer.model, {}, 1).evaluate(data.test)
+    expected = cross_entropy(logits, data.test.labels).mean()
+    assert found["natural/loss"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("chunks", [1, 2])

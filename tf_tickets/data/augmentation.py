@@ -1,5 +1,6 @@
 """Random changes to training images: those that keep the classes, and those that mix them."""
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -44,6 +45,72 @@ def random_crop_and_flip(images, seed, padding=4):
     indices = padded_width * rows[:, :, None] + columns[:, None, :]
     cropped = tf.gather(tf.reshape(pixels, [-1, channels]), indices)
     return tf.ensure_shape(cropped, images.shape)
+
+
+def random_resized_crop_and_flip(images, seed, size):
+    """Scales a random part of each image to a common size, and mirrors every other one.
+
+    The augmentation usual for ImageNet, as torchvision's RandomResizedCrop and
+    RandomHorizontalFlip have it: see `random_boxes` for the parts. Bilinear interpolation within
+    the part, between pixels whose centres lie at half coordinates, without antialiasing.
+
+    Args:
+        images: float32 tensor of shape [batch, height, width, channels].
+        seed: int32 tensor of shape [2] that decides all the random numbers.
+        size: (height, width) of the result.
+
+    Returns:
+        float32 tensor of shape [batch, *size, channels].
+    """
+    _, height, width, channels = images.shape
+    numbers = tf.random.stateless_uniform([tf.shape(images)[0], 2 * _TRIES + 3], seed)
+    top, left, rows, columns = tf.unstack(random_boxes(numbers, height, width), axis=1)
+    down = _interpolation(top, rows, height, size[0])
+    right = _interpolation(left, columns, width, size[1])
+    mirrored = numbers[:, -1, None, None] < 0.5
+    right = tf.where(mirrored, tf.reverse(right, [1]), right)
+    found = tf.einsum("bsh,bhwc,btw->bstc", down, images, right)
+    return tf.ensure_shape(found, [images.shape[0], *size, channels])
+
+
+def random_boxes(numbers, height, width):
+    """Which parts of images of `height` x `width` pixels are cut out.
+
+    A part has 8% to 100% of the area, and 3/4 to 4/3 as its ratio of width to height, whose
+    logarithm is uniform; both are drawn anew up to ten times until it fits in the image, after
+    which the middle is taken, of the whole width or height within these ratios.
+
+    Args:
+        numbers: float32 tensor of shape [batch, at least 22], uniform in [0, 1): ten of areas,
+            ten of ratios, and one each of the place from the top and from the left.
+
+    Returns:
+        int32 tensor of shape [batch, 4]: top, left, height, width of each part.
+    """
+    areas = height * width * (0.08 + 0.92 * numbers[:, :_TRIES])
+    farthest = math.log(4 / 3)
+    ratios = tf.exp(farthest * (2 * numbers[:, _TRIES : 2 * _TRIES] - 1))
+    rows, columns = (tf.round(tf.sqrt(x)) for x in (areas / ratios, areas * ratios))
+    fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
+    first = tf.argmax(fits, axis=1, output_type=tf.int32)
+    any_fits = tf.reduce_any(fits, axis=1)
+    middle_rows = min(height, round(width * 4 / 3))
+    middle_columns = min(width, round(height * 4 / 3))
+
+    def chosen(sides, otherwise):
+        side = tf.cast(tf.gather(sides, first, batch_dims=1), tf.int32)
+        return tf.where(any_fits, side, otherwise)
+
+    def place(number, whole, side, otherwise):
+        # The largest number below 1, times the places, may be rounded up.
+        free = whole - side
+        drawn = tf.cast(number * tf.cast(free + 1, tf.float32), tf.int32)
+        return tf.where(any_fits, tf.minimum(drawn, free), (whole - otherwise) // 2)
+
+    rows, columns = chosen(rows, middle_rows), chosen(columns, middle_columns)
+    top = place(numbers[:, 2 * _TRIES], height, rows, middle_rows)
+    left = place(numbers[:, 2 * _TRIES + 1], width, columns, middle_columns)
+    return tf.stack([top, left, rows, columns], axis=1)
 
 
 def cutout(images, targets, seed):
@@ -115,8 +182,20 @@ def cutmix(images, targets, seed):
     return images, (1 - share) * targets + share * tf.gather(targets, partners)
 
 
+# How often a part is drawn before the middle is taken.
+_TRIES = 10
+
 # By name: functions (images, targets, seed) → (images, targets).
 MIXING: dict[str, Mixing] = {"cutout": cutout, "mixup": mixup, "cutmix": cutmix}
+
+
+def _interpolation(start, length, whole, size):
+    """The weights, [batch, size, whole], of a side's pixels in those that a part is scaled to."""
+    start, length = (tf.cast(x, tf.float32)[:, None] for x in (start, length))
+    places = (tf.range(size, dtype=tf.float32) + 0.5) * length / size - 0.5
+    places = start + tf.clip_by_value(places, 0.0, length - 1)
+    distances = tf.abs(places[:, :, None] - tf.range(whole, dtype=tf.float32))
+    return tf.maximum(0.0, 1.0 - distances)
 
 
 def _permutation(images, seed):

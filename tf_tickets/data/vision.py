@@ -8,6 +8,9 @@ import tensorflow as tf
 from tf_tickets.data.splits import stratified_fraction, stratified_subset
 from tf_tickets.errors import UserError, require
 
+# How training images are changed, of data sets whose images may be.
+AUGMENTATIONS = ("crop_and_flip", "published")
+
 # Every trial reports on the same test examples, whatever its seed.
 _TEST_SUBSET_SEED = 0
 
@@ -21,6 +24,7 @@ class ImageSplit:
         labels: int64 array of shape [n], class indices.
         resized_to: height and width that networks see the images in, see `resize`; None for
             their own.
+        cropped: whether networks see only their middle, see `resize`.
 
     Raises:
         ValueError: if a shape or dtype is another one, or the lengths differ.
@@ -29,6 +33,7 @@ class ImageSplit:
     images: np.ndarray
     labels: np.ndarray
     resized_to: int | None = None
+    cropped: bool = False
 
     def __post_init__(self):
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -55,7 +60,12 @@ class ImageSplit:
 
     def subset(self, indices):
         """Returns the ImageSplit of the examples at `indices` (int array [m]), in that order."""
-        return ImageSplit(self.images[indices], self.labels[indices], self.resized_to)
+        images, labels = self.images[indices], self.labels[indices]
+        return dataclasses.replace(self, images=images, labels=labels)
+
+    def seen(self, images):
+        """Images of the split, uint8 `[batch, height, width, channels]`, as networks see them."""
+        return resize(to_unit_interval(images), self.image_shape, self.cropped)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,8 +79,9 @@ class ImageData:
         validation: examples for every choice made along the way.
         test: examples for the numbers that are reported.
         class_names: one name for each class index.
-        augment: whether training may shift and mirror the images, as
-            `augmentation.random_crop_and_flip` does.
+        augment: whether training may shift and mirror the images.
+        augmentation: how it does so: `crop_and_flip` as `augmentation.random_crop_and_flip`,
+            `published` as `augmentation.random_resized_crop_and_flip`.
 
     Raises:
         ValueError: if the splits' image shapes differ, or a label has no class name.
@@ -83,6 +94,7 @@ class ImageData:
     test: ImageSplit
     class_names: tuple[str, ...]
     augment: bool = False
+    augmentation: str = "crop_and_flip"
 
     def __post_init__(self):
         for split in (self.train, self.validation, self.test):
@@ -144,6 +156,20 @@ class ImageData:
         if self.image_shape[:2] == (size, size):
             return self
         return self._map_splits(lambda name, split: dataclasses.replace(split, resized_to=size))
+
+    def augmented_as_published(self):
+        """Returns the ImageData as the code of "Double-Win Lottery Tickets" sees images.
+
+        Training images, digits too, are parts of any size, scaled and mirrored; of the others
+        networks see the middle.
+        """
+        return dataclasses.replace(
+            self,
+            validation=dataclasses.replace(self.validation, cropped=True),
+            test=dataclasses.replace(self.test, cropped=True),
+            augment=True,
+            augmentation="published",
+        )
 
     def with_train_fraction(self, percent, seed, flag="percents"):
         """Returns the ImageData with a part of the training examples, and all others.
@@ -219,7 +245,7 @@ def to_unit_interval(images):
     return tf.cast(images, tf.float32) / 255.0
 
 
-def resize(images, image_shape):
+def resize(images, image_shape, cropped=False):
     """Scales images to the size in which a network sees them.
 
     Bilinear interpolation between pixels whose centres lie at half coordinates, without
@@ -228,9 +254,17 @@ def resize(images, image_shape):
     Args:
         images: float32 tensor of shape [batch, height, width, channels].
         image_shape: (height, width, channels) of one image of the result.
+        cropped: whether the result is only the middle of the images scaled to 256/224 of that
+            size, as usual for ImageNet.
 
     Returns:
         float32 tensor of shape [batch, *image_shape]; `images` itself if it has that size.
     """
     size = tuple(image_shape[:2])
+    if cropped:
+        height, width = size
+        larger = tuple(round(256 / 224 * side) for side in size)
+        top, left = ((whole - side) // 2 for whole, side in zip(larger, size))
+        scaled = tf.image.resize(images, larger)
+        return scaled[:, top : top + height, left : left + width]
     return images if tuple(images.shape[1:3]) == size else tf.image.resize(images, size)

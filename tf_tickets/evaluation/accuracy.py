@@ -48,6 +48,7 @@ class Evaluator:
             tf.TensorSpec([None, *split.images.shape[1:]], tf.uint8),
             tf.TensorSpec([None], tf.int64),
             tf.TensorSpec([], tf.int32),
+            split.cropped,
         )
         totals = np.zeros((len(self._attacks) + 1, 2))
         for start in range(0, len(split), self._batch_size):
@@ -64,14 +65,14 @@ class Evaluator:
             for column, quantity in enumerate(["accuracy", "loss"])
         }
 
-    def _measure_batch(self, images, labels, seed):
+    def _measure_batch(self, images, labels, seed, cropped=False):
         def measure(natural, targets, noise):
             variants = [natural] + [
                 attack(natural, targets, noise) for attack in self._attacks.values()
             ]
             return tf.stack([self._correct_and_loss(x, targets) for x in variants], axis=1)
 
-        inputs = resize(to_unit_interval(images), self._model.input_shape[1:])
+        inputs = resize(to_unit_interval(images), self._model.input_shape[1:], cropped)
         noise = uniform_noise(inputs, tf.stack([0, seed]))
         per_example = in_parallel(measure, self._chunks, inputs, labels, noise)
         return tf.reduce_sum(per_example, axis=0)

@@ -5,7 +5,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.attacks.gradient import Attack, uniform_noise
-from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
+from tf_tickets.data.vision import ImageSplit
 
 
 class CraftedImages:
@@ -27,7 +27,7 @@ class CraftedImages:
 
         @tf.function(reduce_retracing=True)
         def craft(pixels, labels, first):
-            inputs = resize(to_unit_interval(pixels), split.image_shape)
+            inputs = split.seen(pixels)
             return attack(inputs, labels, uniform_noise(inputs, tf.stack([0, first])))
 
         self.images = np.concatenate(

@@ -10,7 +10,7 @@ import tf_keras as keras
 
 from tf_tickets.attacks.gradient import build_attack, uniform_noise
 from tf_tickets.attacks.threat_model import ThreatModel
-from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
+from tf_tickets.data.vision import ImageSplit
 from tf_tickets.evaluation.weight_planes import Plane
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.weights import weight_path
@@ -232,5 +232,5 @@ class LossSurface:
         """Yields images, labels and the position of the first."""
         for start in range(0, len(split), self._batch_size):
             batch = split.subset(slice(start, start + self._batch_size))
-            images = resize(to_unit_interval(batch.images), self._model.input_shape[1:])
+            images = batch.seen(batch.images)
             yield images, tf.constant(batch.labels), tf.constant(start)

@@ -12,7 +12,7 @@ from scipy import stats
 from tf_tickets.attacks import auto_attack, carlini_wagner
 from tf_tickets.attacks.gradient import build_attack, uniform_noise
 from tf_tickets.attacks.threat_model import ThreatModel
-from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
+from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import require
 from tf_tickets.evaluation.victims import Victim
 
@@ -256,7 +256,7 @@ class RobustnessEvaluator:
         size = min(self._batch_size, at_most or self._batch_size)
         for start in range(0, len(self._split), size):
             batch = self._split.subset(slice(start, start + size))
-            images = resize(to_unit_interval(batch.images), batch.image_shape)
+            images = batch.seen(batch.images)
             yield images, tf.constant(batch.labels), tf.constant(start)
             self._progress(passes * len(batch), description)
 

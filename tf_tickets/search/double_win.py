@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.attacks.threat_model import ThreatModel, with_margin_attack
 from tf_tickets.data.registry import load_images
 from tf_tickets.data.specs import require_data_set
 from tf_tickets.data.vision import ImageData
@@ -25,8 +25,8 @@ PRUNINGS = {"imp_st": "natural", "imp_at": "pgd", "omp": None, "random": None}
 # Those whose tickets are transferred with a part of the data too (Figure 5).
 LIMITED_PRUNINGS = ("dense", "imp_st")
 TRANSFER_REGIMES = ("natural", "pgd")
-DECAYS = ("constant", "step", "cosine")
-# A training that loses so much robust accuracy on validation data has overfitted
+DECAYS = ("constant", "step", "thirds", "cosine")
+# Fast adversarial training that loses so much robust accuracy on validation data has overfitted
 # catastrophically and is stopped.
 STOP_AFTER_DROP = 0.2
 
@@ -61,16 +61,21 @@ class Phase:
     Attributes:
       epochs: passes through the training images.
       decay: of the learning rate: `constant`; `step`, divided by ten at a half and at three
-        quarters of the epochs; `cosine`.
+        quarters of the epochs; `thirds`, at a third and at two thirds; `cosine`.
       training: everything else.
+      select_from_epoch: the first epoch after which the weights may be the ones that are kept.
     """
 
     epochs: int
     decay: str
     training: TrainingSettings
+    select_from_epoch: int = 1
 
     def __post_init__(self):
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        expected = f"1 to {self.epochs}, the epochs"
+        chosen = self.select_from_epoch
+        require(1 <= chosen <= self.epochs, "select_from_epoch", chosen, expected)
         require_choices("decay", [self.decay], DECAYS)
 
     def of_model(self, model: str) -> "Phase":
@@ -82,8 +87,10 @@ class Phase:
         highest = self.training.learning_rate
         if self.decay == "constant":
             return constant(highest)
-        kind = StepDecay if self.decay == "step" else CosineDecay
-        return kind(highest, self.epochs, steps_per_epoch)
+        if self.decay == "cosine":
+            return CosineDecay(highest, self.epochs, steps_per_epoch)
+        milestones = (0.5, 0.75) if self.decay == "step" else (1 / 3, 2 / 3)
+        return StepDecay(highest, self.epochs, steps_per_epoch, milestones=milestones)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +102,15 @@ class ImagePlace:
       data_dir: where prepared TFDS data lie; None for TFDS's own choice.
       folders: data set → image folder, of those that come from one.
       image_size: images are scaled to this height and width; 0 leaves them as they are.
+      augmentation: how training images are changed, see `ImageData`; `crop_and_flip` changes
+        those of data sets whose images may be.
     """
 
     data_source: str
     data_dir: str | None
     folders: Mapping[str, str]
     image_size: int
+    augmentation: str = "crop_and_flip"
 
     def source_of(self, name: str) -> str:
         """What kind of place a data set is in."""
@@ -112,6 +122,10 @@ class ImagePlace:
         Raises:
           UserError: they are not there, or damaged.
         """
+        data = self._read(name, seed)
+        return data.augmented_as_published() if self.augmentation == "published" else data
+
+    def _read(self, name, seed):
         size = self.image_size or None
         if name in self.folders:
             try:
@@ -144,9 +158,10 @@ class DoubleWinSettings:
       trajectory_levels: of which levels the way of the weights is kept: of the first trial's
         adversarial transfers of `imp_st` tickets.
       pretraining, retraining: phases on the source.
-      transferring: target → phase.
+      transferring: target → regime → phase.
       evaluation_attacks: name → what adversarially trained networks are measured under; the
-        first decides which weights are selected.
+        first decides which weights are selected. What is reported in the end is also measured
+        under the margin loss, see `with_margin_attack`.
     """
 
     source: str
@@ -164,7 +179,7 @@ class DoubleWinSettings:
     trajectory_levels: tuple[int, ...]
     pretraining: Phase
     retraining: Phase
-    transferring: Mapping[str, Phase]
+    transferring: Mapping[str, Mapping[str, Phase]]
     evaluation_attacks: Mapping[str, ThreatModel]
 
     def __post_init__(self):
@@ -251,19 +266,28 @@ class DoubleWinSettings:
             self.test_examples or None,
         )
 
-    def selections(self, regime: str) -> list[Selection]:
-        """Which weights a training keeps: those of the best RA, then those of the best SA."""
-        best_natural = Selection("validation/natural/accuracy")
+    def selections(self, regime: str, first_iteration: int = 1) -> list[Selection]:
+        """Which weights a training keeps: those of the best RA, then those of the best SA.
+
+        Args:
+          regime: what it is trained against.
+          first_iteration: those before it are not kept.
+        """
+        first = {"first_iteration": first_iteration}
+        best_natural = Selection("validation/natural/accuracy", **first)
         if regime == "natural":
             return [best_natural]
-        return [
-            Selection(f"validation/{self.robust_attack}/accuracy", STOP_AFTER_DROP),
-            best_natural,
-        ]
+        drop = STOP_AFTER_DROP if regime == "fast" else 1.0
+        robust = f"validation/{self.robust_attack}/accuracy"
+        return [Selection(robust, drop, **first), best_natural]
 
     def attacks_on(self, regime: str) -> Mapping[str, ThreatModel]:
         """What networks are measured under after every epoch of training in a regime."""
         return {} if regime == "natural" else self.evaluation_attacks
+
+    def final_attacks_on(self, regime: str) -> Mapping[str, ThreatModel]:
+        """What the weights that it ends with are measured under."""
+        return with_margin_attack(self.attacks_on(regime))
 
     def model_of(self, pretraining: str) -> str:
         """The network that the pre-trained weights are of."""

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from tf_tickets import runtime
+from tf_tickets.attacks.threat_model import with_margin_attack
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, require
 from tf_tickets.masking.magnitude import (
@@ -43,6 +44,11 @@ class SourceTickets(Stage):
     @functools.cached_property
     def _description(self):
         return describe_data(self.data)
+
+    @property
+    def _final_attacks(self):
+        """Naturally pre-trained networks are attacked too: the table shows their RA."""
+        return with_margin_attack(self.settings.evaluation_attacks)
 
     def require_trainable(self) -> None:
         """Checks the source before any work.
@@ -166,7 +172,9 @@ class SourceTickets(Stage):
         decisive = {
             "stage": "pretraining",
             "data": self._description,
-            "training": describe_training(phase, cell.regime, settings.evaluation_attacks),
+            "training": describe_training(
+                phase, cell.regime, settings.attacks_on(cell.regime), self._final_attacks
+            ),
             "seed": cell.seed,
         }
         if self.is_finished(cell, 0, decisive):
@@ -203,14 +211,14 @@ class SourceTickets(Stage):
         write_weights(bench.trainer.model, weights)
         trained = self._measured(bench, TrainedLevel({}, weights, []), 0)
         decisive = {"stage": "pretraining", "data": self._description} | {
-            "measured": describe_training(phase, cell.regime, settings.evaluation_attacks),
+            "measured": describe_training(phase, cell.regime, {}, self._final_attacks),
             "weights": arrays_sha256(weights),
         }
         self.finish(cell, 0, self._dense_of(weights, pretraining), trained, decisive)
 
     def _measured(self, bench, trained, iteration):
         """Adds what the network does on the source's test images, attacked ones included."""
-        attacks = bench.trainer.build_attacks(self.settings.evaluation_attacks)
+        attacks = bench.trainer.build_attacks(self._final_attacks)
         measured = bench.evaluator_under(attacks).evaluate(self.data.test)
         rows = [(iteration, f"test/{metric}", value) for metric, value in measured.items()]
         return trained._replace(history=trained.history + rows)

@@ -157,18 +157,25 @@ def describe_data(data: ImageData) -> dict:
     return {
         "origin": data.origin,
         "image_shape": list(data.image_shape),
-        "augment": data.augment,
+        "augmentation": data.augmentation if data.augment else None,
+        "cropped": data.test.cropped,
         "sha256": arrays_sha256(arrays),
     }
 
 
-def describe_training(phase: Phase, regime: str, measured: Mapping[str, ThreatModel]) -> dict:
+def describe_training(
+    phase: Phase,
+    regime: str,
+    measured: Mapping[str, ThreatModel],
+    tested: Mapping[str, ThreatModel] | None = None,
+) -> dict:
     """What decides a training besides its data and its start, as JSON values.
 
     Args:
       phase: for how long and how fast.
       regime: what it is trained against.
       measured: name → attack that the network is measured under, by which weights are selected.
+      tested: name → attack that what it ends with is measured under.
     """
     described = dataclasses.asdict(phase)
     attack = phase.training.threat_models.get(regime)
@@ -177,6 +184,7 @@ def describe_training(phase: Phase, regime: str, measured: Mapping[str, ThreatMo
         **described,
         "regime": regime,
         "measured": {name: dataclasses.asdict(attack) for name, attack in measured.items()},
+        "tested": {name: dataclasses.asdict(attack) for name, attack in (tested or {}).items()},
         "versions": runtime.package_versions(),
     }
 

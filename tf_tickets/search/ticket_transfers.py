@@ -39,7 +39,7 @@ class TicketTransfers(Stage):
     def __init__(self, source: SourceTickets):
         super().__init__(source.settings, source.run, source.strategy, source.stop_if_requested)
         self._source = source
-        self._benches, self._images = {}, {}
+        self._benches, self._final_evaluators, self._images = {}, {}, {}
 
     def require_trainable(self) -> None:
         """Checks every target before any work.
@@ -47,7 +47,7 @@ class TicketTransfers(Stage):
         Raises:
           UserError: images that cannot be used, or too few for a batch.
         """
-        for target, phase in self.settings.transferring.items():
+        for target, phases in self.settings.transferring.items():
             data_seed = self.settings.seeds[0]
             data = self.data(target, data_seed)
             require_transferable(self._source.data, data)
@@ -55,9 +55,11 @@ class TicketTransfers(Stage):
                 data.with_train_fraction(percent, data_seed) for percent in self.settings.percents
             ]
             most = min(len(each.train) for each in parts)
-            size = phase.training.batch_size
             expected = f"at most {most}, the smallest part of the training images of {target}"
-            require(size <= most, "batch_size", size, expected)
+            for regime, phase in phases.items():
+                size = phase.training.batch_size
+                flag = "standard_batch_size" if regime == "natural" else "batch_size"
+                require(size <= most, flag, size, expected)
 
     def transfer(self) -> None:
         """Trains all networks of the run on their targets, and attacks them from others.
@@ -114,8 +116,17 @@ class TicketTransfers(Stage):
             )
         return self._benches[key]
 
+    def _final_evaluator(self, bench, regime):
+        """Compiled once for every network, as the network itself is."""
+        if bench not in self._final_evaluators:
+            self._final_evaluators.clear()
+            attacks = bench.trainer.build_attacks(self.settings.final_attacks_on(regime))
+            self._final_evaluators[bench] = bench.evaluator_under(attacks)
+        return self._final_evaluators[bench]
+
     def _phase(self, transfer):
-        return self.settings.transferring[transfer.target].of_model(self.cell(transfer).model)
+        phase = self.settings.transferring[transfer.target][transfer.regime]
+        return phase.of_model(self.cell(transfer).model)
 
     def _train(self, transfer, work, bar):
         cell, phase = self.cell(transfer), self._phase(transfer)
@@ -128,7 +139,10 @@ class TicketTransfers(Stage):
             "data": description,
             "examples": arrays_sha256({"": examples}),
             "training": describe_training(
-                phase, transfer.regime, self.settings.attacks_on(transfer.regime)
+                phase,
+                transfer.regime,
+                self.settings.attacks_on(transfer.regime),
+                self.settings.final_attacks_on(transfer.regime),
             ),
             "start": arrays_sha256(start),
             "masks": ticket.sha256,
@@ -140,9 +154,10 @@ class TicketTransfers(Stage):
             return
         bench = self.bench(transfer)
         bench.trainer.reset(start, ticket.masks)
-        selections = self.settings.selections(transfer.regime)
-        trajectory = Trajectory(self.run, cell, transfer.level)
         per_epoch = steps_per_epoch(len(examples), phase.training.batch_size)
+        first = phase.select_from_epoch * per_epoch
+        selections = self.settings.selections(transfer.regime, first)
+        trajectory = Trajectory(self.run, cell, transfer.level)
         kept = self.keeps_trajectory(transfer)
         trained, progress = self.train(
             bench,
@@ -158,21 +173,21 @@ class TicketTransfers(Stage):
             if kept
             else {},
         )
-        trained.history.extend(self._test(bench, progress, selections, data))
+        trained.history.extend(self._test(bench, progress, selections, data, transfer.regime))
         others = []
         if kept and self.run.writable:
-            iteration, _ = progress.selected[selections[0].metric]
-            others = [trajectory.write(iteration // per_epoch)]
+            others = [trajectory.write(progress.iteration // per_epoch)]
         self.finish(cell, transfer.level, ticket, trained, decisive, others)
 
-    def _test(self, bench, progress, selections, data):
+    def _test(self, bench, progress, selections, data, regime):
         """Test accuracies of the weights that each selection kept."""
         rows, measured = [], {}
+        evaluator = self._final_evaluator(bench, regime)
         for number, selection in enumerate(selections):
             iteration, _ = progress.selected[selection.metric]
             if iteration not in measured:
                 bench.kept_weights[number].put_back()
-                measured[iteration] = bench.evaluator.evaluate(data.test)
+                measured[iteration] = evaluator.evaluate(data.test)
             split = "test_best_natural" if number else "test"
             rows += [(iteration, f"{split}/{m}", v) for m, v in measured[iteration].items()]
         return rows

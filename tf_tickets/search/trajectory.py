@@ -33,7 +33,9 @@ class Trajectory:
         }
 
     def write(self, last_epoch: int) -> Path:
-        """Writes one file, `<epoch>/<weight path>` → array, up to that epoch.
+        """Writes one file, `<epoch>/<weight path>` → array, of all epochs up to the last one.
+
+        The weights that a selection keeps may be those of an earlier epoch.
 
         Returns:
           The file, which lies beside the trained weights.

@@ -105,10 +105,10 @@ def _evaluate(progress, evaluate, trainer, record_time):
 
 
 def _select(progress, selections, checkpoint):
-    if not progress.iteration:  # Untrained weights are no choice.
-        return
     latest = {name: value for _, name, value in progress.history}
     for selection, kept_weights in zip(selections, checkpoint.kept_weights):
+        if progress.iteration < selection.first_iteration:
+            continue  # At the very least, untrained weights are no choice.
         value = selection.worth(latest[selection.metric])
         _, best = progress.selected.get(selection.metric, (0, -math.inf))
         if value > best:

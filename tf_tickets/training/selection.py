@@ -22,14 +22,18 @@ class Selection:
         further is stopped. 1 never stops.
       smallest: whether the smallest value is the best, as of a loss, not the largest. Training
         is then never stopped.
+      first_iteration: measurements before it decide nothing, and stop nothing.
     """
 
     metric: str
     stop_after_drop: float = 1.0
     smallest: bool = False
+    first_iteration: int = 1
 
     def __post_init__(self):
         require(0 < self.stop_after_drop <= 1, "stop_after_drop", self.stop_after_drop, "in (0, 1]")
+        expected = "at least 1, as untrained weights are no choice"
+        require(self.first_iteration >= 1, "first_iteration", self.first_iteration, expected)
 
     def worth(self, value: float) -> float:
         """The measurement, or its negative: the larger the better."""

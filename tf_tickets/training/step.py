@@ -6,7 +6,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.attacks.gradient import uniform_noise
-from tf_tickets.data.augmentation import Mixing, random_crop_and_flip
+from tf_tickets.data.augmentation import (
+    Mixing,
+    random_crop_and_flip,
+    random_resized_crop_and_flip,
+)
 from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
 from tf_tickets.errors import UserError
 from tf_tickets.masking.weight_masks import WeightMasks
@@ -24,7 +28,7 @@ def make_train_steps(
     seed: int,
     label_smoothing: float = 0.0,
     weight_decay: float = 0.0,
-    augment: bool = False,
+    augmentation: str | None = None,
     mixing: Mixing | None = None,
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Builds the training step.
@@ -46,7 +50,8 @@ def make_train_steps(
         the iteration.
       label_smoothing: see `cross_entropy`.
       weight_decay: λ of the penalty λ/2 ‖θ‖² over all trainable weights.
-      augment: whether images are cropped and flipped at random.
+      augmentation: how images are cropped and flipped at random, see `ImageData`; None for not
+        at all.
       mixing: erases or mixes images and their targets, after that.
 
     Returns:
@@ -69,9 +74,13 @@ def make_train_steps(
         """The replica's share of the batch. What is random is drawn for all replicas at once."""
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
         pixels = tf.gather(images, indices)
-        if augment:
+        if augmentation == "crop_and_flip":
             pixels = random_crop_and_flip(pixels, _seed(seed, iteration, stream=1))
         inputs, targets = to_unit_interval(pixels), tf.gather(labels, indices)
+        if augmentation == "published":
+            size = examples.image_shape[:2]
+            drawn = _seed(seed, iteration, stream=1)
+            inputs = random_resized_crop_and_flip(inputs, drawn, size)
         if mixing:
             targets = tf.one_hot(targets, model.output_shape[-1])
             inputs, targets = mixing(inputs, targets, _seed(seed, iteration, stream=2))

@@ -148,7 +148,7 @@ class Trainer:
             seed,
             settings.label_smoothing,
             settings.weight_decay,
-            data.augment,
+            data.augmentation if data.augment else None,
             MIXING.get(regime),
         )
 
