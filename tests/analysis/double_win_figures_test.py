@@ -113,3 +113,11 @@ def test_what_another_figure_shows_or_nobody_measured_is_not_drawn(
 ):
     transfers.transfer(method, [0.5], [0.5], [0.5], level=1)
     assert figures(transfers.group(), tmp_path) == []
+
+
+def test_equal_accuracies_leave_an_axis_of_a_point(transfers, tmp_path, kept):
+    for method, level in (("at_dense_100", 0), ("at_imp_st_100", 1)):
+        transfers.transfer(method, *[[0.0, 0.0]] * 3, level=level)
+    pretraining_figures(transfers.group(), tmp_path)
+    low, high = kept[0].axes[0].get_ylim()
+    assert low < 0 < high and high - low == pytest.approx(1)

@@ -89,11 +89,17 @@ def test_networks(transfers):
     assert [list(network.verdict.matching.values()) for network in found] == [
         [None, None, None],
         [True, True, True],
-        [True, True, True],
+        [None, None, None],
         [True, None, None],
         [False, None, None],
     ]
-    assert [network.verdict.seeds for network in found] == [0, 2, 1, 2, 2]
+    # One trial of a ticket is compared with the same trial alone, hence with no deviation.
+    assert [network.verdict.seeds for network in found] == [0, 2, 0, 2, 2]
+    one, two = (found[index].differences["standard_sa"] for index in (2, 3))
+    assert one.mean == pytest.approx(0.8 - 0.7) and np.isnan(one.half_width) and one.trials == 1
+    # Differences 0.2 and -0.1; t of 0.975 with one degree of freedom is 12.706.
+    assert two.mean == pytest.approx(0.05)
+    assert two.half_width == pytest.approx(12.7062 * 0.3 / 2, rel=1e-4)
 
 
 def test_a_ticket_is_judged_by_the_dense_network_of_its_own_pretraining_and_data(transfers):

@@ -4,11 +4,12 @@ import pytest
 
 from tests.analysis.double_win_maker import REFERENCE_PATH, TransfersMaker, whole_run
 from tests.analysis.readers import parse
+from tf_tickets.analysis.double_win_differences import differences_table
+from tf_tickets.analysis.double_win_pretraining import pretraining_table
 from tf_tickets.analysis.double_win_results import load_reference
 from tf_tickets.analysis.double_win_tables import (
     accuracy_table,
     gains_table,
-    pretraining_table,
     transfer_attack_table,
     verdict_table,
 )
@@ -73,7 +74,7 @@ def test_two_seeds_are_provisional_and_one_seed_is_no_verdict(transfers, referen
         ["FAT", "IMP (standard)", "–"], ["AT", "one-shot magnitude", "20.00†"],
     ]  # fmt: skip
     assert "†: provisional, of 2 seeds where the paper's definition has 3." in flat(text)
-    assert "one seed alone, which has no standard deviation" in flat(text)
+    assert "which has no standard deviation" in flat(text)
     accuracies = accuracy_table(transfers.group(), 100)
     assert [row[6] for row in parse(accuracies)[0]] == ["double-win", "–", "–", "–", "yes†"]
     assert "provisional, of 2 seeds" in flat(accuracies) and "no verdict" in flat(accuracies)
@@ -87,23 +88,49 @@ def test_accuracies(transfers):
     for attack, value in (("natural", 0.85), ("pgd_20", 0.3)):
         metric = f"test_best_natural/{attack}/accuracy"
         transfers.add("at_imp_st_100", "pgd", metric, [value] * 3, level=2)
+    transfers.add("at_imp_st_100", "pgd", "test/cw_linf/accuracy", [0.1] * 3, level=1)
     text = accuracy_table(transfers.group(), 100)
     # Dense less its deviation: 0.89, 0.78 and 0.40, all of them still matching.
     assert parse(text) == [
         [
             ["pre-training", "pruning", "sparsity", "SA, standard training",
              "SA, adversarial training", "RA, adversarial training", "double-win",
-             "SA, best-SA weights", "RA, best-SA weights"],
-            ["AT", "dense", "0.00", "90.00±1.00", "80.00±2.00", "50.00±10.00", "–", "–", "–"],
+             "RA, margin loss (C&W)", "SA, best-SA weights", "RA, best-SA weights"],
+            ["AT", "dense", "0.00", "90.00±1.00", "80.00±2.00", "50.00±10.00", "–", "–", "–", "–"],
             ["AT", "IMP (standard)", "20.00", "**89.00±0.00**", "**78.00±0.00**", "35.00±5.00",
-             "no", "–", "–"],
+             "no", "10.00±0.00", "–", "–"],
             ["AT", "IMP (standard)", "36.00", "**89.00±0.00**", "**78.00±0.00**",
-             "**40.00±0.00**", "yes", "85.00±0.00", "30.00±0.00"],
+             "**40.00±0.00**", "yes", "–", "85.00±0.00", "30.00±0.00"],
         ]
     ]  # fmt: skip
     assert "100% of the training data" in text and "mean±sd of 3 seeds" in text
     assert "RA is under PGD-20" in flat(text)
     assert accuracy_table(transfers.group(), 1) == ""
+
+
+def test_differences_are_of_the_trials_that_both_have(transfers):
+    transfers.transfer("at_dense_100", [0.5, 0.6, 0.7], [0.5, 0.7], [0.3, 0.5])
+    transfers.transfer("at_imp_st_100", [0.4, 0.5, 0.6], [0.4, 0.5], [0.2], level=1)
+    text = differences_table(transfers.group(), 100)
+    (table,) = parse(text)
+    # −10 and −20: mean −15, deviation 7.07; t of 0.975 with one degree of freedom is 12.706.
+    assert table[1] == [
+        "AT", "IMP (standard)", "20.00", "**-10.00±0.00**", "-15.00±63.53", "-10.00¹"
+    ]  # fmt: skip
+    assert differences_table(transfers.group(), 10) == ""
+    (accuracies,) = parse(accuracy_table(transfers.group(), 100))
+    # RA is of one trial, and its mean of 20 is not compared with dense's of 40.
+    assert accuracies[2][5:7] == ["20.00¹", "no†"]
+
+
+def test_verdicts_say_what_they_start_from_and_what_they_are_worth(transfers, reference):
+    whole_run(transfers)
+    transfers.rows = [row for row in transfers.rows if "random" not in row.method]
+    text = verdict_table(transfers.group(), reference, [transfers.group("pretraining")])
+    expected = "SA STD 90.00, FAT 90.00, AT 90.00; PGD-20 STD 0.00, FAT 30.00, AT 40.00."
+    assert expected.replace(" ", "") in flat(text).replace(" ", "")  # Lines break at hyphens too.
+    assert "control, random masks, was not measured" in flat(text)
+    assert "no double-win in 43% of 3 trials" in flat(text)
 
 
 def test_gains_on_little_data(transfers, reference):

@@ -1,6 +1,8 @@
 """Verdicts against what was worked out by hand."""
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from tf_tickets.evaluation.double_win import (
     METRICS,
@@ -8,8 +10,10 @@ from tf_tickets.evaluation.double_win import (
     Scores,
     Verdict,
     extreme_sparsity,
+    false_no_probability,
     judge,
     matches,
+    paired_difference,
 )
 
 # Means 0.90, 0.80 and 0.50, standard deviations 0.01, 0.02 and 0.10.
@@ -119,3 +123,25 @@ def test_an_extreme_sparsity_is_as_provisional_as_its_verdicts():
     # A level that nothing is known of takes nothing away.
     found[30] = Verdict(dict.fromkeys(METRICS, None), 0)
     assert not extreme_sparsity(found).provisional
+
+
+def test_a_paired_difference_is_that_of_the_t_test():
+    random = np.random.default_rng(3)
+    ticket, dense = (dict(enumerate(random.normal(0.5, 0.1, 5).tolist())) for _ in "ab")
+    found = paired_difference(ticket | {7: 0.0}, {9: 1.0} | dense)
+    both = stats.ttest_rel(list(ticket.values()), list(dense.values()))
+    low, high = both.confidence_interval(0.95)
+    assert found.trials == 5
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(
+        (low, high)
+    )
+    assert paired_difference({0: 0.5}, {1: 0.5}) is None
+
+
+@pytest.mark.parametrize("trials", [2, 3, 10])
+def test_how_often_an_equal_ticket_is_called_worse(trials):
+    random = np.random.default_rng(0)
+    ticket, dense = random.normal(size=(2, 20_000, 3, trials))
+    slack = dense.std(axis=-1, ddof=1)
+    loses = np.any(ticket.mean(axis=-1) < dense.mean(axis=-1) - slack, axis=1)
+    assert false_no_probability(trials) == pytest.approx(loses.mean(), abs=0.015)

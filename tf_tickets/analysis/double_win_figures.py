@@ -22,12 +22,12 @@ from tf_tickets.analysis.double_win_results import (
     networks,
     tested,
 )
-from tf_tickets.analysis.drawing import draw_curve, write_png
+from tf_tickets.analysis.drawing import PERCENT, draw_curve, write_png
 from tf_tickets.analysis.measurements import attack_label, seeds_label
 from tf_tickets.evaluation.double_win import METRICS
 
-# (pruning, pretraining) → colour, the paper's for Figure 3.
-_COLOURS = {
+# (pruning, pretraining) → colour, the paper's for Figure 3, in all figures of a summary.
+COLOURS = {
     ("imp_st", "std"): "C1",
     ("imp_st", "fat"): "C2",
     ("imp_st", "at"): "C0",
@@ -92,6 +92,7 @@ def _draw(group, found, kinds, number, name, title, directory):
     for row, metric in zip(panels, METRICS):
         for axes, percent in zip(row, percents):
             _draw_panel(axes, [n for n in found if n.percent == percent], kinds, metric)
+            _widen(axes)
         label = METRIC_LABELS[metric]
         row[0].set_ylabel(f"{label.replace('RA', f'RA ({attack_label(group.attack)})')} (%)")
     if len(percents) > 1:
@@ -114,18 +115,25 @@ def _draw_panel(axes: Axes, found: Sequence[Network], kinds: Sequence, metric: s
         tickets = _measured(of_pretraining, pruning, metric)
         if tickets:
             dense = _measured(of_pretraining, "dense", metric)
-            _draw_tickets(axes, tickets, dense, metric, _COLOURS[pruning, pretraining])
+            _draw_tickets(axes, tickets, dense, metric, COLOURS[pruning, pretraining])
 
 
 def _draw_tickets(axes, tickets, dense, metric, colour):
     drawn = [*dense, *tickets]
     curve = _curve(drawn, metric)
     style = {"marker": "o", "markersize": 5, "markerfacecolor": "white"}
-    draw_curve(axes, curve, color=colour, **style)
+    draw_curve(axes, curve, PERCENT, color=colour, **style)
     matching = [network.level for network in drawn if network.verdict.matching[metric]]
     axes.plot(matching, curve["mean"][matching], "o", color=colour, markersize=5)
     if dense:
         axes.axhline(curve["mean"][0], color=colour, linestyle="--", linewidth=0.8)
+
+
+def _widen(axes):
+    """An axis of at least a point, where all accuracies are the same."""
+    low, high = axes.get_ylim()
+    if axes.lines and high - low < 1:
+        axes.set_ylim((low + high - 1) / 2, (low + high + 1) / 2)
 
 
 def _measured(found, pruning, metric):
@@ -157,7 +165,7 @@ def _legend(figure, found, kinds):
         Line2D(
             [],
             [],
-            color=_COLOURS[kind],
+            color=COLOURS[kind],
             label=f"{PRETRAINING_LABELS[kind[1]]}, {PRUNING_LABELS[kind[0]]}",
         )
         for kind in kinds

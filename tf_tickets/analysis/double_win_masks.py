@@ -1,6 +1,7 @@
 """What the masks of a run of "Double-Win Lottery Tickets" look like: Figures A8 and 7."""
 
 from tf_tickets.analysis import kernels, similarity, ticket_tables
+from tf_tickets.analysis.double_win_figures import COLOURS
 from tf_tickets.analysis.report import Section
 from tf_tickets.analysis.saved_tickets import SavedTicket, labels_of, levels, tickets_in
 from tf_tickets.analysis.studies import group_label
@@ -51,7 +52,9 @@ def _kernels(saved, label, run):
         return []
     rows = kernels.kernel_curves(saved)
     folder = run.path / "figures"
-    pictures = [kernels.draw_kernel_curves(rows, label, folder / "figure_a8_kernels.png")]
+    colours = {f"{pretraining}_{pruning}": c for (pruning, pretraining), c in COLOURS.items()}
+    picture = folder / "figure_a8_kernels.png"
+    pictures = [kernels.draw_kernel_curves(rows, label, picture, colours)]
     pictures += [_draw_map(entry, name, folder) for name, entry in _sparsest(saved).items()]
     return [Section(label, ticket_tables.kernel_curve_table(rows), pictures)]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from tf_tickets.analysis import double_win_figures as figures
 from tf_tickets.analysis import double_win_results
 from tf_tickets.analysis import double_win_tables as tables
+from tf_tickets.analysis.double_win_differences import differences_table
+from tf_tickets.analysis.double_win_pretraining import pretraining_table
 from tf_tickets.analysis.markdown import MISSING, paragraphs
 from tf_tickets.analysis.report import Section, write_studies
 from tf_tickets.deployment.saved_model import Export
@@ -49,12 +51,13 @@ def write_report(
     directory = run.path / "figures"
     studies = {
         "Extreme sparsity of double-win tickets (Sections 4.1 and 4.2)": [
-            Section(group.label, tables.verdict_table(group, reference), ()) for group in targets
+            Section(group.label, tables.verdict_table(group, reference, sources), ())
+            for group in targets
         ],
         "Tickets by pre-training and pruning (Figures 3 and 4)": [
             Section(
                 group.label,
-                tables.accuracy_table(group, 100),
+                paragraphs(tables.accuracy_table(group, 100), differences_table(group, 100)),
                 figures.pretraining_figures(group, directory)
                 + figures.pruning_figures(group, directory),
             )
@@ -68,9 +71,7 @@ def write_report(
             )
             for group in targets
         ],
-        "Pre-training": [
-            Section(group.label, tables.pretraining_table(group), ()) for group in sources
-        ],
+        "Pre-training": [Section(group.label, pretraining_table(group), ()) for group in sources],
         "Transfer attack (Table A2)": [
             Section(group.label, tables.transfer_attack_table(group, reference), ())
             for group in targets
@@ -87,5 +88,8 @@ def write_report(
 
 def _little_data_tables(group, reference):
     percents = sorted(set(group.rows["percent"].dropna()) - {100}, reverse=True)
-    accuracies = [tables.accuracy_table(group, percent) for percent in percents]
+    accuracies = [
+        paragraphs(tables.accuracy_table(group, percent), differences_table(group, percent))
+        for percent in percents
+    ]
     return paragraphs(tables.gains_table(group, reference), *accuracies)

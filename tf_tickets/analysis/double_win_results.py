@@ -14,7 +14,14 @@ from tf_tickets.analysis import measurements
 from tf_tickets.analysis.boosting_results import Group, evaluation_attack
 from tf_tickets.analysis.measurements import select
 from tf_tickets.analysis.studies import Study, grouped, model_label
-from tf_tickets.evaluation.double_win import METRICS, Scores, Verdict, judge
+from tf_tickets.evaluation.double_win import (
+    METRICS,
+    PairedDifference,
+    Scores,
+    Verdict,
+    judge,
+    paired_difference,
+)
 
 PRETRAINING_LABELS = {"std": "STD", "fat": "FAT", "at": "AT"}
 PRUNING_LABELS = {
@@ -58,7 +65,9 @@ class Network(NamedTuple):
       level: 0 for the dense network.
       sparsity_percent: the removed share of the prunable weights, in %.
       scores: its test accuracies.
-      verdict: beside the dense network of the same pre-training and data.
+      verdict: beside the dense network of the same pre-training and data, of the seeds that
+        both have.
+      differences: metric → its difference from that network; of those that both have.
     """
 
     percent: float
@@ -68,6 +77,7 @@ class Network(NamedTuple):
     sparsity_percent: float
     scores: Scores
     verdict: Verdict
+    differences: dict[str, PairedDifference]
 
 
 def load_results(path: Path) -> pd.DataFrame:
@@ -127,16 +137,41 @@ def networks(group: Group) -> list[Network]:
     tests = [tested(group.rows, metric, group.attack).assign(metric=metric) for metric in METRICS]
     by_kind = pd.concat(tests).sort_values("seed").groupby(_NETWORK_KEYS)
     scores = {
-        kind: Scores(**{metric: tuple(rows["value"]) for metric, rows in tests.groupby("metric")})
+        kind: {
+            metric: dict(zip(rows["seed"], rows["value"]))
+            for metric, rows in tests.groupby("metric")
+        }
         for kind, tests in by_kind
     }
     sparsities = by_kind["sparsity_percent"].first()
     found = []
     for kind in sorted(scores, key=_order):
         percent, _, pretraining, _ = kind
-        dense = scores.get((percent, "dense", pretraining, 0), Scores())
-        found.append(Network(*kind, sparsities[kind], scores[kind], judge(scores[kind], dense)))
+        dense = scores.get((percent, "dense", pretraining, 0), {})
+        found.append(
+            Network(*kind, sparsities[kind], _scores(scores[kind]), *_beside(scores[kind], dense))
+        )
     return found
+
+
+def _scores(by_metric):
+    """Metric → seed → accuracy, without the seeds."""
+    return Scores(**{metric: tuple(values.values()) for metric, values in by_metric.items()})
+
+
+def _beside(ticket, dense):
+    """The verdict and the differences, of the seeds that both have."""
+    pairs = {name: (ticket.get(name, {}), dense.get(name, {})) for name in METRICS}
+    ours, theirs = (
+        _scores({name: _of_seeds(pair[i], pair[1 - i]) for name, pair in pairs.items()})
+        for i in (0, 1)
+    )
+    differences = {name: paired_difference(*pair) for name, pair in pairs.items()}
+    return judge(ours, theirs), {name: found for name, found in differences.items() if found}
+
+
+def _of_seeds(values, others):
+    return {seed: value for seed, value in values.items() if seed in others}
 
 
 class Difference(NamedTuple):

@@ -4,8 +4,11 @@ Every table is made from one `double_win_results.Group` and accepts whatever a r
 finished so far: "–" stands for what is not there (yet), no text for a table without rows.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
+from tf_tickets.analysis.double_win_pretraining import pretrained_cells
 from tf_tickets.analysis.double_win_results import (
     METRIC_LABELS,
     PRETRAINING_LABELS,
@@ -19,12 +22,19 @@ from tf_tickets.analysis.double_win_results import (
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, cells, markdown_table, paragraphs
 from tf_tickets.analysis.measurements import attack_label, seeds_label, select
 from tf_tickets.analysis.studies import group_label
-from tf_tickets.evaluation.double_win import METRICS, SEEDS, extreme_sparsity
+from tf_tickets.attacks.threat_model import MARGIN_ATTACK
+from tf_tickets.evaluation.double_win import (
+    METRICS,
+    SEEDS,
+    extreme_sparsity,
+    false_no_probability,
+)
 
 _PROVISIONAL = "†"
+_ONE_TRIAL = "¹"
 _NO_VERDICT = (
-    f"{MISSING}: no verdict where an accuracy was not measured, or of the dense network with one "
-    "seed alone, which has no standard deviation."
+    f"{MISSING}: no verdict where an accuracy was not measured, or in one seed alone that the "
+    "ticket and the dense network both have, which has no standard deviation."
 )
 _LARGEST = (
     "The largest mean difference (seed by seed, in percentage points) of any sparsity, and that "
@@ -34,8 +44,14 @@ _PAPER = "paper"
 _PAPER_DATA = "10% and 1% of the training data; after which training its SA is, it does not say."
 
 
-def verdict_table(group: Group, reference: pd.DataFrame) -> str:
-    """Sections 4.1 and 4.2: the extreme sparsity of each kind of ticket."""
+def verdict_table(group: Group, reference: pd.DataFrame, sources: Sequence[Group] = ()) -> str:
+    """Sections 4.1 and 4.2: the extreme sparsity of each kind of ticket.
+
+    Args:
+      group: of a target.
+      reference: the paper's numbers.
+      sources: the groups of the pre-trainings, whose accuracies stand beside.
+    """
     pruned = [network for network in networks(group) if network.pruning != "dense"]
     if not pruned:
         return ""
@@ -49,7 +65,7 @@ def verdict_table(group: Group, reference: pd.DataFrame) -> str:
             columns.append(("without gap", _extreme_cells(found, "without_gap")))
         extremes += found.values()
     columns += _paper_extremes(group, reference)
-    caption = _verdict_caption(pruned, extremes)
+    caption = _verdict_caption(pruned, extremes, sources)
     return captioned(caption, markdown_table(columns, kinds, MISSING))
 
 
@@ -65,9 +81,12 @@ def accuracy_table(group: Group, percent: float) -> str:
         ("sparsity", {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}),
     ]
     for metric, label in METRIC_LABELS.items():
-        columns.append((label, {key: _score(network, metric) for key, network in keys.items()}))
+        most = max(len(getattr(network.scores, metric)) for network in found)
+        shown = {key: _score(network, metric, most) for key, network in keys.items()}
+        columns.append((label, shown))
     columns.append(("double-win", {key: _verdict(network) for key, network in keys.items()}))
     by = ["pruning", "pretraining", "level"]
+    columns.append(_margin_column(rows, by, MARGIN_ATTACK))
     for metric, label in (("adversarial_sa", "SA"), ("adversarial_ra", "RA")):
         others = tested(rows, metric, group.attack, "test_best_natural")
         columns.append((f"{label}, best-SA weights", cells(others, by)))
@@ -85,25 +104,23 @@ def gains_table(group: Group, reference: pd.DataFrame) -> str:
     )
 
 
-def pretraining_table(group: Group) -> str:
-    """What the dense networks reach on the source data set."""
-    tests = select(group.rows, split="test", quantity="accuracy")
-    tests = tests.assign(kind=tests["method"].astype("str").str.removesuffix("_pretraining"))
-    kinds = [kind for kind in PRETRAINING_LABELS if (tests["kind"] == kind).any()]
-    if not kinds:
-        return ""
-    tests = tests[tests["kind"].isin(kinds)]
-    robust = attack_label(group.attack)
-    columns = [
-        ("pre-training", PRETRAINING_LABELS),
-        ("SA", cells(select(tests, attack="natural"), "kind")),
-        (f"RA ({robust})", cells(select(tests, attack=group.attack), "kind")),
+def _pretrained_sentence(sources):
+    """What the weights that the tickets start from reach on the source."""
+    found = {
+        heading: {PRETRAINING_LABELS[kind]: shown for kind, shown in cells_of.items()}
+        for source in sources
+        for heading, cells_of in pretrained_cells(source).items()
+    }
+    parts = [
+        f"{heading} {', '.join(f'{kind} {shown}' for kind, shown in of_kinds.items())}"
+        for heading, of_kinds in found.items()
     ]
-    caption = (
-        f"Test accuracy in %, {seeds_label(tests)}, of the dense networks that all tickets and "
-        "transfers start from. The paper, which takes published ones, gives no numbers."
-    )
-    return captioned(caption, markdown_table(columns, kinds, MISSING))
+    return f"θ_p on the source, test: {'; '.join(parts)}." if parts else ""
+
+
+def _margin_column(rows, by, attack):
+    tests = tested(rows, "adversarial_ra", attack)
+    return f"RA, {attack_label(attack)}", cells(tests, by)
 
 
 def transfer_attack_table(group: Group, reference: pd.DataFrame) -> str:
@@ -191,7 +208,7 @@ def _paper(rows, by, signed=False):
     }
 
 
-def _verdict_caption(pruned, extremes):
+def _verdict_caption(pruned, extremes, sources):
     sparsities = sorted({network.sparsity_percent for network in pruned})
     judged = [extreme for extreme in extremes if extreme]
     return _sentences(
@@ -200,6 +217,9 @@ def _verdict_caption(pruned, extremes):
         "SA and RA after adversarial training. 0.00: no pruned one.",
         f"Measured: {', '.join(f'{sparsity:.2f}' for sparsity in sparsities)}.",
         "Without gap: before the first that is not double-win." if _has_gaps(judged) else "",
+        _pretrained_sentence(sources),
+        _control_sentence(pruned),
+        _false_no_sentence(judged),
         _provisional_sentence(judged),
         _NO_VERDICT if len(judged) < len(extremes) else "",
     )
@@ -213,7 +233,8 @@ def _accuracy_caption(group, percent, found):
         f"{seeds_label(select(group.rows, percent=percent))}; RA is under "
         f"{attack_label(group.attack)}. Bold: matches the dense network of the same pre-training. "
         "After adversarial training these are the weights with the best validation RA, in the last "
-        "columns those with the best validation SA.",
+        f"columns those with the best validation SA. {_ONE_TRIAL}: of one trial where others are "
+        "of more.",
         _provisional_sentence(judged),
         _NO_VERDICT if len(judged) < len(verdicts) else "",
     )
@@ -221,6 +242,22 @@ def _accuracy_caption(group, percent, found):
 
 def _sentences(*parts):
     return " ".join(filter(None, parts))
+
+
+def _control_sentence(pruned):
+    if any(network.pruning == "random" for network in pruned):
+        return ""
+    return "The paper's control, random masks, was not measured here."
+
+
+def _false_no_sentence(judged):
+    """How little the rule says at the trials at hand."""
+    counts = sorted({verdict.seeds for verdict in judged} | {SEEDS})
+    shares = [f"{false_no_probability(n):.0%} of {n} trials" for n in counts if n > 1]
+    return (
+        "By chance alone, a ticket that is exactly as good as the dense network is no double-win "
+        f"in {', '.join(shares)} (independent normal accuracies)."
+    )
 
 
 def _provisional_sentence(judged):
@@ -235,11 +272,12 @@ def _mark(verdict):
     return _PROVISIONAL if verdict.provisional else ""
 
 
-def _score(network, metric):
+def _score(network, metric, most):
     values = 100 * pd.Series(getattr(network.scores, metric), dtype=float)
     if values.empty:
         return MISSING
     shown = cell(values.mean(), values.std())
+    shown += _ONE_TRIAL if len(values) == 1 < most else ""
     bold = network.pruning != "dense" and network.verdict.matching[metric]
     return f"**{shown}**" if bold else shown
 

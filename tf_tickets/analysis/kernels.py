@@ -8,7 +8,7 @@ Dense layers have no kernels and are left out.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,9 @@ def kernel_curves(saved: Iterable[SavedTicket]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def draw_kernel_curves(rows: pd.DataFrame, title: str, path: Path) -> Path:
+def draw_kernel_curves(
+    rows: pd.DataFrame, title: str, path: Path, colours: Mapping[str, str] | None = None
+) -> Path:
     """Figure A8, bottom: pruned kernels over sparsity, mean and sd over seeds.
 
     A panel for all convolutions, one for those larger than 1x1 where they differ. Dashed:
@@ -130,7 +132,9 @@ def draw_kernel_curves(rows: pd.DataFrame, title: str, path: Path) -> Path:
       rows: of `kernel_curves`, not empty.
       title: what was searched, for the heading.
       path: the PNG.
+      colours: search → colour, of those that have one in other figures.
     """
+    colours = colours or {}
     total, spatial = (
         select(rows, layer=name) for name in (EVERY_CONVOLUTION, SPATIAL_CONVOLUTIONS)
     )
@@ -144,7 +148,8 @@ def draw_kernel_curves(rows: pd.DataFrame, title: str, path: Path) -> Path:
         searches = list(dict.fromkeys(of_panel["search"]))
         for number, search in enumerate(searches):
             of_search = select(of_panel, search=search)
-            colour = colormaps["tab10" if len(searches) <= 10 else "tab20"](number % 20)
+            free = colormaps["tab10" if len(searches) <= 10 else "tab20"](number % 20)
+            colour = colours.get(search, free)
             draw_curve(axes, _curve(of_search, "pruned"), color=colour, marker=".", label=search)
             chance = _curve(of_search, "random")
             axes.plot(chance.index, chance["mean"], "--", color=colour, linewidth=0.8)

@@ -205,7 +205,8 @@ def _draw_pairs(axes, rows, pairs, names, name):
     for pair in pairs:
         of_pair = select(rows, first=pair[0], second=pair[1])
         number = names.index(_other(pair, name)) if name else pairs.index(pair)
-        colour = colormaps["tab10" if len(names) <= 10 else "tab20"](number % 20)
+        # Other colours than those of single searches: these are pairs.
+        colour = colormaps["Dark2" if len(names) <= 8 else "tab20b"](number % 20)
         curve = 100 * mean_and_sd(_values(of_pair, "similarity"), "sparsity")
         label = _other(pair, name) if name else f"{pair[0]} and {pair[1]}"
         if pair[0] == pair[1]:

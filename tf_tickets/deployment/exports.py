@@ -141,7 +141,8 @@ def export_best_transfers(settings: DoubleWinSettings, run: RunDirectory) -> dic
             ),
         )
         cell, data = transfer_cell(settings, best), settings.load_target(target, seed)
-        model = settings.transferring[target].of_model(cell.model).training.build_model(data, seed)
+        phase = settings.transferring[target][cell.regime]
+        model = phase.of_model(cell.model).training.build_model(data, seed)
         place = Path(target, best.method, f"level_{best.level:02d}")
         exports[f"{target}, {best.method}, level {best.level}"] = _export_level(
             run, cell, best.level, model, data, place

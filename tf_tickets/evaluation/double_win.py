@@ -6,8 +6,12 @@ three seeds. Verdicts are on test accuracies, as the paper's, and nothing is cho
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from scipy import stats
 
 # The columns of the paper's Table 1.
 METRICS = ("standard_sa", "adversarial_sa", "adversarial_ra")
@@ -96,6 +100,59 @@ def matches(ticket: Sequence[float], dense: Sequence[float]) -> bool | None:
         return None
     slack = statistics.stdev(dense) + _ROUNDING
     return statistics.fmean(ticket) >= statistics.fmean(dense) - slack
+
+
+class PairedDifference(NamedTuple):
+    """How much better a network is than another one in the same trials.
+
+    Attributes:
+      mean: over the trials that both have.
+      half_width: of the two-sided interval of Student's t around it; NaN of one trial.
+      trials: how many there are.
+    """
+
+    mean: float
+    half_width: float
+    trials: int
+
+
+def paired_difference(
+    ticket: Mapping[int, float], dense: Mapping[int, float], confidence: float = 0.95
+) -> PairedDifference | None:
+    """Compares accuracies seed by seed, so that what a trial's draw does to both cancels.
+
+    Args:
+      ticket: seed → accuracy.
+      dense: seed → accuracy of what it is compared with.
+      confidence: of the interval, in (0, 1).
+
+    Returns:
+      Of the seeds that both have; None without any.
+    """
+    differences = [ticket[seed] - dense[seed] for seed in ticket if seed in dense]
+    if not differences:
+        return None
+    count, half_width = len(differences), math.nan
+    if count > 1:
+        error = statistics.stdev(differences) / math.sqrt(count)
+        half_width = error * float(stats.t.ppf((1 + confidence) / 2, count - 1))
+    return PairedDifference(statistics.fmean(differences), half_width, count)
+
+
+def false_no_probability(trials: int, metrics: int = len(METRICS)) -> float:
+    """How often `matches` fails a ticket that is exactly as good as the dense network.
+
+    Of n trials each, with independent normal accuracies of one deviation σ, the difference of
+    the means has the deviation σ √(2/n) and is independent of the dense network's sample
+    deviation, so that a metric fails with P(T > √(n/2)), T of Student's distribution with n − 1
+    degrees of freedom.
+
+    Args:
+      trials: n, at least 2.
+      metrics: how many independent metrics have to match.
+    """
+    fails = float(stats.t.sf(math.sqrt(trials / 2), trials - 1))
+    return 1 - (1 - fails) ** metrics
 
 
 def judge(ticket: Scores, dense: Scores) -> Verdict:

@@ -205,11 +205,14 @@ class SourceTickets(Stage):
         with settings.errors_about_pretrained(pretraining):
             pretrained = load_pretrained(settings.pretrained[pretraining], model)
         weights = with_body(model, pretrained.body)
-        if pretrained.num_classes == self.data.num_classes:
+        has_head = pretrained.num_classes == self.data.num_classes
+        if has_head:
             weights |= pretrained.head
         bench = self._bench("pretraining", phase, cell.regime)
         write_weights(bench.trainer.model, weights)
-        trained = self._measured(bench, TrainedLevel({}, weights, []), 0)
+        trained = TrainedLevel({}, weights, [])
+        if has_head:  # A new one knows nothing, and its accuracy says nothing of the weights.
+            trained = self._measured(bench, trained, 0)
         decisive = {"stage": "pretraining", "data": self._description} | {
             "measured": describe_training(phase, cell.regime, {}, self._final_attacks),
             "weights": arrays_sha256(weights),

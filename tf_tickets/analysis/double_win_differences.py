@@ -1,0 +1,56 @@
+"""How far tickets are from the dense network, trial by trial, beside the paper's rule."""
+
+from tf_tickets.analysis.double_win_results import (
+    METRIC_LABELS,
+    PRETRAINING_LABELS,
+    PRUNING_LABELS,
+    Group,
+    networks,
+)
+from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
+
+_ONE_TRIAL = "¹"
+
+
+def differences_table(group: Group, percent: float) -> str:
+    """Paired differences of tickets from the dense network, with intervals.
+
+    Args:
+      group: of a target.
+      percent: the part of the training data; no text without a ticket that has seen it.
+    """
+    found = [
+        network
+        for network in networks(group)
+        if network.percent == percent and network.pruning != "dense" and network.differences
+    ]
+    if not found:
+        return ""
+    keys = {(network.pruning, network.pretraining, network.level): network for network in found}
+    columns = [
+        ("pre-training", {key: PRETRAINING_LABELS[key[1]] for key in keys}),
+        ("pruning", {key: PRUNING_LABELS[key[0]] for key in keys}),
+        ("sparsity", {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}),
+    ]
+    for metric, label in METRIC_LABELS.items():
+        shown = {key: _difference(network, metric) for key, network in keys.items()}
+        columns.append((label, shown))
+    caption = (
+        f"{percent:g}% of the training data: ticket less dense network of the same pre-training, "
+        "seed by seed, in percentage points, with the 95% interval of Student's t on the paired "
+        "differences. Bold: the interval does not hold 0. "
+        f"{_ONE_TRIAL}: one pair, which has no interval. With this many intervals one in twenty "
+        "misses the truth."
+    )
+    return captioned(caption, markdown_table(columns, list(keys), MISSING))
+
+
+def _difference(network, metric):
+    difference = network.differences.get(metric)
+    if difference is None:
+        return MISSING
+    mean, half_width, trials = difference
+    shown = cell(100 * mean, 100 * half_width, signed=True)
+    if trials == 1:
+        return shown + _ONE_TRIAL
+    return f"**{shown}**" if abs(mean) > half_width else shown
