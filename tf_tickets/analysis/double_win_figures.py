@@ -102,9 +102,11 @@ def _draw(group, found, kinds, number, name, title, directory):
     _legend(figure, found, kinds)
     rows = pd.concat([tested(group.rows, metric, group.attack) for metric in METRICS])
     rows = rows[rows["percent"].isin(percents)]
-    figure.suptitle(
-        f"{group.label}: {title}\nas the paper's Figure {number}, {seeds_label(rows, ' ± ')}"
-    )
+    seeds = seeds_label(rows, " ± ")
+    counts = {len(getattr(n.scores, metric)) for n in found for metric in METRICS} - {0}
+    if 1 in counts and len(counts) > 1:
+        seeds += "; without a band: one seed"
+    figure.suptitle(f"{group.label}: {title}\nas the paper's Figure {number}, {seeds}")
     return [write_png(figure, directory / f"figure_{number:02d}_{group.name}_{name}.png")]
 
 

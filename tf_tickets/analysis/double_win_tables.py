@@ -107,7 +107,9 @@ def gains_table(group: Group, reference: pd.DataFrame) -> str:
 def _pretrained_sentence(sources):
     """What the weights that the tickets start from reach on the source."""
     found = {
-        heading: {PRETRAINING_LABELS[kind]: shown for kind, shown in cells_of.items()}
+        heading: {
+            label: cells_of[kind] for kind, label in PRETRAINING_LABELS.items() if kind in cells_of
+        }
         for source in sources
         for heading, cells_of in pretrained_cells(source).items()
     }
