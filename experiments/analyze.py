@@ -9,7 +9,8 @@ similarity compares masks with one another, of a run those of equal level. kerne
 shows, the completely pruned kernels of convolutions. loss_surface draws the loss around a
 ticket's trained weights, on clean test images and on images attacked once, at these weights:
 along the principal components of the training where RUN/checkpoints/.../level_NN_trajectory.npz
-holds its way, along filter-normalised random directions otherwise. Runs of every driver will do.
+holds its way and that is no line, along filter-normalised random directions otherwise. All
+surfaces of a command have one scale and the same contours. Runs of every driver will do.
 
 Prints a table and writes it, with pictures and everything that decided it, to a folder.
 """
@@ -40,7 +41,7 @@ from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation.loss_surface import LossSurface, Survey
 from tf_tickets.evaluation.victims import fitting_data, load_trained_ticket
-from tf_tickets.evaluation.weight_planes import Plane, plane_of, trajectory_path
+from tf_tickets.evaluation.weight_planes import NoPlaneError, Plane, plane_of, trajectory_path
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import atomic_path, atomic_write_json
 from tf_tickets.runs.progress import ProgressBar
@@ -163,7 +164,12 @@ def load_surroundings(config, path, strategy) -> Surroundings:
         expected = f"random, as there is no {trajectory}"
         require(config["directions"] != "pca", "directions", "pca", expected)
         trajectory = None
-    plane = plane_of(ticket, model, trajectory, config["seed"])
+    try:
+        plane = plane_of(ticket, model, trajectory, config["seed"])
+    except NoPlaneError:
+        if config["directions"] == "pca":
+            raise
+        plane = plane_of(ticket, model, None, config["seed"])
     chunks = runtime.parallel_chunks(strategy)
     return Surroundings(plane, LossSurface(model, plane, chunks, config["batch_size"]), data, files)
 

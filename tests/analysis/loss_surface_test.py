@@ -6,6 +6,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.contour import QuadContourSet
 
 from tf_tickets.analysis import loss_surface
 from tf_tickets.evaluation.loss_surface import Surveyed
@@ -65,3 +66,26 @@ def test_a_description_is_json():
     # diag(1, 1) and the matrix of ones: 2 / (√2 · 2).
     random = loss_surface.describe(RANDOM, surveyed())
     assert random["cosine_of_directions"] == pytest.approx(2**-0.5)
+
+
+def test_surfaces_of_one_command_share_scale_and_contours(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(loss_surface, "write_png", lambda figure, path: drawn.append(figure))
+    surveys = {"low": surveyed(), "high": surveyed(lambda a, b: 20 + a + b)}
+    loss_surface.write_surfaces(surveys, dict.fromkeys(surveys, RANDOM), tmp_path)
+    # The lowest is the first's clean loss, the highest twice 20 + 2 + 5 of the second's.
+    bars = [figure.axes[-1].get_ylim() for figure in drawn]
+    assert bars[0] == bars[1] == pytest.approx((1, 54))
+    levels = [
+        set(found.levels)
+        for figure in drawn
+        for axes in figure.axes[:2]
+        for found in axes.collections
+        if isinstance(found, QuadContourSet) and not found.filled
+    ]
+    assert len(levels) == 4 and all(of_panel == levels[0] for of_panel in levels)
+
+
+def test_neighbouring_contours_have_labels_of_their_own():
+    assert loss_surface.distinct_labels([2.31, 2.3104, 2.4]) == ["2.31", "2.3104", "2.4"]
+    assert loss_surface.distinct_labels([1.0, 2.0]) == ["1", "2"]

@@ -3,7 +3,7 @@
 Li et al. (arXiv:1712.09913); Figures 6 and A9 of "Data-Efficient Double-Win Lottery Tickets".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from tf_tickets.evaluation.loss_surface import ATTACKED, CLEAN, Surveyed
 from tf_tickets.evaluation.weight_planes import Plane
 from tf_tickets.runs.files import atomic_write_text
 
-# Steps of colour, and contour lines of each panel with its ends, evenly spaced in log(loss).
+# Steps of colour, and contour lines with their ends, evenly spaced in log(loss).
 _COLOURS, _CONTOURS = 60, 12
 _TITLES = {CLEAN: "clean images", ATTACKED: "images attacked at the trained weights"}
 # What is drawn of losses: a network that is right about everything has almost none.
@@ -91,9 +91,10 @@ def write_surfaces(
     ways = pd.concat(ways, ignore_index=True)
     if len(ways):
         atomic_write_text(folder / "trajectory.csv", ways.to_csv(index=False))
+    limits = common_limits(surveys.values())
     for name, found in surveys.items():
         picture = folder / f"loss_surface_{file_name(name)}.png"
-        draw_loss_surface(found, planes[name], name, picture)
+        draw_loss_surface(found, planes[name], name, picture, limits)
     return surface_table(rows)
 
 
@@ -115,7 +116,22 @@ def surface_table(rows: pd.DataFrame) -> str:
     return f"Cross-entropy in nats:\n\n{table}"
 
 
-def draw_loss_surface(surveyed: Surveyed, plane: Plane, title: str, path: Path) -> Path:
+def common_limits(surveys: Iterable[Surveyed]) -> tuple[float, float]:
+    """The lowest and the highest loss to draw of several surfaces, for one scale and one set of
+    contours, so that the areas within a contour can be compared."""
+    shown = [_drawable(losses) for found in surveys for losses in found.losses.values()]
+    lowest = min(losses.min() for losses in shown)
+    # Strictly above, as a scale needs it.
+    return lowest, max(1.01 * lowest, *(losses.max() for losses in shown))
+
+
+def draw_loss_surface(
+    surveyed: Surveyed,
+    plane: Plane,
+    title: str,
+    path: Path,
+    limits: tuple[float, float] | None = None,
+) -> Path:
     """Figures 6 and A9: contours of the loss, clean and attacked, on one scale.
 
     A loss that is not finite or above 1000 is drawn as 1000, one below 0.001 as 0.001.
@@ -125,21 +141,20 @@ def draw_loss_surface(surveyed: Surveyed, plane: Plane, title: str, path: Path) 
       plane: what they were measured on; its trajectory is drawn.
       title: of the figure.
       path: the PNG.
+      limits: of the scale and the contours, see `common_limits`; by default its own.
     """
     first, second = surveyed.first, surveyed.second
     shown = {name: _drawable(losses) for name, losses in surveyed.losses.items()}
-    lowest = min(losses.min() for losses in shown.values())
-    # Strictly above, as a scale needs it.
-    highest = max(1.01 * lowest, *(losses.max() for losses in shown.values()))
+    lowest, highest = limits or common_limits([surveyed])
+    contours = np.geomspace(lowest, highest, _CONTOURS)[1:-1]
     norm, filling = LogNorm(lowest, highest), np.geomspace(lowest, highest, _COLOURS)
     figure = Figure(figsize=(1 + 5.5 * len(shown), 5.2), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axes, (name, values) in zip(panels, shown.items()):
         axes.contourf(first, second, values, filling, norm=norm)
         if values.max() > 1.001 * values.min():  # Nothing rises or falls otherwise.
-            contours = np.geomspace(values.min(), values.max(), _CONTOURS)[1:-1]
             lines = axes.contour(first, second, values, contours, colors="white", linewidths=0.6)
-            axes.clabel(lines, fontsize=7, fmt="%.3g")
+            axes.clabel(lines, fontsize=7, fmt=dict(zip(contours, distinct_labels(contours))))
         _draw_weights(axes, plane)
         axes.set(title=_TITLES[name], xlabel=_axis_label(plane, 0))
     panels[0].set_ylabel(_axis_label(plane, 1))
@@ -150,6 +165,15 @@ def draw_loss_surface(surveyed: Surveyed, plane: Plane, title: str, path: Path) 
     bar.ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
     figure.suptitle(title)
     return write_png(figure, path)
+
+
+def distinct_labels(values: Sequence[float]) -> list[str]:
+    """Short numbers, with as many digits as tell them apart."""
+    for digits in range(3, 17):
+        labels = [f"{value:.{digits}g}" for value in values]
+        if len(set(labels)) == len(set(values)):
+            break
+    return labels
 
 
 def _ends(side):

@@ -25,6 +25,10 @@ _SMALLEST_NORM = 1e-10
 _SMALLEST_SHARE = 1e-9
 
 
+class NoPlaneError(UserError):
+    """A training's weights lie on one line."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plane:
     """The weights origin + a · first + b · second, for any numbers a and b.
@@ -68,7 +72,8 @@ def plane_of(
       seed: of random directions, non-negative int.
 
     Raises:
-      UserError: the trajectory is damaged, of another network, or spans no plane.
+      UserError: the trajectory is damaged or of another network.
+      NoPlaneError: it spans no plane.
     """
     weights = {weight_path(variable): variable.numpy() for variable in model.trainable_weights}
     if trajectory is None:
@@ -77,7 +82,7 @@ def plane_of(
     try:
         return trajectory_plane(weights, ticket.masks, read_trajectory(snapshots))
     except UserError as error:
-        raise UserError(f"{trajectory}: {error}") from None
+        raise type(error)(f"{trajectory}: {error}") from None
 
 
 def trajectory_path(ticket_path: Path) -> Path:
@@ -168,7 +173,7 @@ def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         variances = np.square(lengths, dtype=np.float64)
         if lengths.size > 1 and variances[1] > _SMALLEST_SHARE * variances[0]:
             return components[:2], variances[:2] / variances.sum()
-    raise UserError(
+    raise NoPlaneError(
         "its weights lie on one line and span no plane; expected at least four snapshots of a "
         "training, or --directions=random"
     )
