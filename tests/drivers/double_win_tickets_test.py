@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from experiments import double_win_tickets as driver
 from tests.drivers import programs
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.results import from_csv
@@ -131,6 +132,34 @@ def test_two_workers_transfer_together(tmp_path):
     programs.run_two_workers(DRIVER, *flags)
     assert any(row.metric == "test/transfer_attack/accuracy" for row in rows_of(run_dir))
     assert list(run_dir.rglob("*_trajectory.npz"))
+
+
+def test_the_papers_pretrainings_have_strengths_of_their_own():
+    found = driver.phase(
+        driver.PAPER, "pretraining_", "step", "pretraining_attack_steps", "source_weight_decay"
+    ).training.threat_models
+    assert found["fast"].eps == pytest.approx(4 / 255)  # Wong et al., on ImageNet.
+    assert (found["pgd"].eps, found["pgd"].steps) == (pytest.approx(8 / 255), 7)
+    weaker = driver.phase(
+        driver.PAPER, "retraining_", "constant", "source_attack_steps", "source_weight_decay"
+    )
+    assert weaker.training.threat_models["pgd"].steps == 3
+
+
+def test_standard_and_adversarial_transfer_have_recipes_of_their_own():
+    phases = driver.transferring(driver.PAPER, "cifar10")
+    # The published code's: 150 epochs, a tenth at 50 and at 100; epochs 46 to 100.
+    rates = phases["natural"].learning_rates(1)(0, 150)
+    assert rates[[0, 49, 50, 99, 100, 149]].tolist() == pytest.approx(
+        [1e-3] * 2 + [1e-4] * 2 + [1e-5] * 2
+    )
+    assert phases["natural"].training.batch_size == 64
+    adversarial = phases["pgd"].learning_rates(1)(0, 100)
+    assert adversarial[[0, 49, 50, 74, 75]].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.01, 1e-3])
+    assert phases["pgd"].select_from_epoch == 46
+    assert driver.transferring(driver.PAPER, "svhn")["pgd"].select_from_epoch == 1
+    shorter = driver.transferring(driver.PAPER | {"epochs": 8}, "cifar10")
+    assert shorter["pgd"].select_from_epoch == 1 and shorter["natural"].epochs == 150
 
 
 CASES = {

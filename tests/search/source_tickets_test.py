@@ -204,6 +204,9 @@ def test_public_weights_stand_for_a_pretraining(tmp_path, animals, classes, keep
     )
     head = np.array_equal(found["logits/bias"], np.float32(arrays["fc.bias"]))
     assert head == keeps_head and found["logits/bias"].shape == (2,)
+    # Chance is not what the weights are worth.
+    measured = source.run.finished_results(source.settings.pretraining_cell("at"), 0)
+    assert bool(measured) == keeps_head
     ticket = source.ticket(TicketKind("at", "omp"), 3)
     assert_same(ticket.masks, largest(found, source.ticket(IMP, 0), kept_of(ticket)))
     with pytest.raises(UserError, match=f"--pretrained=at={weights}: holds weights for RGB"):
