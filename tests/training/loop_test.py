@@ -122,7 +122,7 @@ def test_a_full_disk_is_an_os_error_that_names_the_folder(train, tmp_path, monke
     assert error.value.filename == str(tmp_path / "level")
 
 
-def train_selected(trainer, tmp_path, iterations=20, stop=lambda: None, **values):
+def train_selected(trainer, tmp_path, iterations=20, stop=lambda: None, first=1, **values):
     """Trains with a selection for each metric, of these values every 4 iterations."""
     kept = [KeptWeights(trainer.model) for _ in values]
     checkpoint = LevelCheckpoint(
@@ -137,7 +137,7 @@ def train_selected(trainer, tmp_path, iterations=20, stop=lambda: None, **values
         checkpoint,
         constant(LEARNING_RATE),
         stop_if_requested=stop,
-        selections=[Selection(metric, stop_after_drop=0.2) for metric in values],
+        selections=[Selection(metric, 0.2, first_iteration=first) for metric in values],
     )
     return progress, kept
 
@@ -219,3 +219,10 @@ def test_calls_are_shortened_where_steps_are_slow():
     progress = Progress(iteration=10, seconds=20.0)  # Two seconds a step.
     assert loop._steps_per_call(progress) == 1
     assert loop._steps_per_call(Progress(iteration=100, seconds=0.1)) == loop.STEPS_PER_CALL
+
+
+def test_weights_before_the_first_iteration_are_neither_kept_nor_missed(tmp_path):
+    values = {"accuracy": [0.1, 0.9, 0.5, 0.4, 0.6, 0.45]}
+    progress, _ = train_selected(make_trainer("natural"), tmp_path, first=8, **values)
+    assert (progress.iteration, progress.collapsed) == (20, False)
+    assert progress.selected == {"accuracy": (16, 0.6)}
