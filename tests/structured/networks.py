@@ -8,9 +8,10 @@ import tf_keras as keras
 
 from tf_tickets.models.graph import graph_of
 from tf_tickets.models.registry import build_model
+from tf_tickets.structured.channels import channels_of
 
 layers = keras.layers
-PRODUCTS = (layers.Conv2D, layers.Dense)
+PRODUCTS = (layers.Conv1D, layers.Conv2D, layers.SeparableConv2D, layers.Dense)
 
 
 def randomised(model, seed=1):
@@ -95,6 +96,26 @@ def zeroed(model, inputs, removed):
     run(repeated, record_input, record_output)
     run(repeated, compare_input, disturb_output)
     return run(inputs, lambda index, x: x * (1.0 - carries[index]), lambda index, name, made: made)
+
+
+def some_filters(model, share=1 / 3, seed=7):
+    """Filters to remove of all layers that may lose some: name → indices.
+
+    Of each layer go at most `share` and at least one, if it has several units, as far as other
+    layers' channels allow it. All that go together are named.
+    """
+    channels, generator, gone = channels_of(model), np.random.default_rng(seed), set()
+    whole = [set(units.tolist()) for units in channels.units.values() if units.size]
+    for units in channels.filters.values():
+        different = list(dict.fromkeys(units.tolist()))
+        for unit in generator.permutation(different)[: max(1, int(share * len(different)))]:
+            if not any(unit in each and each <= gone | {unit} for each in whole):
+                gone.add(unit)
+    removed = {
+        name: tuple(np.flatnonzero(np.isin(units, list(gone))).tolist())
+        for name, units in channels.filters.items()
+    }
+    return {name: indices for name, indices in removed.items() if indices}
 
 
 def is_depthwise(layer):
@@ -206,7 +227,7 @@ class Reversed(layers.Layer):
 
 
 def foreign_layers():
-    """Understood parts between a custom layer, operations, a nested model and a split."""
+    """Understood parts, one a model within the model, between a custom layer and operations."""
     image = layers.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, activation="relu", name="before_custom")(image)
     x = Reversed(name="reversed")(x)

@@ -123,7 +123,10 @@ def variable_importance(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _random(model, seed):
     channels, generator = channels_of(model), np.random.default_rng(seed)
     return Scores(
-        {name: generator.random(len(units)) for name, units in channels.filters.items()},
+        {
+            name: generator.random(len(channels.filters[name]))
+            for name in channels.untied_convolutions
+        },
         {block.name: generator.random() for block in removable_blocks(channels.graph)},
     )
 
@@ -135,7 +138,8 @@ def _l1(model):
         sizes = [_filter_sizes(layer) for layer in _convolutions(channels.graph, block)]
         of_blocks[block.name] = float(np.mean(np.concatenate(sizes)))
     return Scores(
-        {name: _filter_sizes(model.get_layer(name)) for name in channels.filters}, of_blocks
+        {name: _filter_sizes(channels.graph.layer(name)) for name in channels.untied_convolutions},
+        of_blocks,
     )
 
 
@@ -160,7 +164,7 @@ def _convolutions(graph, block):
 def _summaries(model, examples, summarize, progress):
     """Filters' and blocks' feature maps, summarized: name → `[images, channels]`."""
     channels, folded = channels_of(model), FoldedNetwork(model)
-    filters = {name: activation_of(channels, name) for name in channels.filters}
+    filters = {name: activation_of(channels, name) for name in channels.untied_convolutions}
     graph = channels.graph
     blocks = {block.name: _after(graph, block) for block in removable_blocks(graph)}
     wanted = sorted({*filters.values(), *blocks.values()})
