@@ -98,17 +98,19 @@ def zeroed(model, inputs, removed):
     return run(inputs, lambda index, x: x * (1.0 - carries[index]), lambda index, name, made: made)
 
 
-def some_filters(model, share=1 / 3, seed=7):
+def some_filters(model, share=1 / 3, seed=4):
     """Filters to remove of all layers that may lose some: name → indices.
 
-    Of each layer go at most `share` and at least one, if it has several units, as far as other
-    layers' channels allow it. All that go together are named.
+    Of each layer, and of what is tied to it, go at most `share` and at least one, if there are
+    several and other layers' channels allow it. All that go together are named.
     """
-    channels, generator, gone = channels_of(model), np.random.default_rng(seed), set()
+    channels, generator = channels_of(model), np.random.default_rng(seed)
     whole = [set(units.tolist()) for units in channels.units.values() if units.size]
+    gone, seen = set(), set()
     for units in channels.filters.values():
-        different = list(dict.fromkeys(units.tolist()))
-        for unit in generator.permutation(different)[: max(1, int(share * len(different)))]:
+        new = [unit for unit in dict.fromkeys(units.tolist()) if unit not in seen]
+        seen.update(new)
+        for unit in generator.permutation(new)[: max(1, int(share * len(new)))].tolist():
             if not any(unit in each and each <= gone | {unit} for each in whole):
                 gone.add(unit)
     removed = {
