@@ -165,7 +165,7 @@ def _without_dead(channels, constants, alive):
         if bias or np.any(carried[made]):
             carried += bias[0] if bias else 0
             bias = [np.where(made, carried, 0).astype(kernel.dtype)]
-        weights[layer.name] = [kernel * (read[:, None] & made), *bias]
+        weights[call.name] = [kernel * (read[:, None] & made), *bias]
     return weights
 
 
