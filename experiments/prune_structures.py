@@ -31,6 +31,7 @@ from tf_tickets.data.vision import ImageData
 from tf_tickets.deployment.pruned_export import accuracy_on_test, export_and_compare
 from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation.victims import Victim, fitting_data, load_keras_model
+from tf_tickets.models.graph import graph_of
 from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_text
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.fine_tuning import FineTuning, fine_tune
@@ -217,7 +218,7 @@ def report(config, loaded, pruned, before, after, strategy) -> dict:
         images = {split: len(getattr(loaded.data, split)) for split in splits}
         images["scoring"] = pruned.scored_images
     filters = {name: values.tolist() for name, values in pruned.scores.filters.items()}
-    staying = {layer.name for layer in pruned.model.layers}
+    staying = {call.name for call in graph_of(pruned.model).calls}
     kept = dict.fromkeys(config["keep_layers"], "it is one of --keep_layers")
     return {
         "config": config,

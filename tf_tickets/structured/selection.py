@@ -13,6 +13,7 @@ import tf_keras as keras
 
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import require, require_choices
+from tf_tickets.models.graph import graph_of
 from tf_tickets.structured.blocks import choose_blocks, choose_in_order, removable_blocks
 from tf_tickets.structured.channels import ChannelMap, channels_of
 from tf_tickets.structured.cost import flops
@@ -109,7 +110,8 @@ def choose_removal(
     """
     channels = channels_of(model)
     _require_layers(channels, cut.keep_layers)
-    scores = score(model, cut.criterion, examples, seed, progress, cut.form)
+    names = channels.untied_convolutions if cut.free_convolutions_only else None
+    scores = score(model, cut.criterion, examples, seed, progress, cut.form, names)
     blocks = _choose_blocks(channels.graph, cut, scores.blocks)
     if not cut.removes_filters:
         return Removal({}, blocks), scores
@@ -171,7 +173,7 @@ def widths(channels: ChannelMap, removal: Removal) -> dict[str, tuple[int, int]]
 
 
 def _require_layers(channels, names):
-    known = {call.layer.name for call in channels.graph.calls}
+    known = {call.name for call in channels.graph.calls}
     for name in names:
         expected = f"names of layers, such as {', '.join([*channels.filters][:3]) or 'none'}"
         require(name in known, "keep_layers", name, expected)
@@ -184,7 +186,7 @@ def _choose_blocks(graph, cut, scores):
     kept, names = set(cut.keep_layers), sorted(scores, key=scores.get)
     if kept:
         within = {
-            block.name: {block.name, *(layer.name for layer in layers_between(graph, block))}
+            block.name: {block.name, *layers_between(graph, block)}
             for block in removable_blocks(graph)
         }
         names = [name for name in names if not within[name] & kept]
@@ -210,19 +212,15 @@ class _Pool(NamedTuple):
 
 def _pools(model, channels, cut, scores, blocks):
     """Layer → pool, which hold every unit that may go once, in the first layer that makes it."""
-    staying = {layer.name for layer in remove(model, Removal({}, blocks)).layers}
+    staying = {call.name for call in graph_of(remove(model, Removal({}, blocks))).calls}
     of_units, places = {}, {}
     for name, values in scores.items():
         for index, (unit, value) in enumerate(zip(channels.filters[name].tolist(), values)):
             if name in staying:
                 of_units.setdefault(unit, []).append(value)
                 places.setdefault(unit, (name, index))
-    tied, layers = _tied(channels), {call.layer.name: call.layer for call in channels.graph.calls}
-    kept = set()
-    for name, units in channels.filters.items():
-        foreign = name in tied or type(layers[name]) is not keras.layers.Conv2D
-        if name in cut.keep_layers or (cut.free_convolutions_only and foreign):
-            kept.update(units.tolist())
+    named = [channels.filters[name] for name in cut.keep_layers if name in channels.filters]
+    kept = {unit for units in named for unit in units.tolist()}
     found = {}
     for unit, (name, index) in places.items():
         if unit not in kept:
@@ -236,11 +234,6 @@ def _pools(model, channels, cut, scores, blocks):
         indices, values = zip(*members)
         pools[name] = _Pool(np.array(indices), np.array(values))
     return pools
-
-
-def _tied(channels):
-    """Names of the layers that share units with others, because their outputs are added."""
-    return getattr(channels, "tied", frozenset())
 
 
 def _most(cut):
