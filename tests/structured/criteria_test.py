@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.models.registry import build_model
+from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.criteria import CRITERIA, score, variable_importance
 from tf_tickets.structured.surgery import Removal, remove
 
@@ -57,7 +58,8 @@ def block_output(block):
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_everything_that_may_go_has_one_finite_score(network, examples, criterion):
-    scores = score(network, criterion, examples, seed=0)
+    names = channels_of(network).untied_convolutions
+    scores = score(network, criterion, examples, seed=0, names=names)
     assert {name: values.shape for name, values in scores.filters.items()} == {
         f"stage_{stage}/block_{block}/conv_1": (4 * 2 ** (stage - 1),)
         for stage in (1, 2, 3)
