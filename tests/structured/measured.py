@@ -94,7 +94,8 @@ class Disturbed:
 
         def noise(made):
             values = np.zeros(made.shape, np.float32)
-            values[..., filter_] = generator.normal(0, 10, made.shape[:-1])
+            sizes = 10 ** generator.uniform(-1, 1, made.shape[:-1])
+            values[..., filter_] = generator.normal(0, sizes)
             return values
 
         outputs = self._run(compare, disturb)

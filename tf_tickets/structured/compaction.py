@@ -88,8 +88,8 @@ def fold_norms(model: keras.Model) -> keras.Model:
     channels = channels_of(model)
     graph = channels.graph
     norms = norms_after(graph, lambda layer: is_linear(layer) or _is_linear_depthwise(layer))
-    folded_away = {norm.name for norm in norms.values()}
-    instead = {call.output: call.inputs[0] for call in graph.calls if call.name in folded_away}
+    folded_away = {id(norm) for norm in norms.values()}
+    instead = {call.output: call.inputs[0] for call in graph.calls if id(call.layer) in folded_away}
     calls = [
         call._replace(inputs=tuple(instead.get(tensor, tensor) for tensor in call.inputs))
         for call in graph.calls
