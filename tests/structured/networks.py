@@ -18,6 +18,8 @@ def randomised(model, seed=1):
     """Gives all weights, BatchNorm's too, random values that keep activations near one."""
     generator = np.random.default_rng(seed)
     for layer in model.layers:
+        if isinstance(layer, layers.Normalization):
+            continue
         values = {}
         for weight in layer.weights:
             kind, shape = weight.name.split("/")[-1].split(":")[0], weight.shape
@@ -88,7 +90,8 @@ def zeroed(model, inputs, removed):
     def disturb_output(index, name, _):
         output = undisturbed[index, "output"].copy()
         for number in removed.get(name, ()):
-            output[..., number] = generator.normal(0, 10, output.shape[:-1])
+            sizes = 10 ** generator.uniform(-1.5, 1, output.shape[:-1])
+            output[..., number] = generator.normal(0, sizes)
         return tf.constant(output)
 
     # So many disturbances, because many of them vanish in ReLUs.
