@@ -293,3 +293,54 @@ def test_hard_swish_by_hand():
     assert smaller(np.full((1, 1, 1, 1), 2.0)).numpy().item() == pytest.approx(
         10 / 6 + 100 * 4 / 6 + 7
     )
+
+
+def two_inputs(x):
+    images = [layers.Input((6, 6, 3)), layers.Input((6, 6, 3))]
+    y = layers.Add()([conv(image, 4, f"of_{number}") for number, image in enumerate(images)])
+    return keras.Model(images, y, name="foreign")([x, x])
+
+
+def sliced_models(x):
+    image = layers.Input((6, 6, 3))
+    inner = keras.Model(image, conv(image, 4, "within"), name="inner")
+    return tf.nn.relu(inner(x)[:, 1:]) * inner(x)[:, 1:]
+
+
+def where_positive(x):
+    x = conv(x, 4, "one")
+    return tf.where(x > 0, x, tf.zeros_like(x))
+
+
+def numbers_for_each_channel(x):
+    return conv(x, 4, "one") * tf.constant([1.0, 2.0, 3.0, 4.0])
+
+
+def over_channels(x):
+    x = conv(x, 4, "one")
+    return x / tf.reduce_sum(tf.abs(x), -1, keepdims=True)
+
+
+def reshaped_by_shape(x):
+    x = conv(x, 4, "one")
+    sizes = tf.shape(x)
+    return tf.reshape(x, [sizes[0], sizes[1], sizes[2], 4])
+
+
+FOREIGN = [
+    two_inputs,
+    sliced_models,
+    where_positive,
+    numbers_for_each_channel,
+    over_channels,
+    reshaped_by_shape,
+]
+
+
+@pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
+def test_what_is_not_understood_is_left_alone_with_a_reason(kind):
+    model = build(lambda x: conv(kind(x), 4, "after"))
+    channels = check(model)
+    assert set(channels.filters) == {"after"} and channels.obscure
+    for name, why in channels.left_alone.items():
+        assert len(why) < 200 and ("understood" in why or "called" in why or name == "head")
