@@ -57,7 +57,7 @@ def pruned_networks(whole: keras.Model, name: str) -> dict[str, keras.Model]:
     """What was taken out → the network without it."""
     networks = {"nothing": whole}
     for filters, blocks in CUTS[name]:
-        cut = Cut("l1", filters, blocks, "layerwise")
+        cut = Cut("l1", filters, blocks, "layerwise", free_convolutions_only=True)
         removal, _ = choose_removal(whole, cut, None)
         networks[f"{filters:.0%} of filters, {blocks} blocks"] = remove(whole, removal)
     return networks
@@ -102,7 +102,7 @@ def seconds(work: Callable[[], object]) -> str:
 
 def work_row(name: str, whole: keras.Model, examples: ImageSplit) -> list[str]:
     """A line of the second table."""
-    removal, _ = choose_removal(whole, Cut("l1", 0.1, 0, "layerwise"), None)
+    removal, _ = choose_removal(whole, Cut("l1", 0.1, 0, "layerwise", free_convolutions_only=True), None)
     scorings = [
         functools.partial(score, whole, criterion, examples, seed=0)
         for criterion in flags.FLAGS.criteria

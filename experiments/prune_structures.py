@@ -31,12 +31,19 @@ from tf_tickets.data.vision import ImageData
 from tf_tickets.deployment.pruned_export import accuracy_on_test, export_and_compare
 from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation.victims import Victim, fitting_data, load_keras_model
+from tf_tickets.models.graph import graph_of
 from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_text
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.fine_tuning import FineTuning, fine_tune
 from tf_tickets.structured.channels import ChannelMap, channels_of
-from tf_tickets.structured.criteria import CRITERIA, DATA_FREE_CRITERIA, Scores
-from tf_tickets.structured.selection import SCOPES, Cut, choose_removal
+from tf_tickets.structured.criteria import CRITERIA, DATA_FREE_CRITERIA, FORMS, Scores
+from tf_tickets.structured.selection import (
+    SCOPES,
+    Cut,
+    choose_removal,
+    require_possible,
+    widths,
+)
 from tf_tickets.structured.surgery import Removal, remove
 
 # Flags of its own, as no preset and no run directory belongs to it.
@@ -45,6 +52,7 @@ _string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
 _integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
 _float = functools.partial(flags.DEFINE_float, flag_values=FLAGS)
 _enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
+_list = functools.partial(flags.DEFINE_list, flag_values=FLAGS)
 
 flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
 _string("model", None, "What to prune: a .keras file, images in [0, 1] to logits.")
@@ -55,9 +63,22 @@ _enum(
     CRITERIA,
     f"What decides which structures go. All but {' and '.join(DATA_FREE_CRITERIA)} need data.",
 )
-_float("filters", 0.1, "Share of the filters to remove, of those that may go.")
+_float("filters", None, "Share of the filters to remove, of those that may go. Default: 0.1.")
+_float("flops", None, "Instead of --filters: remove until at most this share of FLOPs is left.")
 _float("blocks", 0.0, "Residual blocks to remove: a share if below 1, else how many.")
-_enum("scope", "global", SCOPES, "Whether filters compete over the network or within a layer.")
+_enum(
+    "scope", SCOPES[0], SCOPES, "Whether each layer loses its share, or all compete with all."
+)
+_enum(
+    "criterion_form",
+    FORMS[0],
+    FORMS,
+    "For kl and pls. code: as the author of the paper has them, KL(q‖p), and PLS on what comes "
+    "right out of a layer; ours: KL(p‖q), and PLS after BatchNorm and activation.",
+)
+_float("max_share_per_layer", 0.9, "No layer loses a larger share of its filters.")
+_integer("round_to", 1, "As many filters stay in a layer as make a multiple of this, such as 8.")
+_list("keep_layers", [], "Names of layers to leave as they are, with commas.")
 _string("data_set", None, "What the network was trained on; none: no images are used.")
 _enum("data_source", "embedded", SOURCES, "Where the data set comes from.")
 _string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
@@ -69,7 +90,7 @@ _float("learning_rate", 0.01, "SGD's, divided by ten at a half and at three quar
 _integer("batch_size", 128, "Images a step of fine-tuning.")
 _integer("seed", 0, "Decides what is random.", lower_bound=0, upper_bound=2**31 - 1)
 
-DEFAULT_EPOCHS = 10
+DEFAULT_FILTERS, DEFAULT_EPOCHS = 0.1, 10
 
 
 def read_config() -> dict:
@@ -77,8 +98,10 @@ def read_config() -> dict:
     config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
     require(bool(config["model"]), "model", "", "the path of a .keras file to prune")
     require(bool(config["output"]), "output", "", "the path of a folder for the results")
+    if config["filters"] is None:
+        config["filters"] = DEFAULT_FILTERS if config["flops"] is None else 0.0
     cut = cut_of(config)
-    if not cut.filters and not cut.blocks:
+    if not cut.removes_filters and not cut.blocks:
         raise UserError("--filters=0 --blocks=0: expected one of them above 0")
     data_set = config["data_set"]
     if config["fine_tuning_epochs"] is None:
@@ -102,7 +125,11 @@ def read_config() -> dict:
 
 def cut_of(config) -> Cut:
     """How much is removed, and what decides."""
-    return Cut(config["criterion"], config["filters"], config["blocks"], config["scope"])
+    names = ("criterion", "filters", "blocks", "scope", "max_share_per_layer", "round_to", "flops")
+    kept = tuple(config["keep_layers"])
+    return Cut(
+        **{name: config[name] for name in names}, form=config["criterion_form"], keep_layers=kept
+    )
 
 
 def fine_tuning_of(config) -> FineTuning:
@@ -140,8 +167,11 @@ def load(config) -> Loaded:
         channels = channels_of(model)
     except UserError as error:
         raise UserError(f"--model={victim.path}: {error}") from None
-    # A choice at random tells before the work whether there is so much to remove.
-    choose_removal(model, dataclasses.replace(cut_of(config), criterion="random"), None)
+    try:
+        require_possible(model, cut_of(config))
+    except UserError:
+        print(pruned_model.left_alone_text(channels.left_alone))
+        raise
     if not config["data_set"]:
         return Loaded(model, victim, channels, None)
     size, _, depth = victim.image_shape
@@ -189,12 +219,19 @@ def report(config, loaded, pruned, before, after, strategy) -> dict:
         images = {split: len(getattr(loaded.data, split)) for split in splits}
         images["scoring"] = pruned.scored_images
     filters = {name: values.tolist() for name, values in pruned.scores.filters.items()}
+    staying = {call.name for call in graph_of(pruned.model).calls}
+    kept = dict.fromkeys(config["keep_layers"], "it is one of --keep_layers")
     return {
         "config": config,
         "model": {"path": loaded.victim.path, "sha256": loaded.victim.sha256},
         "images": images,
         "removed": pruned.removal.to_json(),
-        "left_alone": dict(loaded.channels.left_alone),
+        "widths": {
+            name: width
+            for name, width in widths(loaded.channels, pruned.removal).items()
+            if name in staying
+        },
+        "left_alone": dict(loaded.channels.left_alone) | kept,
         "scores": {"filters": filters, "blocks": dict(pruned.scores.blocks)},
         "before": dataclasses.asdict(before),
         "after": dataclasses.asdict(after),

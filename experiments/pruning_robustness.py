@@ -27,7 +27,7 @@ from tf_tickets.search.structure_assessment import (
 )
 from tf_tickets.search.structure_runner import StructureSettings, run_networks
 from tf_tickets.search.structure_tests import AttackSettings
-from tf_tickets.structured.criteria import CRITERIA
+from tf_tickets.structured.criteria import CRITERIA, FORMS
 from tf_tickets.structured.selection import SCOPES
 from tf_tickets.training.trainer import TrainingSettings
 
@@ -41,7 +41,16 @@ flags.DEFINE_float("filters", None, "Share of the filters that a round of prunin
 flags.DEFINE_float(
     "blocks", None, "Residual blocks that it removes: a share if below 1, else how many."
 )
-flags.DEFINE_enum("scope", None, SCOPES, "Whether filters compete over the network or a layer.")
+flags.DEFINE_enum(
+    "scope", None, SCOPES, "Whether each layer loses its share of filters, or all compete with all."
+)
+flags.DEFINE_enum(
+    "criterion_form",
+    None,
+    FORMS,
+    "For kl and pls. code: as the paper's first author has them, KL(q‖p), and PLS on what comes "
+    "right out of a convolution; ours: KL(p‖q), and PLS after BatchNorm and ReLU.",
+)
 flags.DEFINE_integer("scoring_examples", None, "Training images that criteria see; 0 for all.")
 flags.DEFINE_integer("iterations", None, "Rounds of pruning in the iterations study.")
 flags.DEFINE_integer("epochs", None, "Length of the training of unpruned networks.")
@@ -70,7 +79,8 @@ PAPER = {
     "criteria": list(CRITERIA),
     "filters": 0.1,
     "blocks": 0.1,
-    "scope": "global",
+    "scope": SCOPES[0],
+    "criterion_form": FORMS[0],
     "scoring_examples": 5000,
     "iterations": 10,
     "seed": 0,

@@ -94,13 +94,17 @@ def test_iterations_is_figure_2(pruned, pruning_reference):
         ["", "parameters gone (%)", "Semantic", "Occlusion", "FGSM", "Clean", "Average"],
         ["1", "13.0±1.4", "+2.50±0.71", "+3.00±0.00", "-0.50±0.71", "+1.00±1.41", "+1.50±0.00"],
         ["2", "–", "–", "–", "+0.00±1.41", "+3.50±0.71", "–"],
+        ["control", "–", "+1.00±0.00", "+2.00±2.83", "+0.00±1.41", "+1.00±1.41", "+1.00±0.71"],
     ]
 
 
 def test_criteria_is_table_2(pruned, pruning_reference):
     pruned.network("kl_filters", natural=[0.91], level=1)
     pruned.network("random_filters", natural=[0.8], level=1)
-    text, (table,) = tables(pruned, pruning_reference, "criteria")
+    text, (table, control, gone) = tables(pruned, pruning_reference, "criteria")
+    # As in Table 1 of the same networks.
+    assert control[-2][:3] == ["PLS", "+1.50±0.71 ▲", "+1.00±2.83"]
+    assert gone == [["", "parameters gone", "FLOPs gone"], ["PLS", "13.0±1.4", "25.0±0.0"]]
     # The paper's columns typed anew from its Table 2.
     assert [[row[0], *row[2:10:2], row[10]] for row in table] == [
         ["", "paper", "paper", "paper", "paper", "paper"],

@@ -19,6 +19,7 @@ from tests import trained
 from tests.drivers import programs
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.evaluation.victims import load_victim
+from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.surgery import Removal, remove
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +47,10 @@ def network():
     return keras.Model(image, layers.Dense(10, name="logits")(x), name="users_own")
 
 
-# Filters that may go: all but those that are added to one another.
+# Filters that may go; the last four layers' are added to one another, and go together.
 FILTERS = {"wide_1": 12, "wide_2": 12, "wide_3": 12, "pointwise": 6, "spatial": 10, "last": 16}
-LEFT_ALONE = {"stem", "narrow_1", "narrow_2", "narrow_3"}
+TOGETHER = {"stem": 8, "narrow_1": 8, "narrow_2": 8, "narrow_3": 8}
+LEFT_ALONE = {"logits"}
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +120,22 @@ def test_what_is_removed_is_what_was_asked_for(saved, done):
     folder, _ = done
     report = json.loads((folder / "report.json").read_text())
     removed, scores = report["removed"], report["scores"]
-    assert {name: len(values) for name, values in scores["filters"].items()} == FILTERS
+    assert {name: len(values) for name, values in scores["filters"].items()} == (
+        FILTERS | TOGETHER
+    )
     assert set(scores["blocks"]) == {"sum_2", "sum_3"}
     assert removed["blocks"] == [min(scores["blocks"], key=scores["blocks"].get)]
     gone = removed["blocks"][0].replace("sum", "wide")
-    competing = sum(FILTERS.values()) - FILTERS[gone]
-    assert sum(map(len, removed["filters"].values())) == math.ceil(0.25 * competing)
+    taken = {name: len(indices) for name, indices in removed["filters"].items()}
+    quarters = {n: math.floor(0.25 * count + 0.5) for n, count in (FILTERS | TOGETHER).items()}
+    alone = {name: quarters[name] for name in FILTERS if name != gone}
+    assert taken == alone | {"stem": quarters["stem"]}
+    without = {gone, gone.replace("wide", "narrow")}
+    assert report["widths"] == {
+        name: [count, count - quarters[name]]
+        for name, count in (FILTERS | TOGETHER).items()
+        if name not in without
+    }
     pruned = load(folder / "pruned.keras")
     assert gone not in [layer.name for layer in pruned.layers]
     for name in set(FILTERS) - {gone}:
@@ -201,24 +213,45 @@ def test_without_data(saved, run, tmp_path):
     assert code == 0 and "accuracy" not in printed and "Not fine-tuned" in printed
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     whole, pruned = load(saved), load(tmp_path / "out" / "pruned.keras")
-    # The smallest tenth by the sum of absolute weights, but of each layer the largest stays.
-    sizes = {
-        (name, index): float(np.abs(whole.get_layer(name).kernel[..., index]).sum())
-        for name, filters in FILTERS.items()
-        for index in range(filters)
-    }
-    largest = {
-        name: max(range(filters), key=lambda index: sizes[name, index])
-        for name, filters in FILTERS.items()
-    }
-    may_go = [(name, index) for name, index in sizes if index != largest[name]]
-    smallest = sorted(may_go, key=sizes.get)[: math.ceil(0.1 * len(sizes))]
-    removed = {(name, i) for name, chosen in report["removed"]["filters"].items() for i in chosen}
-    assert removed == set(smallest)
+    # Of each layer the tenth with the smallest sum of absolute weights.
+    for name, filters in FILTERS.items():
+        sizes = np.abs(whole.get_layer(name).kernel.numpy()).sum(axis=(0, 1, 2))
+        smallest = sorted(np.argsort(sizes)[: math.floor(0.1 * filters + 0.5)].tolist())
+        assert report["removed"]["filters"][name] == smallest
     assert report["after"]["accuracy"] is None and report["images"] is None
     expected = remove(whole, Removal.from_json(report["removed"], tmp_path))
     for found, weight in zip(pruned.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(found, weight)
+
+
+def test_a_share_of_the_flops_in_multiples_and_a_warning(saved, run, tmp_path):
+    code, printed, _ = run(
+        *(f"--model={saved}", "--criterion=l1", "--flops=0.15", "--round_to=2"),
+        *("--keep_layers=last,wide_1", "--output=out"),
+    )
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert code == 0 and report["after"]["flops"] <= 0.15 * report["before"]["flops"]
+    pruned = load(tmp_path / "out" / "pruned.keras")
+    left = {name: pruned.get_layer(name).filters for name in FILTERS}
+    assert (left["last"], left["wide_1"]) == (16, 12)
+    assert all(count % 2 == 0 for count in left.values()) and left["spatial"] < 10
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "- last: it is one of --keep_layers" in text
+    thin = [name for name, count in left.items() if count < 0.2 * FILTERS[name]]
+    assert thin and all(f"{name} keeps {left[name]} of {FILTERS[name]}" in text for name in thin)
+    assert "WARNING: " in printed
+
+
+def test_a_refusal_says_what_is_left_alone_and_why(run, tmp_path):
+    image = layers.Input((8, 8, 3))
+    turned = layers.Permute((1, 3, 2), name="turned")(layers.Conv2D(4, 3, name="conv")(image))
+    model = keras.Model(image, layers.Dense(3, name="head")(layers.Flatten()(turned)))
+    model.save("turned.keras")
+    code, printed, errors = run("--model=turned.keras", "--criterion=l1", "--output=out")
+    assert code == 2 and "--filters=0.1: expected 0, as this network has no" in errors
+    reasons = channels_of(load("turned.keras")).left_alone
+    assert printed.splitlines() == ["Left alone:", *(f"{n}: {why}" for n, why in reasons.items())]
+    assert "turned" in reasons["conv"]
 
 
 def test_the_result_can_be_attacked_and_pruned_again(done, run, tmp_path):
@@ -261,7 +294,7 @@ def test_test_images_decide_nothing(saved, run, tmp_path, monkeypatch):
 def assert_refused(run, tmp_path, message, *flags):
     before = sorted(tmp_path.rglob("*"))
     code, output, errors = run(*flags)
-    assert code == 2 and output == ""
+    assert code == 2 and (output == "" or output.startswith("Left alone:\n"))
     line = errors.strip().splitlines()[-1]
     assert line.startswith("error: ") and message in line
     assert sorted(tmp_path.rglob("*")) == before
@@ -281,6 +314,11 @@ def assert_refused(run, tmp_path, message, *flags):
         ("--filters=1", "--filters=1.0: expected a share in [0, 1)"),
         ("--filters=nan", "--filters=nan: expected a share in [0, 1)"),
         ("--filters=0", "--filters=0 --blocks=0: expected one of them above 0"),
+        ("--filters=0.95", "--filters=0.95: expected at most 0.9, the --max_share_per_layer"),
+        ("--flops=0", "--flops=0.0: expected a share in (0, 1)"),
+        ("--flops=0.001", "--flops=0.001: expected at least 0."),
+        ("--keep_layers=wider", "--keep_layers=wider: expected names of layers, such as stem"),
+        ("--round_to=0", "--round_to=0: expected at least 1"),
         ("--blocks=1.5", "--blocks=1.5: expected a share in [0, 1), or a whole number"),
         ("--blocks=2", "--blocks=2: expected at most 1, as every stage keeps"),
         ("--scope=all", "flag --scope=all"),

@@ -17,6 +17,7 @@ SETTINGS = PruningSettings(
     filters=0.1,
     blocks=0.2,
     scope="global",
+    criterion_form="code",
     iterations=3,
     epochs=20,
     fine_tuning_epochs=7,
@@ -56,13 +57,15 @@ def test_what_is_cut():
 
 def test_iterations_cut_what_the_one_before_left():
     last = STUDIES["iterations"](SETTINGS)[-1]
+    assert "unpruned_fine_tuned" in [method for _, method, _ in names("iterations")]
     chain = in_order([last])
     assert [each.level for each in chain] == [0, 1, 2, 3]
     assert all(later.base == earlier for earlier, later in zip(chain, chain[1:]))
 
 
 def test_criteria_differ_in_nothing_else():
-    one, other = STUDIES["criteria"](SETTINGS)
+    control, one, other = STUDIES["criteria"](SETTINGS)
+    assert control == pruning_studies.trained_on(SETTINGS, "resnet_56")
     assert (one.method, other.method) == ("l1_filters", "pls_filters")
     assert one == dataclasses.replace(
         other, method="l1_filters", cut=dataclasses.replace(other.cut, criterion="l1")
@@ -70,7 +73,8 @@ def test_criteria_differ_in_nothing_else():
 
 
 def test_adjustments_train_the_same_structure_anew():
-    fine_tuned, once, twice, ticket = STUDIES["adjustment"](SETTINGS)
+    control, fine_tuned, once, twice, ticket = STUDIES["adjustment"](SETTINGS)
+    assert control == pruning_studies.trained_on(SETTINGS, "resnet_56")
     assert [each.epochs for each in (fine_tuned, once, twice, ticket)] == [7, 20, 40, 20]
     assert [each.start for each in (fine_tuned, once, twice, ticket)] == [
         *("base", "new", "new", "rewound")
@@ -82,16 +86,17 @@ def test_adjustments_train_the_same_structure_anew():
 
 def test_defenses_are_trained_like_the_whole_network():
     networks = STUDIES["defenses"](dataclasses.replace(SETTINGS, models=("resnet_20",)))
+    assert networks[4] == pruning_studies.trained_on(SETTINGS, "resnet_20")
     whole = [each for each in networks if each.method == "unpruned"]
     assert [each.regime for each in whole] == ["natural", "cutout", "mixup", "cutmix"]
     assert len({dataclasses.replace(each, regime="") for each in whole}) == 1
-    assert [each.method for each in networks[4:]] == ["pls_filters", "pls_blocks"]
+    assert [each.method for each in networks[5:]] == ["pls_filters", "pls_blocks"]
 
 
 def test_studies_share_networks_and_the_papers_models_are_the_default():
     alone = [len(networks_of([study], SETTINGS)) for study in ("structures", "criteria")]
     together = networks_of(["structures", "criteria"], SETTINGS)
-    assert len(together) == sum(alone) - 1  # Filters of ResNet-56 by PLS.
+    assert len(together) == sum(alone) - 2  # ResNet-56: the control, and filters by PLS.
     assert {each.model for each in networks_of(["transfer"], SETTINGS)} == {
         *("resnet_56", "mobilenet_v2")
     }
@@ -110,6 +115,7 @@ def test_two_networks_of_one_name_are_refused():
 @pytest.mark.parametrize(
     "changes",
     [{"filters": 0.0}, {"filters": 1.2}, {"blocks": 0}, {"blocks": 2.5}, {"scope": "some"},
+     {"criterion_form": "x"},
      {"criterion": "l2"}, {"criteria": ("pls", "pls")}, {"criteria": ()}, {"epochs": 0},
      {"iterations": 0}, {"fine_tuning_epochs": -1}, {"learning_rate": 0.0},
      {"fine_tuning_learning_rate": float("nan")}, {"structures": ("heads",)},

@@ -11,47 +11,59 @@ from tf_tickets.structured.channels import activation_of, channels_of, mixing_re
 layers = keras.layers
 
 
-def test_first_convolutions_of_residual_blocks_may_go():
+LOGITS = "its units are the model's outputs"
+
+
+def test_what_is_added_is_tied_in_residual_networks():
     channels = channels_of(networks.narrow("resnet_18"))
     blocks = [f"stage_{stage}/block_{block}" for stage in (1, 2, 3, 4) for block in (1, 2)]
-    assert list(channels.filters) == [f"{block}/conv_1" for block in blocks]
-    assert set(channels.left_alone) == {
-        "stem/conv",
-        *(f"{block}/conv_2" for block in blocks),
-        *(f"stage_{stage}/block_1/shortcut_conv" for stage in (2, 3, 4)),
-    }
-    assert channels.left_alone["stage_1/block_2/conv_2"] == (
-        "its filters are added to those of stem/conv and 1 more"
-    )
+    firsts = {f"{block}/conv_1" for block in blocks}
+    assert set(channels.untied_convolutions) == firsts
+    added = {f"{block}/conv_2" for block in blocks}
+    added |= {f"stage_{stage}/block_1/shortcut_conv" for stage in (2, 3, 4)}
+    assert channels.tied == {"stem/conv", *added}
+    assert set(channels.filters) == {*firsts, *channels.tied}
+    assert channels.left_alone == {"logits": LOGITS}
+    stage = ["stem/conv", "stage_1/block_1/conv_2", "stage_1/block_2/conv_2"]
+    for name in stage:
+        np.testing.assert_array_equal(channels.filters[name], channels.filters[stage[0]])
+    others = [set(units) for name, units in channels.filters.items() if name not in stage]
+    assert not set(channels.filters[stage[0]]) & set().union(*others)
 
 
-def test_plain_and_densely_connected_networks_keep_nothing():
+def test_plain_and_densely_connected_networks_keep_nothing_but_their_logits():
     vgg = channels_of(networks.narrow("vgg_16"))
-    assert len(vgg.filters) == 13 and not vgg.left_alone
+    assert len(vgg.untied_convolutions) == 13 and vgg.left_alone == {"logits": LOGITS}
+    assert set(vgg.filters) - set(vgg.untied_convolutions) == {"hidden"} and not vgg.tied
     dense = channels_of(networks.dense_blocks())
     assert list(dense.filters) == ["stem", "conv_1", "conv_2", "conv_3", "transition"]
+    assert not dense.tied
 
 
-def test_all_but_the_projections_into_additions_may_go_in_mobilenet():
+def test_mobilenets_projections_are_tied_in_each_stage():
     channels = channels_of(networks.mobilenet_v2())
     expansions = {f"block_{block}_expand" for block in range(1, 17)}
     # Blocks of a stage of one.
     alone = {"expanded_conv_project", "block_16_project"}
-    assert set(channels.filters) == {"Conv1", "Conv_1", *expansions, *alone}
-    assert channels.left_alone["block_1_project"] == (
-        "its filters are added to those of block_2_project"
+    assert set(channels.untied_convolutions) == {"Conv1", "Conv_1", *expansions, *alone}
+    assert channels.tied == {f"block_{block}_project" for block in range(1, 16)}
+    np.testing.assert_array_equal(
+        channels.filters["block_3_project"], channels.filters["block_5_project"]
     )
 
 
 def test_what_a_gate_weighs_may_go_and_takes_the_gate_along():
     channels = channels_of(networks.squeeze_and_excite())
-    assert list(channels.filters) == ["gated", "squeeze", "after"]
-    assert channels.left_alone == {"excite": "its filters go with those of gated"}
+    assert list(channels.filters) == ["gated", "squeeze", "after"] and not channels.tied
+    assert channels.left_alone == {
+        "excite": "its filters go with those of gated",
+        "logits": LOGITS,
+    }
 
 
 def test_foreign_layers_lock_what_they_touch_and_say_so():
     channels = channels_of(networks.foreign_layers())
-    assert list(channels.filters) == ["free", "free_too"]
+    assert list(channels.filters) == ["free", "grouped", "free_too"]
     reasons = channels.left_alone
     assert reasons["reversed"] == "it is not understood"
     assert reasons["before_custom"] == (
@@ -59,8 +71,7 @@ def test_foreign_layers_lock_what_they_touch_and_say_so():
     )
     assert reasons["before_operations"].endswith("(SlicingOpLambda), which is not understood")
     assert reasons["before_split"].endswith("(TFOpLambda), which is not understood")
-    assert reasons["grouped"] == "it has 2 groups"
-    assert reasons["nested"] == "it is not understood"
+    assert reasons["inner_conv"].endswith("by halved (Lambda), which is not understood")
 
 
 def head(x):
@@ -99,8 +110,8 @@ def layer_norm(x):
 
 
 def broadcast(x):
-    narrow = layers.Conv2D(1, 1, name="narrow")(x)
-    return head(layers.Multiply(name="scale")([layers.Conv2D(4, 1, name="conv")(x), narrow]))
+    narrow = layers.Conv2D(1, 1, name="conv")(x)
+    return head(layers.Multiply(name="scale")([layers.Conv2D(4, 1, name="wide")(x), narrow]))
 
 
 def with_the_image(x):
@@ -111,13 +122,7 @@ def the_output(x):
     return layers.GlobalMaxPooling2D()(layers.ReLU()(layers.Conv2D(3, 1, name="conv")(x)))
 
 
-def beside_one_another(x):
-    once = layers.Conv2D(3, 1, name="conv")(x)
-    other = layers.Conv2D(3, 1, name="other")(x)
-    return head(layers.Concatenate(axis=1)([once, other]))
-
-
-def with_itself(x):
+def all_with_itself(x):
     x = layers.Conv2D(2, 1, name="conv")(x)
     doubled = layers.DepthwiseConv2D(1, depth_multiplier=2)(x)
     return head(layers.Add()([doubled, layers.Concatenate()([x, x])]))
@@ -142,12 +147,14 @@ REASONS = [
         other_axis,
         "its outputs are read by norm (BatchNormalization), which does not normalise the last axis",
     ),
-    (layer_norm, "its outputs are read by norm (LayerNormalization), which is not understood"),
+    (
+        layer_norm,
+        "its outputs are read by norm (LayerNormalization), which normalises over all channels",
+    ),
     (broadcast, "scale (Multiply) broadcasts one channel over others"),
     (with_the_image, "its filters are combined with the model's input"),
     (the_output, "its filters are the model's outputs"),
-    (beside_one_another, "its filters are combined with those of other"),
-    (with_itself, "its filters are combined with one another"),
+    (all_with_itself, "its filters could only go all together"),
     (per_channel, "its outputs are read by scale (Rescaling), which scales each channel differe"),
 ]
 
@@ -156,7 +163,7 @@ REASONS = [
 def test_filters_that_stay_have_a_reason(build, why):
     image = layers.Input((8, 8, 3))
     channels = channels_of(keras.Model(image, build(image)))
-    assert not channels.filters
+    assert "conv" not in channels.filters
     assert channels.left_alone["conv"].startswith(why)
 
 
@@ -166,6 +173,14 @@ def test_layers_without_weights_may_be_shared():
     x = relu(layers.Conv2D(4, 1, name="one")(image))
     x = relu(layers.Conv2D(4, 1, name="two")(x))
     assert list(channels_of(keras.Model(image, head(x))).filters) == ["one", "two"]
+
+
+def test_filters_beside_one_another_in_place_are_tied():
+    image = layers.Input((8, 8, 3))
+    some, others = (layers.Conv2D(3, 1, name=name)(image) for name in ("some", "others"))
+    x = layers.Concatenate(axis=1)([some, others])
+    channels = channels_of(keras.Model(image, head(x)))
+    assert channels.tied == {"some", "others"}
 
 
 def test_units_of_all_tensors_of_a_small_network():
@@ -226,8 +241,9 @@ def test_reads_of_filters_by_hand():
     channels = channels_of(networks.flat_head())
     calls = channels.graph.calls
     assert reads("second") == {("hidden", 0): 2 * [0, 1, 2, 3, 4]}
-    with pytest.raises(ValueError, match="hidden: its filters may not be removed"):
-        mixing_reads(channels, "hidden")
+    assert reads("hidden") == {("logits", 0): [0, 1, 2, 3, 4, 5]}
+    with pytest.raises(ValueError, match="logits: its filters may not be removed"):
+        mixing_reads(channels, "logits")
 
 
 def test_other_models_are_refused():

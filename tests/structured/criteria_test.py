@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.models.registry import build_model
+from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.criteria import CRITERIA, score, variable_importance
 from tf_tickets.structured.surgery import Removal, remove
 
@@ -57,7 +58,8 @@ def block_output(block):
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_everything_that_may_go_has_one_finite_score(network, examples, criterion):
-    scores = score(network, criterion, examples, seed=0)
+    names = channels_of(network).untied_convolutions
+    scores = score(network, criterion, examples, seed=0, names=names)
     assert {name: values.shape for name, values in scores.filters.items()} == {
         f"stage_{stage}/block_{block}/conv_1": (4 * 2 ** (stage - 1),)
         for stage in (1, 2, 3)
@@ -70,20 +72,56 @@ def test_everything_that_may_go_has_one_finite_score(network, examples, criterio
     assert np.all(np.isfinite(values)) and np.all(values >= 0) and len(set(values)) > 3
 
 
-def test_l1_is_the_sum_of_absolute_weights(network, examples):
+def test_l1_is_the_sum_of_absolute_weights_beside_the_layers_mean(network, examples):
     scores = score(network, "l1", examples, seed=0)
     kernel = network.get_layer(CONV).kernel.numpy()
     by_hand = [sum(abs(w) for w in kernel[..., f].ravel().tolist()) for f in range(8)]
-    np.testing.assert_allclose(scores.filters[CONV], by_hand)
+    np.testing.assert_allclose(scores.filters[CONV], np.array(by_hand) / np.mean(by_hand))
     kernels = [network.get_layer(f"stage_3/block_2/conv_{n}").kernel.numpy() for n in (1, 2)]
     sums = np.concatenate([np.abs(kernel).reshape(-1, 16).sum(axis=0) for kernel in kernels])
-    np.testing.assert_allclose(scores.blocks[BLOCK], sums.mean(), rtol=1e-6)
+    np.testing.assert_allclose(scores.blocks[BLOCK], sums.mean() / np.sqrt(9 * 16), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        lambda x: keras.layers.SeparableConv2D(6, 3, depth_multiplier=2, padding="same")(x),
+        lambda x: keras.layers.Dense(6)(x),
+        lambda x: keras.layers.DepthwiseConv2D(3, padding="same")(x),
+        lambda x: keras.layers.Conv2DTranspose(6, 3, padding="same", use_bias=False)(x),
+    ],
+)
+def test_l1_of_blocks_without_plain_convolutions(branch):
+    """The oracle is the kernel that the layer acts as: its answer to single pixels."""
+    keras.utils.set_random_seed(1)
+    image = keras.layers.Input((5, 5, 6))
+    x = keras.layers.Conv2D(6, 1)(image)
+    for _ in range(3):
+        x = keras.layers.Add()([branch(x), x])
+    network = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    scores = score(network, "l1", None, 0)
+    layer = network.layers[4]
+    impulses = np.zeros((6, 5, 5, 6), np.float32)
+    impulses[range(6), 2, 2, range(6)] = 1
+    answers = np.float64(layer(impulses)) - np.float64(layer(0 * impulses))
+    fan_in = {"Dense": 6, "DepthwiseConv2D": 9}.get(type(layer).__name__, 54)
+    expected = np.abs(answers).sum(axis=(0, 1, 2)).mean() / np.sqrt(fan_in)
+    block = next(name for name in scores.blocks if name == network.layers[5].name)
+    np.testing.assert_allclose(scores.blocks[block], expected, rtol=1e-5)
+
+
+def test_no_stage_looks_less_important_for_its_width():
+    """He's initial weights say nothing about which stage is dispensable."""
+    network = build_model("resnet_20", (32, 32, 3), 10, 0)
+    values = list(score(network, "l1", None, 0).blocks.values())
+    assert max(values) < 1.1 * min(values)
 
 
 def test_expected_abs_is_the_mean_absolute_activation(network, examples):
     scores = score(network, "expected_abs", examples, seed=0)
     maps = maps_of(network, relu_of(CONV), examples)
-    np.testing.assert_allclose(scores.filters[CONV], np.abs(maps).mean(axis=(0, 1, 2)), rtol=1e-5)
+    means = np.abs(maps).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(scores.filters[CONV], means / means.mean(), rtol=1e-5)
     maps = maps_of(network, block_output(BLOCK), examples)
     np.testing.assert_allclose(scores.blocks[BLOCK], np.abs(maps).mean(), rtol=1e-5)
 
@@ -113,12 +151,16 @@ def test_hrank_is_the_mean_rank_of_feature_maps(network, examples):
         np.mean([rank_by_elimination(maps[image, :, :, f]) for image in range(12)])
         for f in range(8)
     ]
-    np.testing.assert_allclose(scores.filters[CONV], by_hand)
+    np.testing.assert_allclose(scores.filters[CONV], by_hand / np.mean(by_hand))
     assert 1 < min(by_hand) < 8  # Neither empty nor all of full rank.
+    maps = maps_of(network, block_output(BLOCK), few)
+    ranks = [rank_by_elimination(maps[i, :, :, f]) for i in range(12) for f in range(16)]
+    np.testing.assert_allclose(scores.blocks[BLOCK], np.mean(ranks) / 4)  # Maps of 4×4.
 
 
-def test_kl_is_scipys_divergence_of_the_answers_with_and_without(network, examples):
-    scores = score(network, "kl", examples, seed=0)
+@pytest.mark.parametrize("form", ["code", "ours"])
+def test_kl_is_scipys_divergence_of_the_answers_with_and_without(network, examples, form):
+    scores = score(network, "kl", examples, seed=0, form=form)
     images = examples.images.astype(np.float32) / 255
 
     def answers(model):
@@ -128,7 +170,8 @@ def test_kl_is_scipys_divergence_of_the_answers_with_and_without(network, exampl
 
     def divergence(removal):
         q = answers(remove(network, removal))
-        return scipy.stats.entropy(p, q, axis=1).mean()
+        pair = (q, p) if form == "code" else (p, q)
+        return scipy.stats.entropy(*pair, axis=1).mean()
 
     for index in (0, 5):
         expected = divergence(Removal({CONV: (index,)}, ()))
@@ -181,11 +224,12 @@ def test_vip_of_constant_features_is_zero():
     assert not np.any(variable_importance(np.ones((30, 4)), np.arange(30) % 2))
 
 
-def test_pls_sees_the_maxima_of_all_filters_at_once(network, examples):
-    scores = score(network, "pls", examples, seed=0)
+@pytest.mark.parametrize("form, seen", [("code", lambda name: name), ("ours", relu_of)])
+def test_pls_sees_the_maxima_of_all_filters_at_once(network, examples, form, seen):
+    scores = score(network, "pls", examples, seed=0, form=form)
     names = list(scores.filters)
     features = np.concatenate(
-        [maps_of(network, relu_of(name), examples).max(axis=(1, 2)) for name in names], axis=1
+        [maps_of(network, seen(name), examples).max(axis=(1, 2)) for name in names], axis=1
     )
     expected = variable_importance(features, examples.labels)
     np.testing.assert_allclose(np.concatenate(list(scores.filters.values())), expected, rtol=1e-3)
@@ -223,3 +267,5 @@ def test_a_network_without_blocks_has_scores_of_filters_only(examples):
 def test_an_unknown_criterion_is_refused(network, examples):
     with pytest.raises(ValueError, match="no criterion l7"):
         score(network, "l7", examples, 0)
+    with pytest.raises(ValueError, match="no criterion kl of the form other"):
+        score(network, "kl", examples, 0, form="other")

@@ -8,15 +8,18 @@ import tf_keras as keras
 
 from tf_tickets.models.graph import graph_of
 from tf_tickets.models.registry import build_model
+from tf_tickets.structured.channels import channels_of
 
 layers = keras.layers
-PRODUCTS = (layers.Conv2D, layers.Dense)
+PRODUCTS = (layers.Conv1D, layers.Conv2D, layers.SeparableConv2D, layers.Dense)
 
 
 def randomised(model, seed=1):
     """Gives all weights, BatchNorm's too, random values that keep activations near one."""
     generator = np.random.default_rng(seed)
     for layer in model.layers:
+        if isinstance(layer, layers.Normalization):
+            continue
         values = {}
         for weight in layer.weights:
             kind, shape = weight.name.split("/")[-1].split(":")[0], weight.shape
@@ -87,7 +90,8 @@ def zeroed(model, inputs, removed):
     def disturb_output(index, name, _):
         output = undisturbed[index, "output"].copy()
         for number in removed.get(name, ()):
-            output[..., number] = generator.normal(0, 10, output.shape[:-1])
+            sizes = 10 ** generator.uniform(-1.5, 1, output.shape[:-1])
+            output[..., number] = generator.normal(0, sizes)
         return tf.constant(output)
 
     # So many disturbances, because many of them vanish in ReLUs.
@@ -95,6 +99,28 @@ def zeroed(model, inputs, removed):
     run(repeated, record_input, record_output)
     run(repeated, compare_input, disturb_output)
     return run(inputs, lambda index, x: x * (1.0 - carries[index]), lambda index, name, made: made)
+
+
+def some_filters(model, share=1 / 3, seed=4):
+    """Filters to remove of all layers that may lose some: name → indices.
+
+    Of each layer, and of what is tied to it, go at most `share` and at least one, if there are
+    several and other layers' channels allow it. All that go together are named.
+    """
+    channels, generator = channels_of(model), np.random.default_rng(seed)
+    whole = [set(units.tolist()) for units in channels.units.values() if units.size]
+    gone, seen = set(), set()
+    for units in channels.filters.values():
+        new = [unit for unit in dict.fromkeys(units.tolist()) if unit not in seen]
+        seen.update(new)
+        for unit in generator.permutation(new)[: max(1, int(share * len(new)))].tolist():
+            if not any(unit in each and each <= gone | {unit} for each in whole):
+                gone.add(unit)
+    removed = {
+        name: tuple(np.flatnonzero(np.isin(units, list(gone))).tolist())
+        for name, units in channels.filters.items()
+    }
+    return {name: indices for name, indices in removed.items() if indices}
 
 
 def is_depthwise(layer):
@@ -206,7 +232,7 @@ class Reversed(layers.Layer):
 
 
 def foreign_layers():
-    """Understood parts between a custom layer, operations, a nested model and a split."""
+    """Understood parts, one a model within the model, between a custom layer and operations."""
     image = layers.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, activation="relu", name="before_custom")(image)
     x = Reversed(name="reversed")(x)

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from tf_tickets.analysis.markdown import markdown_table, paragraphs
 
-# Layers that were left alone, in a terminal.
-_SHOWN = 5
+# Layers that were left alone, in a terminal: beside a result, and where there is none.
+_SHOWN, _SHOWN_ON_REFUSAL = 5, 20
+# A layer that keeps a smaller share of its filters is pointed out.
+_LITTLE = 0.2
 
 
 def summary(report: Mapping) -> str:
@@ -14,22 +16,39 @@ def summary(report: Mapping) -> str:
     Args:
       report: as `experiments.prune_structures` writes it to `report.json`.
     """
-    left_alone = _left_alone(report)
-    shown = left_alone[:_SHOWN]
-    if len(left_alone) > _SHOWN:
-        shown.append(f"and {len(left_alone) - _SHOWN} more, see report.md")
     return paragraphs(
-        _how(report), comparison_table(report), "\n".join(["Left alone:", *shown] if shown else [])
+        _how(report),
+        _warning(report),
+        comparison_table(report),
+        left_alone_text(report["left_alone"], _SHOWN, ", see report.md"),
     )
+
+
+def left_alone_text(
+    reasons: Mapping[str, str], most: int = _SHOWN_ON_REFUSAL, where: str = ""
+) -> str:
+    """The layers that are left alone, a line each, for a terminal; "" without any.
+
+    Args:
+      reasons: layer → why.
+      most: how many are shown.
+      where: to find the others, such as ", see report.md".
+    """
+    lines = [f"{name}: {why}" for name, why in reasons.items()]
+    shown = lines[:most]
+    if len(lines) > most:
+        shown.append(f"and {len(lines) - most} more{where}")
+    return "\n".join(["Left alone:", *shown] if shown else [])
 
 
 def markdown(report: Mapping) -> str:
     """The same, with all that was removed and left alone, as a file."""
-    left_alone = _left_alone(report)
+    left_alone = [f"{name}: {why}" for name, why in report["left_alone"].items()]
     return (
         paragraphs(
             f"# {report['model']['path']}, pruned",
             _how(report),
+            _warning(report),
             comparison_table(report),
             "## Removed",
             _bullets(_removed(report)),
@@ -77,9 +96,8 @@ def comparison_table(report: Mapping) -> str:
 
 def _how(report):
     config, images = report["config"], report["images"]
-    removed = report["removed"]
-    filters = sum(map(len, removed["filters"].values()))
-    candidates = sum(map(len, report["scores"]["filters"].values()))
+    removed, candidates = report["removed"], sum(map(len, report["scores"]["filters"].values()))
+    filters = sum(before - after for before, after in report["widths"].values())
     scored = images["scoring"] if images else 0
     sentences = [
         f"{filters:,} of the {candidates:,} filters that may go and {len(removed['blocks'])} of "
@@ -97,16 +115,28 @@ def _how(report):
     return " ".join(sentences)
 
 
+def _warning(report):
+    """Says which layers keep little, if any."""
+    thin = [
+        f"{name} keeps {after} of {before}"
+        for name, (before, after) in report["widths"].items()
+        if after < _LITTLE * before
+    ]
+    if not thin:
+        return ""
+    more = f", and {len(thin) - _SHOWN} more" if len(thin) > _SHOWN else ""
+    return (
+        f"WARNING: {len(thin)} of the layers keep less than {_LITTLE:.0%} of their filters: "
+        f"{', '.join(thin[:_SHOWN])}{more}. --max_share_per_layer says how many may go."
+    )
+
+
 def _removed(report):
-    removed, scores = report["removed"], report["scores"]["filters"]
-    lines = [f"{name}: the residual block" for name in removed["blocks"]]
-    for name, indices in removed["filters"].items():
-        lines.append(f"{name}: {len(indices)} of {len(scores[name])} filters")
+    lines = [f"{name}: the residual block" for name in report["removed"]["blocks"]]
+    for name, (before, after) in report["widths"].items():
+        if after < before:
+            lines.append(f"{name}: {before - after} of {before} filters")
     return lines
-
-
-def _left_alone(report):
-    return [f"{name}: {why}" for name, why in report["left_alone"].items()]
 
 
 def _bullets(lines):

@@ -57,11 +57,20 @@ def structure_differences(group: Group, baseline: str = "unpruned") -> pd.DataFr
     return found.assign(key=_structures(found["method"]))
 
 
-def criterion_differences(group: Group) -> pd.DataFrame:
-    """Table 2's `differences`; `key`: a criterion or "control"."""
-    criteria = "|".join(CRITERIA)
-    found = differences(_first_removal(group, f"unpruned|{CONTROL}|({criteria})_filters"))
+def criterion_differences(group: Group, baseline: str = "unpruned") -> pd.DataFrame:
+    """Table 2's `differences` to the baseline, the unpruned network or the control.
+
+    `key`: a criterion or "control".
+    """
+    found = differences(criterion_networks(group), baseline)
+    found = found[found["method"] != "unpruned"]
     return found.assign(key=criterion_keys(found["method"]))
+
+
+def criterion_networks(group: Group) -> pd.DataFrame:
+    """The rows of Table 2's networks, the unpruned one and the control."""
+    criteria = "|".join(CRITERIA)
+    return _first_removal(group, f"unpruned|{CONTROL}|({criteria})_filters")
 
 
 def criterion_keys(methods: pd.Series) -> pd.Series:
@@ -93,8 +102,8 @@ def defense_differences(group: Group) -> pd.DataFrame:
 
 
 def chain_networks(group: Group) -> pd.DataFrame:
-    """The rows of the unpruned network and of all iterations of removing filters."""
-    return natural_networks(group, "unpruned|<criterion>_filters")
+    """The rows of the unpruned network, the control and all iterations of removing filters."""
+    return natural_networks(group, f"unpruned|{CONTROL}|<criterion>_filters")
 
 
 def clean_and_robust(group: Group) -> pd.DataFrame:
@@ -107,6 +116,28 @@ def clean_and_robust(group: Group) -> pd.DataFrame:
     tests = accuracies(natural_networks(group, "<criterion>_filters"))
     wide = tests.pivot(index=NETWORK_KEYS, columns="attack", values="value")
     return wide.reindex(columns=list(ACCURACIES)).astype(float).reset_index()
+
+
+def paper_rows(reference: pd.DataFrame, table: str) -> pd.DataFrame:
+    """The paper's differences of a table, in percentage points, with our `key`.
+
+    Args:
+      reference: the paper's numbers.
+      table: "Table 1", "Table 2", "Table 3" or "Table 5".
+    """
+    rows = select(reference, source=table)
+    if table == "Table 2":
+        return rows.assign(key=criterion_keys(rows["method"]))
+    if table == "Table 3":
+        return rows.assign(key=adjustment_keys(rows["method"], "pls"))
+    return rows.assign(key=rows["method"].str.removeprefix("pls_"))
+
+
+def paper_model(papers: Iterable[str], model: str) -> str | None:
+    """The paper's network that is the model or, else, of its family; None without one."""
+    papers = list(papers)
+    family = [paper for paper in papers if paper.split("_")[0] == model.split("_")[0]]
+    return model if model in papers else next(iter(family), None)
 
 
 class Correlation(NamedTuple):

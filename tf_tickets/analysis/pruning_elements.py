@@ -63,3 +63,17 @@ def single_elements(rows: pd.DataFrame) -> pd.DataFrame:
             found.append(shares.reset_index().assign(attack=attack, drop=drop))
     shares = pd.concat(found, ignore_index=True)
     return shares.assign(value=shares["count"] / shares["elements"])
+
+
+def paper_shares(paper: pd.DataFrame) -> dict[int, float]:
+    """The shares that the paper's text gives exactly, in %, by drop.
+
+    Args:
+      paper: of its numbers those of one kind of element and one attack.
+    """
+    shares = {}
+    for quantity, value in zip(paper["quantity"], paper["value"]):
+        _, _, drop, *below = quantity.split("_")
+        if not below:
+            shares[int(drop)] = float(value)
+    return shares

@@ -53,7 +53,7 @@ def write_report(
             Section(
                 group.label,
                 TABLES[study](group, reference),
-                FIGURES[study](group, run.path / "figures"),
+                FIGURES[study](group, reference, run.path / "figures"),
             )
             for group in pruning_results.groups(frame, study, criterion)
         ]

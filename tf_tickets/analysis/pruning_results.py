@@ -50,6 +50,8 @@ ADJUSTMENTS = {
 }
 # Regimes of the unpruned network.
 DEFENSES = {"mixup": "MixUp", "cutout": "Cutout", "cutmix": "CutMix"}
+# A difference is called clear beyond this many standard errors.
+CLEAR = 2
 # Trained on as long as a pruned network is fine-tuned, with nothing removed.
 CONTROL = "unpruned_fine_tuned"
 

@@ -24,7 +24,10 @@ from tf_tickets.analysis.pruning_comparisons import (
     correlation,
     criterion_differences,
     criterion_keys,
+    criterion_networks,
     defense_differences,
+    paper_model,
+    paper_rows,
     structure_differences,
     structure_networks,
     transfer_accuracies,
@@ -34,6 +37,7 @@ from tf_tickets.analysis.pruning_elements import DROPS, single_elements
 from tf_tickets.analysis.pruning_results import (
     ACCURACIES,
     ATTACKS,
+    CLEAR,
     CONTROL,
     STRUCTURES,
     Group,
@@ -46,8 +50,6 @@ from tf_tickets.analysis.pruning_results import (
 from tf_tickets.analysis.studies import group_label, model_label
 
 _WITH_AVERAGE = ACCURACIES | {"average": "Average"}
-# A difference is called clear beyond this many standard errors.
-_CLEAR = 2
 
 
 def structures_table(group: Group, reference: pd.DataFrame) -> str:
@@ -66,17 +68,18 @@ def structures_table(group: Group, reference: pd.DataFrame) -> str:
     )
     table = _beside(shown, ours, paper, ["model", "key"], _WITH_AVERAGE)
     return paragraphs(
-        captioned(caption, table), _control_table(group, labels), _accuracy_table(group, models)
+        captioned(caption, table),
+        _control_table(structure_differences(group, CONTROL), ["model", "key"], labels),
+        _accuracy_table(group, models),
     )
 
 
-def _control_table(group, labels):
+def _control_table(gains, by, labels):
     """Differences to the control, and which of them are beyond the spread over seeds."""
-    gains = structure_differences(group, CONTROL)
     gains = gains[gains["attack"].isin(list(_WITH_AVERAGE))]
     if gains.empty:
         return ""
-    summary = standard_errors(gains, ["attack", "model", "key"])
+    summary = standard_errors(gains, ["attack", *by])
     columns = [
         (heading, {row.Index: _marked(row) for row in summary.loc[attack].itertuples()})
         for attack, heading in _WITH_AVERAGE.items()
@@ -90,7 +93,7 @@ def _control_table(group, labels):
 
 
 def _marked(row):
-    mark = "▲" if row.errors > _CLEAR else "▼" if row.errors < -_CLEAR else ""
+    mark = "▲" if row.errors > CLEAR else "▼" if row.errors < -CLEAR else ""
     return f"{cell(100 * row.mean, 100 * row.sd, signed=True)} {mark}".strip()
 
 
@@ -99,12 +102,12 @@ def _verdict(summary):
     several = summary[summary["count"] > 1]
     if several.empty:
         return "One seed has no spread to hold them against."
-    gains, losses = (int((sign * several["errors"] > _CLEAR).sum()) for sign in (1, -1))
+    gains, losses = (int((sign * several["errors"] > CLEAR).sum()) for sign in (1, -1))
     seeds = int(several["count"].min())
-    chance = chance_beyond(_CLEAR, seeds)
+    chance = chance_beyond(CLEAR, seeds)
     weak = ": with so few seeds, a mark by itself is weak evidence" if chance > 0.1 else ""
     return (
-        f"▲ and ▼ mark gains and losses of more than {_CLEAR} standard errors (sd/√seeds): "
+        f"▲ and ▼ mark gains and losses of more than {CLEAR} standard errors (sd/√seeds): "
         f"{gains} and {losses} of {len(several)}. Over {seeds} seeds, chance marks {chance:.0%} "
         f"of differences that are none{weak}."
     )
@@ -150,32 +153,59 @@ def iterations_table(group: Group, reference: pd.DataFrame) -> str:
 def _levels_table(group):
     rows = chain_networks(group)
     ours = differences(rows)
+    ours = ours.assign(level=ours["level"].where(ours["method"] != CONTROL, "control"))
     gone = removed(rows, "parameters")
     columns = [("parameters gone (%)", cells(gone[gone["level"] > 0], "level", digits=1))]
     for attack, heading in _WITH_AVERAGE.items():
         columns.append((heading, cells(select(ours, attack=attack), "level", signed=True)))
-    labels = {level: str(level) for level in sorted(ours["level"].unique())}
-    caption = f"Differences to the unpruned network by iteration, {seeds_label(ours)}."
-    return captioned(caption, _shown_table(labels, columns)) if labels else ""
+    levels = [level for level in ours["level"].unique() if level != "control"]
+    labels = {level: str(level) for level in sorted(levels)} | {"control": "control"}
+    caption = (
+        f"Differences to the unpruned network by iteration, {seeds_label(ours)}. The control is "
+        "trained as long as after one cut, with nothing removed."
+    )
+    return captioned(caption, _shown_table(labels, columns)) if len(ours) else ""
 
 
 def criteria_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 2: filters removed by different criteria."""
     ours = criterion_differences(group)
-    paper = select(reference, source="Table 2")
-    paper = paper.assign(key=criterion_keys(paper["method"]))
+    paper = paper_rows(reference, "Table 2")
     caption = (
         f"Differences to the unpruned network, {seeds_label(ours)}. {_semantic(group)} Average: "
         f"of the four columns before it. {_paper_network(paper)}"
     )
-    return captioned(caption, _beside(CRITERION_ROWS, ours, paper, "key", _WITH_AVERAGE))
+    return paragraphs(
+        captioned(caption, _beside(CRITERION_ROWS, ours, paper, "key", _WITH_AVERAGE)),
+        _control_table(criterion_differences(group, CONTROL), ["key"], CRITERION_ROWS),
+        _removed_table(group),
+    )
+
+
+def _removed_table(group):
+    """How much each criterion took: where it differs, criteria took from different layers."""
+    rows = criterion_networks(group)
+    columns = []
+    for quantity in ("parameters", "flops"):
+        gone = removed(rows, quantity)
+        gone = gone[gone["level"] > 0]
+        keyed = gone.assign(key=criterion_keys(gone["method"]))
+        heading = {"parameters": "parameters gone", "flops": "FLOPs gone"}[quantity]
+        columns.append((heading, cells(keyed, "key", digits=1)))
+    if not any(of_key for _, of_key in columns):
+        return ""
+    caption = (
+        f"What was removed, in %, {seeds_label(rows)}. Criteria that take the same number of "
+        "filters but not the same share of parameters and FLOPs take from different layers, and "
+        "the tables above then compare layers as much as criteria."
+    )
+    return captioned(caption, _shown_table(CRITERION_ROWS, columns))
 
 
 def adjustment_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 3: the pruned network trained from scratch, rewound or fine-tuned."""
     ours = adjustment_differences(group)
-    paper = select(reference, source="Table 3")
-    paper = paper.assign(key=adjustment_keys(paper["method"], "pls"))
+    paper = paper_rows(reference, "Table 3")
     text = select(reference, quantity="behind_fine_tuning", attack="natural")
     behind = ", ".join(
         f"{ADJUSTMENT_ROWS[key].split(' (')[0]} {value:.2f}"
@@ -224,8 +254,7 @@ def _matrix(pairs):
 def defenses_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 5: pruning beside data augmentations that defend."""
     ours = defense_differences(group)
-    paper = select(reference, source="Table 5")
-    paper = paper.assign(key=paper["method"].str.removeprefix("pls_"))
+    paper = paper_rows(reference, "Table 5")
     attacks = {
         "semantic": "Robustness",
         "natural": "Generalization",
@@ -314,12 +343,6 @@ def _network_labels(models, rows):
     }
 
 
-def _paper_model(papers, model):
-    """The paper's network that is the model or, else, of its family; None without one."""
-    family = [paper for paper in papers if paper.split("_")[0] == model.split("_")[0]]
-    return model if model in papers else next(iter(family), None)
-
-
 def _paper_first(models, reference, source):
     """The models in the order of the paper's table, others last."""
     papers = list(select(reference, source=source)["model"].unique())
@@ -329,7 +352,7 @@ def _paper_first(models, reference, source):
 def _of_paper_networks(reference, source, models):
     """The paper's rows under the names of our models, and a phrase that says whose they are."""
     rows = select(reference, source=source)
-    papers = {model: _paper_model(rows["model"].unique(), model) for model in models}
+    papers = {model: paper_model(rows["model"].unique(), model) for model in models}
     renamed = [select(rows, model=paper).assign(model=model) for model, paper in papers.items()]
     networks = ", ".join(
         model_label(paper) + ("" if paper == model else f" (beside {model_label(model)})")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_tickets.models.graph import graph_of, is_linear, is_norm, norms_after_products
+from tf_tickets.models.graph import graph_of, is_linear, is_norm_call, norms_after_products
 
 
 class FoldedNetwork:
@@ -71,13 +71,13 @@ class FoldedNetwork:
         """The layer as a function of its inputs, with the weights it has now."""
         layer = call.layer
         if is_linear(layer):
-            return _fixed_product(layer, self._norms.get(layer.name))
-        if is_norm(layer):
+            return _fixed_product(layer, self._norms.get(call.name))
+        if is_norm_call(call):
             scale, shift = scale_and_shift(layer)
             return lambda inputs: inputs * scale + shift
         if isinstance(layer, keras.layers.Add):
             return lambda *inputs: tf.add_n(inputs)
-        return lambda *inputs: call.repeat(layer, inputs, **_inference(layer))
+        return lambda *inputs: call.repeat(layer, inputs, training=False)
 
 
 def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,7 +114,3 @@ def _fixed_product(layer, norm):
         return outputs if bias is None else tf.nn.bias_add(outputs, bias)
 
     return product
-
-
-def _inference(layer):
-    return {"training": False} if layer._expects_training_arg else {}

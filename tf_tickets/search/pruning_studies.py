@@ -35,6 +35,7 @@ class PruningSettings:
       filters: share of the filters that a cut removes.
       blocks: residual blocks that it removes: a share if below 1, else how many.
       scope: see `Cut`.
+      criterion_form: see `criteria.score`.
       iterations: cuts of the iterations study.
       epochs: length of the training of unpruned networks.
       fine_tuning_epochs: length of the training after a cut.
@@ -50,6 +51,7 @@ class PruningSettings:
     filters: float
     blocks: float
     scope: str
+    criterion_form: str
     iterations: int
     epochs: int
     fine_tuning_epochs: int
@@ -71,12 +73,17 @@ class PruningSettings:
             require(0 < getattr(self, flag) < math.inf, flag, getattr(self, flag), "above 0")
 
     def cut(self, structure: str = "both", criterion: str = "") -> Cut:
-        """What takes a structure out: a name in `STRUCTURES`."""
+        """What takes a structure out: a name in `STRUCTURES`.
+
+        As in the paper only the first convolution of each residual block loses filters.
+        """
         return Cut(
             criterion or self.criterion,
             0.0 if structure == "blocks" else self.filters,
             0.0 if structure == "filters" else self.blocks,
             self.scope,
+            self.criterion_form,
+            free_convolutions_only=True,
         )
 
     def models_of(self, study: str) -> tuple[str, ...]:
@@ -137,21 +144,24 @@ def structures(settings: PruningSettings) -> list[Network]:
 
 
 def iterations(settings: PruningSettings) -> list[Network]:
-    """Figure 2: one cut after another."""
-    return [
-        pruned(settings, model, "filters", cuts=cuts)
-        for model in settings.models_of("iterations")
-        for cuts in range(1, settings.iterations + 1)
-    ]
+    """Figure 2: one cut after another, and the control of the first."""
+    networks = []
+    for model in settings.models_of("iterations"):
+        networks.append(trained_on(settings, model))
+        for cuts in range(1, settings.iterations + 1):
+            networks.append(pruned(settings, model, "filters", cuts=cuts))
+    return networks
 
 
 def criteria(settings: PruningSettings) -> list[Network]:
-    """Table 2: filters taken out by several criteria."""
-    return [
-        pruned(settings, model, "filters", criterion)
-        for model in settings.models_of("criteria")
-        for criterion in settings.criteria
-    ]
+    """Table 2: filters taken out by several criteria, and the control."""
+    networks = []
+    for model in settings.models_of("criteria"):
+        networks.append(trained_on(settings, model))
+        networks += [
+            pruned(settings, model, "filters", criterion) for criterion in settings.criteria
+        ]
+    return networks
 
 
 def single_element(settings: PruningSettings) -> list[Network]:
@@ -160,7 +170,7 @@ def single_element(settings: PruningSettings) -> list[Network]:
 
 
 def adjustment(settings: PruningSettings) -> list[Network]:
-    """Table 3: what is left of a network, fine-tuned or trained anew.
+    """Table 3: what is left of a network, fine-tuned or trained anew, and the control.
 
     Raises:
       UserError: a `rewind_epoch` that unpruned networks do not have.
@@ -170,7 +180,7 @@ def adjustment(settings: PruningSettings) -> list[Network]:
     networks = []
     for model in settings.models_of("adjustment"):
         fine_tuned = pruned(settings, model, "filters")
-        networks.append(fine_tuned)
+        networks += [trained_on(settings, model), fine_tuned]
         for name, times, start in (
             ("scratch_1x", 1, "new"),
             ("scratch_2x", 2, "new"),
@@ -198,11 +208,11 @@ def transfer(settings: PruningSettings) -> list[Network]:
 
 
 def defenses(settings: PruningSettings) -> list[Network]:
-    """Table 5: pruning beside networks trained on erased and mixed images."""
+    """Table 5: pruning beside networks trained on erased and mixed images, and the control."""
     networks = []
     for model in settings.models_of("defenses"):
         networks += [unpruned(settings, model, regime) for regime in ("natural", *MIXING)]
-        networks.append(pruned(settings, model, "filters"))
+        networks += [trained_on(settings, model), pruned(settings, model, "filters")]
         if has_blocks(model):
             networks.append(pruned(settings, model, "blocks"))
     return networks

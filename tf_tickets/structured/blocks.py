@@ -207,7 +207,7 @@ def _additions(graph, paths):
         within = paths.between(branch, shortcut) | paths.between(shortcut, branch)
         if paths.products(branch, since=shortcut) and not within & sums:
             projected = not paths.leads_to(shortcut, branch)
-            yield _Addition(call.layer.name, shortcut, branch, call.output, projected)
+            yield _Addition(call.name, shortcut, branch, call.output, projected)
 
 
 class _Paths:

@@ -10,7 +10,7 @@ from tf_tickets.models.folding import scale_and_shift
 from tf_tickets.models.graph import is_linear, norms_after
 from tf_tickets.structured.channels import ChannelMap, channels_of
 from tf_tickets.structured.constants import constant_channels, foldable
-from tf_tickets.structured.layer_kinds import PRODUCTS
+from tf_tickets.structured.layer_kinds import PRODUCTS, is_plain, mixes
 from tf_tickets.structured.surgery import build_again
 
 layers = keras.layers
@@ -66,7 +66,7 @@ def compact(model: keras.Model) -> Compaction:
     for call in channels.graph.calls:
         gone = int(np.count_nonzero(~kept[call.output]))
         if gone and type(call.layer) in (*PRODUCTS, layers.DepthwiseConv2D):
-            removed[call.layer.name] = gone
+            removed[call.name] = gone
     return Compaction(fold_norms(smaller), removed)
 
 
@@ -88,10 +88,8 @@ def fold_norms(model: keras.Model) -> keras.Model:
     channels = channels_of(model)
     graph = channels.graph
     norms = norms_after(graph, lambda layer: is_linear(layer) or _is_linear_depthwise(layer))
-    folded_away = {norm.name for norm in norms.values()}
-    instead = {
-        call.output: call.inputs[0] for call in graph.calls if call.layer.name in folded_away
-    }
+    folded_away = {id(norm) for norm in norms.values()}
+    instead = {call.output: call.inputs[0] for call in graph.calls if id(call.layer) in folded_away}
     calls = [
         call._replace(inputs=tuple(instead.get(tensor, tensor) for tensor in call.inputs))
         for call in graph.calls
@@ -100,9 +98,7 @@ def fold_norms(model: keras.Model) -> keras.Model:
     graph = graph._replace(calls=calls, output=instead.get(graph.output, graph.output))
     kept = {tensor: np.full(len(ids), True) for tensor, ids in channels.units.items()}
     weights = {
-        call.layer.name: _folded(call.layer, norms[call.layer.name])
-        for call in calls
-        if call.layer.name in norms
+        call.name: _folded(call.layer, norms[call.name]) for call in calls if call.name in norms
     }
     return build_again(model, graph, kept, weights)
 
@@ -111,6 +107,10 @@ def _alive(channels: ChannelMap, constants: Mapping[int, np.ndarray]) -> np.ndar
     """Tells for each unit whether it must stay, or reaches what must through changing channels."""
     alive = np.full(1 + max(ids.max(initial=-1) for ids in channels.units.values()), False)
     alive[list(channels.locked)] = True
+    for call in channels.graph.calls:
+        if mixes(call) and not is_plain(call.layer):  # Their kernels are not looked into.
+            for tensor in (*call.inputs, call.output):
+                alive[channels.units[tensor]] = True
     passes = [
         (channels.units[call.inputs[0]], channels.units[call.output], _passes(call, constants))
         for call in reversed(_products(channels))
@@ -124,11 +124,11 @@ def _alive(channels: ChannelMap, constants: Mapping[int, np.ndarray]) -> np.ndar
 
 
 def _products(channels):
-    """The calls of convolutions and dense layers that are understood."""
+    """The calls of plain convolutions and dense layers that are understood."""
     return [
         call
         for call in channels.graph.calls
-        if type(call.layer) in PRODUCTS and call.layer.name not in channels.obscure
+        if is_plain(call.layer) and call.name not in channels.obscure
     ]
 
 
@@ -165,7 +165,7 @@ def _without_dead(channels, constants, alive):
         if bias or np.any(carried[made]):
             carried += bias[0] if bias else 0
             bias = [np.where(made, carried, 0).astype(kernel.dtype)]
-        weights[layer.name] = [kernel * (read[:, None] & made), *bias]
+        weights[call.name] = [kernel * (read[:, None] & made), *bias]
     return weights
 
 

@@ -11,9 +11,10 @@ from tf_tickets.structured.layer_kinds import (
     ACTIVATIONS,
     LEVEL,
     MERGES,
-    PRODUCTS,
+    PADDING,
     RESHAPING,
     is_elementwise,
+    is_plain,
 )
 
 layers = keras.layers
@@ -35,7 +36,7 @@ def constant_channels(channel_map: ChannelMap) -> dict[int, np.ndarray]:
     graph = channel_map.graph
     constants = {tensor: np.full(len(ids), np.nan) for tensor, ids in channel_map.units.items()}
     for call in graph.calls:
-        if call.layer.name not in channel_map.obscure:
+        if call.name not in channel_map.obscure:
             made = _made(call, graph, [constants[tensor] for tensor in call.inputs])
             constants[call.output] = np.where(np.isfinite(made), made, np.nan)
     return constants
@@ -60,7 +61,7 @@ def foldable(layer: keras.layers.Layer, constants: np.ndarray) -> np.ndarray:
 def _made(call: Call, graph: Graph, read: list[np.ndarray]) -> np.ndarray:
     """What a layer that is understood makes of constants."""
     layer, kind, size = call.layer, type(call.layer), graph.shapes[call.output][-1]
-    if kind in PRODUCTS:
+    if is_plain(layer):
         return _of_product(layer, read[0])
     if kind is layers.DepthwiseConv2D:
         return _of_depthwise(layer, read[0])
@@ -71,7 +72,7 @@ def _made(call: Call, graph: Graph, read: list[np.ndarray]) -> np.ndarray:
     if kind is layers.BatchNormalization:
         scale, shift = (values.numpy() for values in scale_and_shift(layer))
         return np.where(scale == 0, shift, read[0] * scale + shift)
-    if kind is layers.ZeroPadding2D:
+    if kind in PADDING:
         return np.where(read[0] == 0, 0.0, np.nan)
     if kind in LEVEL:
         return read[0]

@@ -2,11 +2,23 @@
 
 A filter is judged by its feature maps: what its convolution gives after BatchNorm and
 activation, `[images, height, width]`. A block is judged by the feature maps of its output,
-channel by channel, and has the mean of its channels' scores.
+channel by channel, and has the mean of its channels' scores. A unit of a dense layer is a
+filter with maps of one place.
+
+Scores of different layers have one scale, so that they can be compared:
+
+- `l1`, `expected_abs` and `hrank` of filters are divided by their layer's mean. The first grows
+  with the filters' fan-in, the second with a factor that the next layer undoes, the third
+  with the size of the maps; none says that a layer matters.
+- `hrank` of blocks is divided by the greatest rank that their maps can have, as the related code
+  of the first author has it, and `l1` of blocks by the root of the fan-in (`block_norm`).
+- `expected_abs` of blocks stays as it is, as in that code.
+- `kl` is measured in one place, the answers, and `pls` over all features at once; `random` is
+  the same everywhere.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -18,10 +30,13 @@ from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.structured.blocks import removable_blocks
 from tf_tickets.structured.channels import activation_of, channels_of
 from tf_tickets.structured.elements import VersionedNetwork, without_one
+from tf_tickets.structured.weight_norms import block_norm, filter_norms
 
 CRITERIA = ("l1", "expected_abs", "hrank", "kl", "pls", "random")
 # Those that need no images.
 DATA_FREE_CRITERIA = ("l1", "random")
+FORMS = ("code", "ours")
+"""How `kl` and `pls` are computed, of which the paper says no more, see `score`."""
 
 _BATCH = 100
 _PLS_COMPONENTS = 2
@@ -34,8 +49,8 @@ class Scores:
     """The importance of everything that may go; the smallest goes first.
 
     Attributes:
-      filters: convolution → float64 `[filters]`.
-      blocks: residual block → its score.
+      filters: layer → float64 `[filters]`, on one scale for all layers.
+      blocks: residual block → its score, on one scale for all blocks.
     """
 
     filters: Mapping[str, np.ndarray]
@@ -48,46 +63,53 @@ def score(
     examples: ImageSplit | None,
     seed: int,
     progress: Callable[[float], None] = lambda images: None,
+    form: str = "code",
+    names: Collection[str] | None = None,
 ) -> Scores:
-    """Scores all filters and blocks that may go, in one pass over the examples.
+    """Scores filters and all blocks that may go, in one pass over the examples.
 
     Args:
       model: functional or sequential, of one input and one output, in [0, 1] and logits.
       criterion: a name in `CRITERIA`:
         `l1`, the sum of a filter's absolute weights (Li et al., arXiv:1608.08710); of a
-        block, the mean over its convolutions' filters;
+        block, the mean over its filters;
         `expected_abs`, the mean absolute value of the feature maps (Tan and Motani,
         "DropNet", ICML 2020);
         `hrank`, the mean rank of the feature maps (Lin et al., arXiv:2002.10179);
-        `kl`, the mean divergence KL(p ‖ q) in nats of the network's distribution q
-        without the filter or block from p with it (Luo and Wu, arXiv:1911.08114);
+        `kl`, the mean divergence in nats of the network's distribution q without the filter
+        or block and p with it (Luo and Wu, arXiv:1911.08114);
         `pls`, the variable importance in projection of the feature maps' maxima (Jordao
         et al., Neurocomputing 406, 2020), see `variable_importance`;
         `random`, uniform in [0, 1).
+        All are on one scale, as the module says.
       examples: at least 2; None where the criterion needs no images.
       seed: of `random`.
       progress: told how many examples were done, at each step.
+      form: `code`, as the related code of the first author of "On the Effect of Pruning" has
+        it: KL(q ‖ p), and PLS sees the maxima of what comes right out of a layer; `ours`:
+        KL(p ‖ q), and PLS sees those of the feature maps as the others do.
+      names: of the layers whose filters to score; by default of all that may lose any.
 
     Raises:
-      ValueError: no criterion of that name.
+      ValueError: no criterion or form of that name.
     """
+    if criterion not in CRITERIA or form not in FORMS:
+        raise ValueError(f"no criterion {criterion} of the form {form}")
+    channels = channels_of(model)
+    names = list(channels.filters) if names is None else names
     if criterion == "random":
-        return _random(model, seed)
+        return _random(channels, names, seed)
     if criterion == "l1":
-        return _l1(model)
+        return _l1(channels, names)
     if criterion == "kl":
-        return _kl(model, examples, progress)
-    if criterion not in CRITERIA:
-        raise ValueError(f"no criterion {criterion}")
-    summarize, conclude = {
-        "expected_abs": (_mean_abs, _mean_over_images),
-        "hrank": (_ranks, _mean_over_images),
-        "pls": (_maxima, lambda features: variable_importance(features, examples.labels)),
-    }[criterion]
-    filters, blocks = _summaries(model, examples, summarize, progress)
+        return _kl(VersionedNetwork(model, names), examples, progress, reverse=form == "code")
+    if criterion == "pls":
+        return _pls(model, names, examples, progress, own_output=form == "code")
+    summarize = {"expected_abs": _mean_abs, "hrank": _relative_ranks}[criterion]
+    filters, blocks = _summaries(model, names, examples, summarize, progress)
     return Scores(
-        _scored_together(filters, conclude),
-        {name: float(np.mean(s)) for name, s in _scored_together(blocks, conclude).items()},
+        {name: _to_the_mean(np.mean(part, axis=0)) for name, part in filters.items()},
+        {name: float(np.mean(part)) for name, part in blocks.items()},
     )
 
 
@@ -120,66 +142,99 @@ def variable_importance(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return importance
 
 
-def _random(model, seed):
-    channels, generator = channels_of(model), np.random.default_rng(seed)
+def _to_the_mean(scores):
+    """Scores of a layer's filters, which are at least 0, divided by their mean."""
+    mean = np.mean(scores)
+    return scores / mean if mean > 0 else np.zeros_like(scores)
+
+
+def _random(channels, names, seed):
+    generator, drawn, filters = np.random.default_rng(seed), {}, {}
+    for name in names:
+        units = channels.filters[name]
+        numbers = generator.random(len(units)).tolist()
+        # What goes together is drawn once: means of several would hardly ever be the lowest.
+        filters[name] = np.array([drawn.setdefault(*pair) for pair in zip(units.tolist(), numbers)])
     return Scores(
-        {name: generator.random(len(units)) for name, units in channels.filters.items()},
-        {block.name: generator.random() for block in removable_blocks(channels.graph)},
+        filters, {block.name: generator.random() for block in removable_blocks(channels.graph)}
     )
 
 
-def _l1(model):
-    channels = channels_of(model)
-    of_blocks = {}
-    for block in removable_blocks(channels.graph):
-        sizes = [_filter_sizes(layer) for layer in _convolutions(channels.graph, block)]
-        of_blocks[block.name] = float(np.mean(np.concatenate(sizes)))
-    return Scores(
-        {name: _filter_sizes(model.get_layer(name)) for name in channels.filters}, of_blocks
-    )
-
-
-def _filter_sizes(layer):
-    return np.sum(np.abs(layer.kernel.numpy().astype(np.float64)), axis=(0, 1, 2))
-
-
-def _convolutions(graph, block):
-    """The convolutions between a block's shortcut and its sum."""
-    makers, pending, found = {call.output: call for call in graph.calls}, [block.branch], {}
-    while pending:
-        number = pending.pop()
-        if number in (block.shortcut, graph.input):
-            continue
-        call = makers[number]
-        pending += call.inputs
-        if type(call.layer) is keras.layers.Conv2D:
-            found[call.layer.name] = call.layer
-    return found.values()
-
-
-def _summaries(model, examples, summarize, progress):
-    """Filters' and blocks' feature maps, summarized: name → `[images, channels]`."""
-    channels, folded = channels_of(model), FoldedNetwork(model)
-    filters = {name: activation_of(channels, name) for name in channels.filters}
+def _l1(channels, names):
     graph = channels.graph
+    return Scores(
+        {name: _to_the_mean(filter_norms(graph.layer(name))) for name in names},
+        {block.name: block_norm(graph, block) for block in removable_blocks(graph)},
+    )
+
+
+def _pls(model, names, examples, progress, own_output):
+    def importance(features):
+        return variable_importance(features, examples.labels)
+
+    filters, blocks = _summaries(model, names, examples, _maxima, progress, own_output)
+    return Scores(
+        _scored_together(filters, importance),
+        {name: float(np.mean(s)) for name, s in _scored_together(blocks, importance).items()},
+    )
+
+
+def _summaries(model, names, examples, summarize, progress, own_output=False):
+    """Filters' and blocks' feature maps, summarized: name → `[images, channels]`.
+
+    With `own_output` filters' maps are what comes right out of their layer.
+    """
+    channels = channels_of(model)
+    graph = channels.graph
+    if own_output:
+        made = {call.name: call.output for call in graph.calls}
+        filters, tensors_of = {name: made[name] for name in names}, _unfolded(graph)
+    else:
+        filters = {name: activation_of(channels, name) for name in names}
+        tensors_of = FoldedNetwork(model).fixed_tensors()
     blocks = {block.name: _after(graph, block) for block in removable_blocks(graph)}
     wanted = sorted({*filters.values(), *blocks.values()})
 
     @tf.function(input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8)])
     def feature_maps(images):
-        tensors = folded.fixed_tensors()(to_unit_interval(images))
+        tensors = tensors_of(to_unit_interval(images))
         return [tensors[number] for number in wanted]
 
     parts = {number: [] for number in wanted}
     for start in range(0, len(examples), _BATCH):
         batch = examples.images[start : start + _BATCH]
         for number, maps in zip(wanted, feature_maps(tf.constant(batch))):
-            parts[number].append(summarize(maps.numpy()))
+            parts[number].append(summarize(_with_places(maps.numpy())))
         progress(len(batch))
     whole = {number: np.concatenate(part) for number, part in parts.items()}
     return tuple(
         {name: whole[number] for name, number in places.items()} for places in (filters, blocks)
     )
+
+
+def _unfolded(graph):
+    """Images → all tensors in inference mode, each as its layer makes it.
+
+    A network with its BatchNorms folded away no longer has what convolutions make.
+    """
+
+    def tensors_of(images):
+        tensors = {graph.input: images}
+        for call in graph.calls:
+            inputs = [tensors[number] for number in call.inputs]
+            keywords = {"training": False} if call.layer._expects_training_arg else {}
+            made = call.repeat(call.layer, inputs, **keywords)
+            tensors |= zip(call.outputs, tf.nest.flatten(made))
+        return tensors
+
+    return tensors_of
+
+
+def _with_places(maps):
+    """`[images, ..., channels]` → `[images, height, width, channels]`."""
+    images, *places, channels = maps.shape
+    height, *rest = places or [1]
+    return maps.reshape(images, height, -1 if rest else 1, channels)
 
 
 def _after(graph, block):
@@ -199,12 +254,9 @@ def _mean_abs(maps):
     return np.mean(np.abs(maps), axis=(1, 2), dtype=np.float64)
 
 
-def _ranks(maps):
-    return np.linalg.matrix_rank(np.transpose(maps, (0, 3, 1, 2)))
-
-
-def _mean_over_images(features):
-    return np.mean(features, axis=0)
+def _relative_ranks(maps):
+    """In parts of the greatest rank that there could be."""
+    return np.linalg.matrix_rank(np.transpose(maps, (0, 3, 1, 2))) / min(maps.shape[1:3])
 
 
 def _scored_together(summaries, conclude):
@@ -216,9 +268,8 @@ def _scored_together(summaries, conclude):
     return dict(zip(summaries, np.split(scores, ends[:-1])))
 
 
-def _kl(model, examples, progress):
-    network = VersionedNetwork(model)
-    measures = {group.name: _divergences(network, group) for group in network.groups}
+def _kl(network, examples, progress, reverse):
+    measures = {group.name: _divergences(network, group, reverse) for group in network.groups}
     totals = {group.name: np.zeros(len(group.elements)) for group in network.groups}
     for start in range(0, len(examples), _BATCH):
         images = tf.constant(examples.images[start : start + _BATCH])
@@ -232,8 +283,11 @@ def _kl(model, examples, progress):
     )
 
 
-def _divergences(network, group):
-    """A function: uint8 images → the sum over them of KL(p ‖ q), for each element of the group."""
+def _divergences(network, group, reverse):
+    """A function: uint8 images → the sum over them of a divergence, for each of the elements.
+
+    It is KL(p ‖ q), or KL(q ‖ p) if `reverse`, of q without the element and p with all.
+    """
     count = len(group.elements)
 
     @tf.function(
@@ -246,8 +300,10 @@ def _divergences(network, group):
         """`[versions]`; the first version lacks nothing."""
         logits = network.logits(group, to_unit_interval(images), kept)
         shape = [tf.shape(kept)[0], tf.shape(images)[0], logits.shape[-1]]
-        log_p = tf.nn.log_softmax(tf.reshape(logits, shape))
-        return tf.reduce_sum(tf.exp(log_p[:1]) * (log_p[:1] - log_p), axis=[1, 2])
+        log_q = tf.nn.log_softmax(tf.cast(tf.reshape(logits, shape), tf.float64))
+        log_p = log_q[:1]
+        terms = tf.exp(log_q) * (log_q - log_p) if reverse else tf.exp(log_p) * (log_p - log_q)
+        return tf.reduce_sum(terms, axis=[1, 2])
 
     def measure(images):
         return np.concatenate(

@@ -1,7 +1,7 @@
 """Several versions of a network, each without some filters or blocks, in one pass."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -14,18 +14,20 @@ from tf_tickets.structured.channels import channels_of, mixing_reads
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ElementGroup:
-    """Filters of one convolution, or blocks, that versions may lack.
+    """Filters of one layer, or blocks, that versions may lack.
 
     Attributes:
-      name: the convolution's; "" for the group of blocks.
-      elements: a name for each: `<convolution>:<index>`, or the block's.
+      name: the layer's; "" for the group of blocks.
+      elements: a name for each: `<layer>:<index>`, or the block's.
       reads: (position of a call, which of its inputs) → for each channel read there,
-        the element it belongs to, or -1.
+        the element it belongs to, or -1; the first of several that go together.
+      first: for each element the first of those that go together with it.
     """
 
     name: str
     elements: tuple[str, ...]
     reads: Mapping[tuple[int, int], np.ndarray]
+    first: np.ndarray
 
 
 class VersionedNetwork:
@@ -37,18 +39,21 @@ class VersionedNetwork:
 
     Args:
       model: a functional or sequential model of one input and one output.
+      names: of layers whose filters may go; by default the convolutions whose filters go one by
+        one.
 
     Attributes:
-      groups: its convolutions whose filters may go, then its blocks that may go.
+      groups: those layers, then its blocks that may go.
       image_shape: (height, width, channels).
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, names: Collection[str] | None = None):
         self.image_shape = tuple(model.input_shape[1:])
         self._folded = FoldedNetwork(model)
         channels = channels_of(model)
         self._graph = channels.graph
-        self.groups = [_filter_group(channels, name) for name in channels.filters]
+        names = channels.untied_convolutions if names is None else names
+        self.groups = [_filter_group(channels, name) for name in names]
         blocks = removable_blocks(self._graph)
         if blocks:
             self.groups.append(_block_group(self._graph, blocks))
@@ -63,12 +68,16 @@ class VersionedNetwork:
           images: `[n, ...]` in [0, 1]; with `per_version` `[versions · n, ...]`, those of
             the first version first.
           kept: float32 `[versions, len(group.elements)]`, 0 where a version lacks it, else 1.
+            A version that lacks one of several that go together lacks them all.
           per_version: whether every version has images of its own.
 
         Returns:
           `[versions · n, classes]`, those of the first version first.
         """
         versions = tf.shape(kept)[0]
+        if len(set(group.first)) < len(group.first):
+            together = tf.math.unsorted_segment_min(tf.transpose(kept), group.first, kept.shape[1])
+            kept = tf.ensure_shape(tf.transpose(together), kept.shape)
         expanded = {self._graph.input} if per_version else self._behind(group)
 
         def change_inputs(index, tensors):
@@ -109,8 +118,9 @@ def _filter_group(channels, name):
     reads = {
         (index, position): carried for index, position, carried in mixing_reads(channels, name)
     }
-    filters = range(len(channels.filters[name]))
-    return ElementGroup(name, tuple(f"{name}:{index}" for index in filters), reads)
+    units = channels.filters[name].tolist()
+    elements = tuple(f"{name}:{index}" for index in range(len(units)))
+    return ElementGroup(name, elements, reads, np.array([units.index(unit) for unit in units]))
 
 
 def _block_group(graph, blocks):
@@ -119,7 +129,8 @@ def _block_group(graph, blocks):
     for number, block in enumerate(blocks):
         index, call = calls[block.output]
         reads[index, call.inputs.index(block.branch)] = np.array([number])
-    return ElementGroup("", tuple(block.name for block in blocks), reads)
+    names = tuple(block.name for block in blocks)
+    return ElementGroup("", names, reads, np.arange(len(names)))
 
 
 def _repeated(tensor, versions):

@@ -12,6 +12,7 @@ from tf_tickets.errors import UserError
 from tf_tickets.models.graph import Graph
 from tf_tickets.structured.blocks import require_removable, residual_blocks
 from tf_tickets.structured.channels import ChannelMap, channels_of
+from tf_tickets.structured.layer_kinds import PRODUCTS, splits_by_group
 
 layers = keras.layers
 
@@ -21,8 +22,8 @@ class Removal:
     """What to take out of a network.
 
     Attributes:
-      filters: convolution's name → indices of its filters. Those of a convolution in one of
-        the `blocks` go with it.
+      filters: name of a layer → indices of its filters or units. What is tied to them goes with
+        them, named or not, and those of a layer in one of the `blocks` go with it.
       blocks: names of the blocks' Add layers.
     """
 
@@ -58,8 +59,8 @@ def remove(model: keras.Model, removal: Removal) -> keras.Model:
     """Builds the network without some filters and blocks.
 
     Its logits are those of the original with zeros in place of what the filters' outputs
-    became where a convolution or dense layer reads them, and with zeros in place of the
-    blocks' branches.
+    became where a layer reads them that mixes channels, and with zeros in place of the blocks'
+    branches.
 
     Args:
       model: functional or sequential, of one input and one output. It stays as it is.
@@ -67,7 +68,8 @@ def remove(model: keras.Model, removal: Removal) -> keras.Model:
 
     Returns:
       A functional model of the same name, with the same names of layers and what is left of
-      their weights, BatchNorm's statistics included. It is not compiled.
+      their weights, BatchNorm's statistics included. It is not compiled. Layers of models within
+      the model are layers of its own, under the names that `graph_of` gives them.
 
     Raises:
       UserError: the removal does not fit the model, or takes what must stay; or a layer cannot
@@ -135,15 +137,15 @@ def build_again(
     tensors = {graph.input: layers.InputLayer.from_config(image.get_config()).output}
     copies = {}
     for call in graph.calls:
-        name = call.layer.name
+        name = call.name
         if name not in copies:
             copies[name] = _copy(call, kept, with_bias=len(weights.get(name, ())) > 1)
         outputs = call.repeat(copies[name], [tensors[tensor] for tensor in call.inputs])
         tensors.update(zip(call.outputs, tf.nest.flatten(outputs), strict=True))
     smaller = keras.Model(tensors[graph.input], tensors[graph.output], name=model.name)
     for call in graph.calls:
-        given = weights.get(call.layer.name) or call.layer.get_weights()
-        _set_weights(copies[call.layer.name], _weights_left(call, given, kept))
+        given = weights.get(call.name) or call.layer.get_weights()
+        _set_weights(copies[call.name], _weights_left(call, given, kept))
     return smaller
 
 
@@ -165,17 +167,16 @@ def _units_of_filters(channels, name, indices):
     if name in channels.left_alone:
         raise UserError(f"{name}: its filters must stay: {channels.left_alone[name]}")
     if name not in channels.filters:
-        raise UserError(
-            f"{name}: no convolution of that name; filters may go from "
-            f"{', '.join(channels.filters) or 'none'}"
-        )
+        known = ", ".join(channels.filters) or "none"
+        raise UserError(f"{name}: no layer of that name; filters may go from {known}")
     units = channels.filters[name]
     for index in indices:
         if not 0 <= index < len(units):
             raise UserError(f"{name}: filter {index}: expected 0 to {len(units) - 1}")
-    if len(set(indices)) == len(units):
+    gone = units[list(indices)].tolist()
+    if set(gone) == set(units.tolist()):
         raise UserError(f"{name}: all {len(units)} filters were to go; at least one must stay")
-    return units[list(indices)].tolist()
+    return gone
 
 
 def _without_blocks(graph, names):
@@ -217,50 +218,84 @@ def _is_rectifier(layer):
 def _require_channels(graph, kept):
     for call in graph.calls:
         if any(kept[tensor].size and not kept[tensor].any() for tensor in call.outputs):
-            raise UserError(f"{call.layer.name}: at least one of its channels must stay")
+            raise UserError(f"{call.name}: at least one of its channels must stay")
 
 
 def _copy(call, kept, with_bias):
     """A new layer of the same name for the channels that are kept, maybe with a bias it had not."""
-    layer, channels = call.layer, int(np.count_nonzero(kept[call.output]))
-    if isinstance(layer, keras.Model):
-        return keras.models.clone_model(layer)
+    layer = call.layer
     try:
-        config = layer.get_config()
-        if type(layer) is layers.Conv2D:
-            config["filters"] = channels
-        elif type(layer) is layers.Dense:
-            config["units"] = channels
-        elif type(layer) is layers.Reshape and config["target_shape"][-1] != -1:
-            config["target_shape"] = (*config["target_shape"][:-1], channels)
+        if isinstance(layer, keras.Model):
+            return keras.models.clone_model(layer)
+        config = layer.get_config() | {"name": call.name}
+        config |= _sizes(call, config, kept)
         if with_bias:
             config["use_bias"] = True
         return type(layer).from_config(config)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # It may be anyone's layer.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise UserError(
-            f"{layer.name} ({type(layer).__name__}): cannot be built from its configuration "
+            f"{call.name} ({type(layer).__name__}): cannot be built from its configuration "
             f"({reason})"
         ) from None
 
 
+def _sizes(call, config, kept):
+    """What of a layer's configuration differs for the channels that are kept."""
+    layer, kind, made = call.layer, type(call.layer), kept[call.output]
+    channels = int(np.count_nonzero(made))
+    if kind is layers.Dense:
+        return {"units": channels}
+    if kind in PRODUCTS:
+        sizes = {"filters": channels}
+        if splits_by_group(layer):
+            sizes["groups"] = channels * layer.groups // len(made)
+        return sizes
+    if kind is layers.GroupNormalization:
+        return {"groups": channels * layer.groups // len(made)}
+    if kind is layers.Reshape and config["target_shape"][-1] != -1:
+        return {"target_shape": (*config["target_shape"][:-1], channels)}
+    if kind is layers.Dropout and config["noise_shape"] is not None:
+        *others, last = config["noise_shape"]
+        return {"noise_shape": (*others, channels if last == len(made) else last)}
+    return {}
+
+
 def _weights_left(call, weights, kept):
     """Those of a layer's weights, in Keras' order, that are of channels that are kept."""
-    read, made, kind = kept[call.inputs[0]], kept[call.output], type(call.layer)
+    read, made, layer = kept[call.inputs[0]], kept[call.output], call.layer
     if read.all() and made.all():
         return weights
-    if kind in (layers.Conv2D, layers.Dense):  # Kernel [..., in, out] and bias [out].
-        kernel, *bias = weights
-        kernel = np.compress(read, kernel, axis=-2)
-        return [np.compress(made, weight, axis=-1) for weight in (kernel, *bias)]
-    if kind is layers.DepthwiseConv2D:  # Kernel [height, width, in, multiplier] and bias [out].
+    if type(layer) in PRODUCTS:
+        return _product_weights_left(layer, weights, read, made)
+    if type(layer) is layers.DepthwiseConv2D:  # Kernel [height, width, in, multiplier], bias [out].
         kernel, *bias = weights
         return [np.compress(read, kernel, axis=2), *(weight[made] for weight in bias)]
-    # Of the others that read or make fewer channels, only BatchNorm and PReLU have weights.
+    # Of the others that read or make fewer channels, only norms and PReLU have weights.
     return [
         np.compress(made, weight, axis=-1) if weight.shape[-1] == len(made) else weight
         for weight in weights
     ]
+
+
+def _product_weights_left(layer, weights, read, made):
+    """The same of a convolution or dense layer, whose bias, if any, is [out]."""
+    if type(layer) is layers.SeparableConv2D:
+        # Kernels [height, width, in, multiplier] and [1, 1, in · multiplier, out].
+        depthwise, kernel, *bias = weights
+        first = [np.compress(read, depthwise, axis=2)]
+        read = np.repeat(read, layer.depth_multiplier)
+    else:
+        kernel, *bias = weights
+        first = []
+    # Kernel [..., in, out], of a transposed convolution [..., out, in].
+    into, out_of = (-1, -2) if type(layer) is layers.Conv2DTranspose else (-2, -1)
+    if splits_by_group(layer):
+        read = np.full(kernel.shape[into], True)
+    # Of a grouped convolution the same is left of each group.
+    kernel = np.compress(read[: kernel.shape[into]], kernel, axis=into)
+    kernel = np.compress(made, kernel, axis=out_of)
+    return [*first, kernel, *(weight[made] for weight in bias)]
 
 
 def _set_weights(layer, weights):
