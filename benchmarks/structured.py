@@ -102,7 +102,8 @@ def seconds(work: Callable[[], object]) -> str:
 
 def work_row(name: str, whole: keras.Model, examples: ImageSplit) -> list[str]:
     """A line of the second table."""
-    removal, _ = choose_removal(whole, Cut("l1", 0.1, 0, "layerwise", free_convolutions_only=True), None)
+    cut = Cut("l1", 0.1, 0, "layerwise", free_convolutions_only=True)
+    removal, _ = choose_removal(whole, cut, None)
     scorings = [
         functools.partial(score, whole, criterion, examples, seed=0)
         for criterion in flags.FLAGS.criteria
