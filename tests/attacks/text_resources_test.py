@@ -18,7 +18,7 @@ from tests.attacks.tiny_texts import (
     write_neighbours,
     write_resources,
 )
-from tf_tickets.attacks.text_recipes import needed_resources
+from tf_tickets.attacks.text_recipes import TextRecipe
 from tf_tickets.attacks.text_resources import TextResources, merge_alike
 from tf_tickets.errors import UserError
 
@@ -203,13 +203,7 @@ def test_nltk_data_of_a_folder_come_first(monkeypatch):
 
 
 def test_needs_of_the_recipes():
-    assert needed_resources("characters", "textattack") == ("stop_words",)
-    assert "masked_lm" in needed_resources("bert_attack", "textattack")
-    assert "masked_lm" not in needed_resources("bert_attack", "paper_code")
-    assert needed_resources("textbugger", "paper_code") == (
-        needed_resources("textbugger", "textattack")
-    )
-    with pytest.raises(UserError, match="^--attacks=typos: expected one or more of textfooler"):
-        needed_resources("typos", "textattack")
-    with pytest.raises(UserError, match="^--attack_recipe=mine: "):
-        needed_resources("textfooler", "mine")
+    assert TextRecipe("characters").needs == ("stop_words",)
+    assert "masked_lm" in TextRecipe("bert_attack").needs
+    assert "masked_lm" not in TextRecipe("bert_attack", "paper_code").needs
+    assert TextRecipe("textbugger", "paper_code").needs == TextRecipe("textbugger").needs

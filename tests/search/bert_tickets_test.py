@@ -29,7 +29,7 @@ DATA = "movie_reviews"
 STUDIES = ("main", "ablation", "importance", "convergence")
 METHODS = ("fine_tune", "lth", "free_lb", "random", "robust")
 LEARNING = MaskLearning(
-    1, 0.1, 1e-6, 0.5, (0.1, 0.4), "weight", "free_lb", EmbeddingAttack(0.03, 0.05, 2)
+    1, 0.1, 1e-6, 0.5, (0.1, 0.4), "weight", "free_lb", EmbeddingAttack(0.03, 0.05, 2), "values"
 )
 
 
@@ -42,7 +42,7 @@ def make_settings(**changes):
         "sparsity": {DATA: 20},
         "sparsities": (20,),
         "penalties": (0.5,),
-        "fine_tuning": FineTuning(1, 2, 16, 1e-3, 0.01, 0.1, 1.0),
+        "fine_tuning": FineTuning(1, 2, 16, 1e-3, 0.01, 0.1, 1.0, 0.1, "selected"),
         "mask_learning": {DATA: LEARNING},
     }
     return RobustBertSettings(**values | changes)
@@ -268,6 +268,7 @@ def test_an_export_answers_as_its_network_does(finished):
 
 
 def test_texts_that_cannot_be_used_are_refused_before_training(tmp_path):
-    tickets = make_tickets(tmp_path / "run", fine_tuning=FineTuning(1, 1, 999, 1e-3, 0, 0, 1.0))
+    tuning = FineTuning(1, 1, 999, 1e-3, 0, 0, 1.0, 0.0, "last")
+    tickets = make_tickets(tmp_path / "run", fine_tuning=tuning)
     with pytest.raises(UserError, match="--batch_size=999: expected at most 64"):
         tickets.require_trainable()
