@@ -12,6 +12,7 @@ from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.masking.ticket import Ticket, arrays_sha256
 from tf_tickets.models.bert_encoder import load_encoder
 from tf_tickets.runs.files import load_arrays
+from tf_tickets.runs.results import from_csv
 from tf_tickets.runs.run_directory import RunDirectory
 
 pytest.importorskip("keras_nlp", reason="needs the extra `text`")
@@ -24,6 +25,7 @@ from tf_tickets.search.robust_bert import (  # noqa: E402
     RobustBertSettings,
 )
 from tf_tickets.search.text_bench import TextPlace  # noqa: E402
+from tf_tickets.search.training_session import TrainingSession  # noqa: E402
 
 DATA = "movie_reviews"
 STUDIES = ("main", "ablation", "importance", "convergence")
@@ -242,6 +244,37 @@ def test_a_trajectory_without_the_record_is_not_the_end_of_a_training(finished):
         aside = path.rename(path.with_suffix(".aside"))
         assert not finished.is_finished(network)
         aside.rename(path)
+
+
+def test_the_learning_rate_rises_for_the_warmup_and_the_last_weights_can_be_kept(
+    tmp_path, monkeypatch
+):
+    given = []
+    session_train = TrainingSession.train
+
+    def train(session, *arguments, **how):
+        given.append(how)
+        return session_train(session, *arguments, **how)
+
+    monkeypatch.setattr(TrainingSession, "train", train)
+    # Two epochs of four steps, a quarter of them to warm up.
+    tuning = FineTuning(2, 2, 16, 1e-3, 0.01, 0.1, 1.0, 0.25, "last")
+    tickets = make_tickets(
+        tmp_path / "run", studies=("main",), methods=("fine_tune",), fine_tuning=tuning
+    )
+    tickets.train()
+    (how,) = given
+    rates = how["learning_rates"](0, 8)
+    np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, *(1e-3 * k / 6 for k in (5, 4, 3, 2, 1))])
+    trained = tickets.bench(DATA, 0).trainer("natural").weights()
+    for path, array in weights(tickets, "fine_tune", 0).items():
+        np.testing.assert_array_equal(array, trained[path], err_msg=path)
+    tested = [
+        row.iteration
+        for row in from_csv(tickets.run.results_path.read_text(), "results.csv")
+        if row.metric == "test/natural/accuracy"
+    ]
+    assert tested == [8] and how["selections"] == []
 
 
 def test_another_encoder_is_refused(finished):
