@@ -312,7 +312,8 @@ def _group(key, frame, attacked, tickets):
 def _group_label(data_set, model):
     match = re.fullmatch(r"(.+)_(\d+)_layers", model)
     if match:
-        model = f"{_ENCODER_LABELS.get(match[1], match[1])} ({match[2]} layers)"
+        layers = "1 layer" if match[2] == "1" else f"{match[2]} layers"
+        model = f"{_ENCODER_LABELS.get(match[1], match[1])} ({layers})"
     on = DATA_SET_LABELS.get(data_set, data_set)
     return f"{model} on {on}" if model else on
 
