@@ -265,7 +265,7 @@ class BertTickets:
             level=network.level,
             initial_weights_sha256=start_sha256,
             parent_sha256="",
-            versions=runtime.package_versions(),
+            versions=runtime.package_versions() | runtime.text_package_versions(),
         )
 
     # Training of masks
