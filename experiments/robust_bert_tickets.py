@@ -8,6 +8,7 @@ and attacks all of them with texts. Which sparse networks resist better than the
 `--study` does a part of the paper; one run may hold all studies, one after the other.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -322,6 +323,9 @@ def main():
         judge.require_resources()
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
     encoder = load_encoder(config["bert_preset"], config["bert_dir"], config["layers"])
+    if encoder.left_out:
+        left_out = " and ".join(encoder.left_out)
+        print(f"--bert_dir: {left_out} left out; each trial has a new classifier", file=sys.stderr)
     with runtime.stoppable() as stop_if_requested:
         run = RunDirectory(
             common.run_path("robust_bert_tickets", config),
