@@ -258,7 +258,7 @@ def test_rounding_of_an_encoder_does_not_decide(resources, monkeypatch):
         vectors = [sum(map(word_vector, text.split())) for text in texts]
         return np.float32(vectors + noise.uniform(-5e-6, 5e-6, [len(texts), 16]))
 
-    monkeypatch.setattr(text_resources, "_load_sentence_encoder", lambda *_: encode)
+    monkeypatch.setattr(text_resources, "_load_sentence_encoder", lambda *_, **__: encode)
     # Any homoglyph will do.
     stock = attack_all(build("textbugger", "textattack", resources, wrapper(str.isascii)))
     faster = build("textbugger", "textattack", resources, wrapper(str.isascii))

@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.attacks.tiny_texts import (
     BAD,
@@ -200,6 +201,22 @@ def test_nltk_data_of_a_folder_come_first(monkeypatch):
     resources = TextResources(nltk_data=str(NLTK_DATA))
     assert resources.describe(["stop_words"])["stop_words"].startswith("NLTK, english (SHA-256 ")
     assert resources.describe(["tagger"])["tagger"].startswith("NLTK perceptron, averaged_")
+
+
+def test_an_encoder_that_writes_files_is_refused_before_it_is_loaded(tmp_path):
+    class Writer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, texts):
+            tf.io.write_file(str(tmp_path / "written"), "by a stranger")
+            return {"outputs": tf.zeros([tf.size(texts), 4])}
+
+    tf.saved_model.save(Writer(), str(tmp_path / "encoder"))
+    resources = TextResources(sentence_encoder=str(tmp_path / "encoder"))
+    refusal = f"^--sentence_encoder={tmp_path}/encoder: expected .* the operation WriteFile"
+    for use in (lambda: resources.describe(["sentence_encoder"]), resources.encode):
+        with pytest.raises(UserError, match=refusal):
+            use()
+    assert not (tmp_path / "written").exists()
 
 
 def test_needs_of_the_recipes():
