@@ -72,7 +72,8 @@ def test_what_made_the_run_is_kept(finished):
     )
     assert "robust_bert_tickets" in environment["command"]
     assert f"--run_dir={run_dir}" in environment["command"]
-    card = json.loads((run_dir / "exports/movie_reviews/robust/level_30/ticket.json").read_text())
+    (card,) = (run_dir / "exports/movie_reviews/robust/level_30").rglob("ticket.json")
+    card = json.loads(card.read_text())
     assert card["class_names"] == ["negative", "positive"]
     assert "tensorflow-text" in card["provenance"]["versions"]
 
