@@ -26,7 +26,7 @@ from tabulate import tabulate
 
 from benchmarks.timing import time_in_turn
 from tf_tickets.attacks.text_library import import_textattack
-from tf_tickets.attacks.text_recipes import ATTACKS, build_text_attack, needed_resources
+from tf_tickets.attacks.text_recipes import ATTACKS, TextRecipe, build_text_attack
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.data.text_registry import load_texts
 from tf_tickets.data.tokens import Tokenizer, tokenize_split
@@ -46,7 +46,7 @@ flags.DEFINE_string("masked_lm", "", "See `TextResources`.")
 flags.DEFINE_string("nltk_data", "", "See `TextResources`.")
 
 STOCK = "TextAttack's loop"
-PRESET, PART, LENGTH = "textattack", "sentence", 64
+PART, LENGTH = "sentence", 64
 TRAINING_EXAMPLES, EPOCHS, BATCH = 1000, 2, 32
 
 # Attacks some examples; what came of each: its outcome, the last text, the number of queries.
@@ -97,7 +97,7 @@ def textattacks(folder: Path, attack: str, resources: TextResources) -> Contesta
             )["logits"]
             return logits.numpy().astype(np.float64)
 
-    recipe = build_text_attack(attack, PRESET, resources, Wrapper())
+    recipe = build_text_attack(TextRecipe(attack), resources, Wrapper())
     if resources.sentence_encoder == "use":
         _use_packaged_encoder(recipe)
 
@@ -154,9 +154,10 @@ def compare(folder: Path, examples: list[Example], workers: TextAttackWorkers) -
     resources = TextResources(
         values.sentence_encoder, values.word_vectors, values.masked_lm, values.nltk_data
     )
-    for name, said in resources.describe(needed_resources(values.attack, PRESET)).items():
+    recipe = TextRecipe(values.attack)
+    for name, said in resources.describe(recipe.needs).items():
         print(f"{name}: {said}")
-    job = TextAttackJob(str(folder), "", (PART,), values.attack, PRESET, resources)
+    job = TextAttackJob(str(folder), "", (PART,), recipe, resources)
     contestants = {
         STOCK: textattacks(folder, values.attack, resources),
         "ours, the same process": ours(job, TextAttackWorkers(1)),

@@ -20,7 +20,7 @@ flags.DEFINE_enum(
     "preset",
     "quick",
     PRESETS,
-    "Values of all flags not given: smoke (seconds, checks that everything runs), quick "
+    "Values of all flags not given: smoke (a minute or a few: does everything run?), quick "
     "(minutes, real embedded data), paper (the paper's hyper-parameters in full).",
 )
 flags.DEFINE_string(

@@ -8,6 +8,7 @@ and attacks all of them with texts. Which sparse networks resist better than the
 `--study` does a part of the paper; one run may hold all studies, one after the other.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -27,8 +28,10 @@ from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.bert_tickets import BertTickets
 from tf_tickets.search.robust_bert import (
     METHODS,
+    SEARCH_CLIPS,
     SEARCH_OBJECTIVES,
     STUDIES,
+    WEIGHTS,
     FineTuning,
     MaskLearning,
     RobustBertSettings,
@@ -66,7 +69,17 @@ flags.DEFINE_list("penalties", None, "λ of study regularization.")
 flags.DEFINE_integer("epochs", None, "Length of a fine-tuning or a retraining.")
 flags.DEFINE_integer("longer_epochs", None, "The same of without_structure_longer.")
 flags.DEFINE_integer("batch_size", None, "Examples a step.")
-flags.DEFINE_float("learning_rate", None, "AdamW's at the beginning; it falls linearly to 0.")
+flags.DEFINE_float("learning_rate", None, "AdamW's highest; it falls linearly to 0.")
+flags.DEFINE_float(
+    "warmup", None, "Part of a fine-tuning or retraining in which it rises from 0."
+)
+flags.DEFINE_enum(
+    "weights",
+    None,
+    WEIGHTS,
+    "What a training ends with: the weights best on validation data, or those after its last step, "
+    "so that all methods are trained equally long.",
+)
 flags.DEFINE_float("weight_decay", None, "AdamW's.")
 flags.DEFINE_float("dropout", None, "Rate of all dropout layers.")
 flags.DEFINE_float("clip_value", None, "Gradients are cut to ± this.")
@@ -75,6 +88,13 @@ flags.DEFINE_float(
     "search_learning_rate", None, "Its highest learning rate; the paper's if not given."
 )
 flags.DEFINE_float("search_weight_decay", None, "Its weight decay.")
+flags.DEFINE_enum(
+    "search_clip",
+    None,
+    SEARCH_CLIPS,
+    "What --clip_value cuts in it: the values of its gradients, or, as the paper's code, the norm "
+    "of the loss' gradients, before λ∇R is added.",
+)
 flags.DEFINE_float("penalty", None, "λ, weight of the masks' L0 norm; the paper's if not given.")
 flags.DEFINE_list(
     "penalty_warmup", None, "Parts of the search between which λ rises from 0, such as 0.1,0.4."
@@ -90,6 +110,12 @@ flags.DEFINE_float("adv_bound", None, "ε that perturbations are projected to; 0
 flags.DEFINE_list("attacks", None, f"Any of: {', '.join(ATTACKS)}; the first is all studies'.")
 flags.DEFINE_enum(
     "attack_recipe", None, RECIPE_PRESETS, "Recipes as TextAttack or as the paper's code has them."
+)
+flags.DEFINE_float(
+    "max_words_changed", None, "Share of a text's words that attacks may change; 0: no limit."
+)
+flags.DEFINE_integer(
+    "bert_attack_candidates", None, "Words that BERT-Attack tries for one; TextAttack 0.3.0 had 48."
 )
 flags.DEFINE_integer("attacked_examples", None, "Of the test examples; 0 for as many as the paper.")
 flags.DEFINE_string(
@@ -146,8 +172,11 @@ PAPER = {
     "weight_decay": 0.01,
     "dropout": 0.1,
     "clip_value": 1.0,
+    "warmup": 0.1,
+    "weights": "selected",
     "search_epochs": 20,
     "search_weight_decay": 1e-6,
+    "search_clip": "values",
     "penalty_warmup": ["0.1", "0.4"],
     "granularity": "weight",
     "objective": "free_lb",
@@ -155,6 +184,8 @@ PAPER = {
     **dict.fromkeys(COLUMNS_OF_TABLE_6),
     "attacks": ["textfooler", "textbugger", "bert_attack"],
     "attack_recipe": "textattack",
+    "max_words_changed": 0.0,
+    "bert_attack_candidates": 8,
     "attacked_examples": 0,
     "sentence_encoder": "textattack",
     "word_vectors": "textattack",
@@ -226,6 +257,7 @@ def mask_learning(config, data_set):
             chosen["adv_steps"],
             config["adv_bound"] or None,
         ),
+        clip=config["search_clip"],
     )
 
 
@@ -264,6 +296,8 @@ def judge_settings(config):
     return JudgeSettings(
         tuple(config["attacks"]),
         config["attack_recipe"],
+        config["max_words_changed"],
+        config["bert_attack_candidates"],
         config["attacked_examples"],
         common.settings_of(TextResources, config),
     )
@@ -289,6 +323,9 @@ def main():
         judge.require_resources()
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
     encoder = load_encoder(config["bert_preset"], config["bert_dir"], config["layers"])
+    if encoder.left_out:
+        left_out = " and ".join(encoder.left_out)
+        print(f"--bert_dir: {left_out} left out; each trial has a new classifier", file=sys.stderr)
     with runtime.stoppable() as stop_if_requested:
         run = RunDirectory(
             common.run_path("robust_bert_tickets", config),

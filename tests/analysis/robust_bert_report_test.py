@@ -42,7 +42,7 @@ def test_summary_terminal_and_tensorboard(maker):
         assert (run.path / "figures" / file).is_file()
     assert list((run.path / "tensorboard" / "figures").glob("events*"))
     # The terminal has the first study alone.
-    assert len(parse(text)) == 3
+    assert len(parse(text)) == 5
     assert "Scale: A small encoder." in text
     assert "/exports/1 (30.0% of its weights are zero)" in text
 

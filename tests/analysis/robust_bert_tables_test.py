@@ -35,7 +35,7 @@ def test_main_is_tables_1_and_2(maker, reference):
     maker.network("fine_tune", [0.92, 0.94], {"textfooler": ["fsssssssss", "fssss-----"]})
     maker.network("robust", [0.912], {"textfooler": ["ffff" + "s" * 6]}, level=30)
     text = main_table(maker.group(), reference)
-    clean, textfooler = parse(text)
+    clean, textfooler, compared = parse(text)
     # The paper's columns typed anew from its Table 1.
     assert clean == [
         ["method", "sparsity", "of the model", "seeds", "Clean", "paper"],
@@ -43,26 +43,34 @@ def test_main_is_tables_1_and_2(maker, reference):
         ["robust tickets", "30.0", "15.0", "1", "91.2", "90.9"],
     ]
     assert textfooler == [
-        ["method", "sparsity", "seeds", "sentences", "Aua", "paper", "Suc", "paper", "#Query",
-         "paper"],
-        # Queries 0, 10, ..., 90 and 0, 10, ..., 40.
-        ["fine-tuning", "0.0", "2", "10", "10.0±0.0", "5.0", "85.0±7.1", "94.6", "32.5±17.7",
-         "98.4"],
-        # Wilson's intervals of 4 and 6 of 10; 45 ± 2.262 × 30.28 / √10.
-        ["robust tickets", "30.0", "1", "10", "40.0 [16.8, 68.7]", "26.7", "60.0 [31.3, 83.2]",
-         "70.6", "45.0 [23.3, 66.7]", "149.8"],
+        ["method", "sparsity", "seeds", "sentences", "Aua", "paper", "Aua at 10%", "Aua at 20%",
+         "Suc", "paper", "#Query", "paper"],
+        # All or half are held where five of ten words must change; queries 0, 10, ..., 90 and 40.
+        ["fine-tuning", "0.0", "2", "10", "10.0±0.0", "5.0", "75.0±35.4", "75.0±35.4",
+         "85.0±7.1", "94.6", "32.5±17.7", "98.4"],
+        # Wilson's intervals of 4, 10 and 6 of 10.
+        ["robust tickets", "30.0", "1", "10", "40.0 [16.8, 68.7]", "26.7", "100.0 [72.2, 100.0]",
+         "100.0 [72.2, 100.0]", "60.0 [31.3, 83.2]", "70.6", textfooler[2][10], "149.8"],
     ]  # fmt: skip
     assert "TextFooler (recipe textattack; word vectors vectors, words.npz" in flat(text)
     assert "The paper's: BERT-base, mean of 5 seeds, tickets of 30% sparsity" in flat(text)
-    # The comparison follows.
-    assert "- TextFooler, 30% sparsity: robust tickets" in text
+    # A bootstrap's interval, nearly that of 45 ± 1.96 × 28.7 / √10.
+    low, high = map(float, textfooler[2][10].removeprefix("45.0 [").rstrip("]").split(", "))
+    assert (low, high) == pytest.approx((27.2, 62.8), abs=1.5)
+    # The comparison follows: 3 and 0 of 10, 2 / 2³.
+    assert compared[1][:5] == ["robust tickets, 30%", "fine-tuning", "1", "10", "3 : 0"]
+    assert compared[1][5].startswith("+30.0 [") and compared[1][5].endswith("p = 0.25")
+    assert compared[1][-2:] == ["+21.7", "cannot be told"]
 
 
 def test_main_on_a_task_of_table_2(maker, reference):
     attacked = {"textbugger": ["sf"], "bert_attack": ["sf"]}
     maker.network("info_bert", [0.84], attacked, data_set="mnli")
     _, bert_attack, textbugger = parse(main_table(maker.group(), reference))
-    assert bert_attack[0] == ["method", "sparsity", "seeds", "sentences", "Aua", "Suc", "#Query"]
+    assert bert_attack[0] == [
+        "method", "sparsity", "seeds", "sentences", "Aua", "Aua at 10%", "Aua at 20%", "Suc",
+        "#Query",
+    ]  # fmt: skip
     assert textbugger[1][4:6] == ["50.0 [9.5, 90.5]", "8.4"]
 
 
@@ -90,7 +98,11 @@ def test_ablation_is_table_3(maker, reference):
         ("robust", "ffss"), ("without_mask_learning", "fsss"), ("without_adversarial", "ssss"),
     ):  # fmt: skip
         maker.network(method, [0.9, 0.9], {"textfooler": [letters] * 2}, level=30)
-    (table,) = parse(ablation_table(maker.group(), reference))
+    table, compared = parse(ablation_table(maker.group(), reference))
+    assert [row[:2] for row in compared[1:]] == [
+        ["without mask learning, 30%", "robust tickets, 30%"],
+        ["without adversarial loss, 30%", "robust tickets, 30%"],
+    ]
     assert [row[0] for row in table[1:]] == [
         "robust tickets", "without mask learning", "without adversarial loss"
     ]  # fmt: skip
@@ -117,6 +129,15 @@ def test_importance_is_table_4(maker, reference):
         ["without structure", "0.0", "–", "1", "70.0", "93.7", "–"],
         ["without structure, longer", "0.0", "–", "1", "70.0", "93.6", "–"],
     ]
+
+
+def test_without_the_sentences_no_comparison_is_said_to_be_missing(maker, reference):
+    for method, level in (("fine_tune", 0), ("robust", 30)):
+        maker.network(method, [0.9], {"textfooler": ["sf"]}, level=level)
+    for path in (maker.run.path / "attacks").rglob("*.csv"):
+        path.unlink()
+    text = main_table(maker.group(), reference)
+    assert len(parse(text)) == 2 and "No comparison: no two networks have" in text
 
 
 def test_robust_tickets_alone_are_neither(maker, reference):
@@ -184,6 +205,9 @@ def test_no_rows_no_table(maker, reference):
 def test_all_of_a_whole_run(maker, reference):
     group = whole_run(maker).group()
     clean, *of_attacks = parse(main_table(group, reference))
+    of_attacks, compared = of_attacks[:2], of_attacks[2:]
     assert [table[0][4] for table in of_attacks] == ["Aua", "Aua"]
+    # Five methods beside fine-tuning, four beside robust tickets.
+    assert [len(table) for table in compared] == [1 + 5 + 4] * 2
     assert all(len(table) == 7 for table in (clean, *of_attacks))
     assert len(parse(sparsity_table(group))[0]) == 1 + 2 + 4 + 4

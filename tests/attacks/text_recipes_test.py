@@ -11,7 +11,8 @@ import pytest
 from tests.attacks.tiny_texts import LABELS, NLTK_DATA, TEXTS, write_resources
 from tf_tickets.attacks import text_resources, text_speed
 from tf_tickets.attacks.text_library import homoglyph_table, import_textattack
-from tf_tickets.attacks.text_recipes import build_text_attack, needed_resources
+from tf_tickets.attacks.text_recipes import TextRecipe, build_text_attack
+from tf_tickets.errors import UserError
 
 if importlib.util.find_spec("textattack") is None:
     pytest.skip("needs the extra `text`", allow_module_level=True)
@@ -33,10 +34,11 @@ def resources(tmp_path_factory):
     return write_resources(tmp_path_factory.mktemp("resources"))
 
 
-def build(attack, preset, resources, victim=None):
-    if "tagger" in needed_resources(attack, preset) and not resources.nltk_data:
+def build(attack, preset, resources, victim=None, **limits):
+    recipe = TextRecipe(attack, preset, **limits)
+    if "tagger" in recipe.needs and not resources.nltk_data:
         pytest.skip(f"needs {NLTK_DATA}")
-    return build_text_attack(attack, preset, resources, victim or wrapper())
+    return build_text_attack(recipe, resources, victim or wrapper())
 
 
 def share_of_vowels(text):
@@ -82,6 +84,44 @@ def test_bert_attack_is_textattacks(resources, monkeypatch):
     ours = build("bert_attack", "textattack", resources)
     stock = with_masked_lm(monkeypatch, resources, "BERTAttackLi2020")
     assert str(ours) == str(stock)
+
+
+def test_bert_attack_proposes_as_many_words_as_asked_for(resources):
+    few, many = (
+        build("bert_attack", "textattack", resources, bert_attack_candidates=count)
+        for count in (2, 12)
+    )
+    text = import_textattack().shared.AttackedText("the film is good")
+    texts = [attack.transformation._get_transformations(text, [1]) for attack in (few, many)]
+    assert 0 < len(texts[0]) <= 2 < len(texts[1]) <= 12
+    assert {t.text for t in texts[0]} <= {t.text for t in texts[1]}
+
+
+@pytest.mark.parametrize("attack", ["characters", "bert_attack"])
+def test_no_more_words_are_changed_than_allowed(attack, resources):
+    built = build(attack, "textattack", resources, max_words_changed=0.2)
+    limit = built.constraints[0]
+    assert (type(limit).__name__, limit.max_percent) == ("MaxWordsPerturbed", 0.2)
+    # By its own account ⌈0.2 · 6⌉ of six words.
+    make = import_textattack().shared.AttackedText
+    original = make("a film of the good kind")
+    changed = [make(t) for t in ("x y of the good kind", "x y z the good kind")]
+    assert [limit._check_constraint(text, original) for text in changed] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"attack": "typos"}, "--attacks=typos"),
+        ({"preset": "mine"}, "--attack_recipe=mine"),
+        ({"max_words_changed": 1.5}, "--max_words_changed=1.5"),
+        ({"max_words_changed": float("nan")}, "--max_words_changed=nan"),
+        ({"bert_attack_candidates": 0}, "--bert_attack_candidates=0"),
+    ],
+)
+def test_a_wrong_recipe_is_named(wrong, named):
+    with pytest.raises(UserError, match=f"^{named}: expected"):
+        TextRecipe(**{"attack": "characters"} | wrong)
 
 
 @pytest.mark.skipif(not NLTK_DATA.is_dir(), reason="needs ../shared/text_attack/nltk_data")
@@ -218,7 +258,7 @@ def test_rounding_of_an_encoder_does_not_decide(resources, monkeypatch):
         vectors = [sum(map(word_vector, text.split())) for text in texts]
         return np.float32(vectors + noise.uniform(-5e-6, 5e-6, [len(texts), 16]))
 
-    monkeypatch.setattr(text_resources, "_load_sentence_encoder", lambda *_: encode)
+    monkeypatch.setattr(text_resources, "_load_sentence_encoder", lambda *_, **__: encode)
     # Any homoglyph will do.
     stock = attack_all(build("textbugger", "textattack", resources, wrapper(str.isascii)))
     faster = build("textbugger", "textattack", resources, wrapper(str.isascii))
@@ -234,7 +274,7 @@ asked = []
 socket.getaddrinfo = lambda host, *_, **__: asked.append(host) or (_ for _ in ()).throw(OSError())
 import nltk
 nltk.data.path[:] = []
-from tf_tickets.attacks.text_recipes import build_text_attack, import_textattack
+from tf_tickets.attacks.text_recipes import TextRecipe, build_text_attack, import_textattack
 from tf_tickets.attacks.text_resources import TextResources
 import_textattack()
 from textattack.models.wrappers import ModelWrapper
@@ -242,7 +282,8 @@ class Wrapper(ModelWrapper):
     model = None
     def __call__(self, texts):
         return [[0.25, 0.75]] * len(texts)
-result = build_text_attack("characters", "textattack", TextResources(), Wrapper()).attack("film", 1)
+recipe = TextRecipe("characters")
+result = build_text_attack(recipe, TextResources(), Wrapper()).attack("film", 1)
 sys.exit(f"asked for {asked}" if asked or result.num_queries < 2 else 0)
 """
     environment = {**os.environ, "HOME": str(tmp_path), "NLTK_DATA": "", "TA_CACHE_DIR": ""}

@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.attacks.tiny_texts import (
     BAD,
@@ -18,7 +19,7 @@ from tests.attacks.tiny_texts import (
     write_neighbours,
     write_resources,
 )
-from tf_tickets.attacks.text_recipes import needed_resources
+from tf_tickets.attacks.text_recipes import TextRecipe
 from tf_tickets.attacks.text_resources import TextResources, merge_alike
 from tf_tickets.errors import UserError
 
@@ -202,14 +203,24 @@ def test_nltk_data_of_a_folder_come_first(monkeypatch):
     assert resources.describe(["tagger"])["tagger"].startswith("NLTK perceptron, averaged_")
 
 
+def test_an_encoder_that_writes_files_is_refused_before_it_is_loaded(tmp_path):
+    class Writer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, texts):
+            tf.io.write_file(str(tmp_path / "written"), "by a stranger")
+            return {"outputs": tf.zeros([tf.size(texts), 4])}
+
+    tf.saved_model.save(Writer(), str(tmp_path / "encoder"))
+    resources = TextResources(sentence_encoder=str(tmp_path / "encoder"))
+    refusal = f"^--sentence_encoder={tmp_path}/encoder: expected .* the operation WriteFile"
+    for use in (lambda: resources.describe(["sentence_encoder"]), resources.encode):
+        with pytest.raises(UserError, match=refusal):
+            use()
+    assert not (tmp_path / "written").exists()
+
+
 def test_needs_of_the_recipes():
-    assert needed_resources("characters", "textattack") == ("stop_words",)
-    assert "masked_lm" in needed_resources("bert_attack", "textattack")
-    assert "masked_lm" not in needed_resources("bert_attack", "paper_code")
-    assert needed_resources("textbugger", "paper_code") == (
-        needed_resources("textbugger", "textattack")
-    )
-    with pytest.raises(UserError, match="^--attacks=typos: expected one or more of textfooler"):
-        needed_resources("typos", "textattack")
-    with pytest.raises(UserError, match="^--attack_recipe=mine: "):
-        needed_resources("textfooler", "mine")
+    assert TextRecipe("characters").needs == ("stop_words",)
+    assert "masked_lm" in TextRecipe("bert_attack").needs
+    assert "masked_lm" not in TextRecipe("bert_attack", "paper_code").needs
+    assert TextRecipe("textbugger", "paper_code").needs == TextRecipe("textbugger").needs

@@ -112,6 +112,13 @@ def test_every_character_is_cleaned_alike(lowercase):
         assert cleaned.decode() == tokens._clean(text, lowercase), f"{page[0]:x} to {page[-1]:x}"
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_no_texts_have_no_tokens(parts):
+    _, tokenizing = tokenizers()
+    found = traced(tokenizing, parts)(*[tf.constant([], tf.string)] * parts)
+    assert all(array.shape[0] == 0 and array.dtype == tf.int32 for array in found.values())
+
+
 def test_tricky_texts(lowercase):
     both = tokenizers(lowercase=lowercase)
     check_equal(both, [(text,) for text in TRICKY])
@@ -192,7 +199,7 @@ import tensorflow as tf, tensorflow_text
 for folder, batches in json.load(sys.stdin):
     serve = tf.saved_model.load(folder, tags=["serve"]).signatures["serving_default"]
     for batch in batches:
-        answer = serve(**{name: tf.constant(texts) for name, texts in batch.items()})
+        answer = serve(**{name: tf.constant(texts, tf.string) for name, texts in batch.items()})
         print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()}))
 """
 
@@ -239,12 +246,15 @@ def served(requests, folder):
 
 def test_another_process_answers_alike(model, saved, tmp_path):
     batches, requests = [], []
+    empty = (str(saved[("sentence",)]), [{"sentence": []}])
     for parts, examples in EXAMPLES.items():
         of_these = [examples, *([example] for example in examples), examples[3:]]
         columns = [dict(zip(parts, zip(*batch, strict=True), strict=True)) for batch in of_these]
         batches += of_these
         requests.append((saved[parts], columns))
-    for batch, answer in zip(batches, served(requests, tmp_path), strict=True):
+    *answers, of_nothing = served([*requests, empty], tmp_path)
+    assert of_nothing == {"logits": [], "probabilities": [], "classes": []}
+    for batch, answer in zip(batches, answers, strict=True):
         expected = model_logits(model, batch)
         shares = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(answer["logits"], expected, atol=1e-5)

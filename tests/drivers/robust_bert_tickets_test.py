@@ -64,6 +64,20 @@ def test_studies_end_with_tables_figures_and_paths(finished):
     assert len(list((run_dir / "figures").glob("*.png"))) >= 2
 
 
+def test_what_made_the_run_is_kept(finished):
+    run_dir, *_ = finished
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert {"keras-nlp", "tensorflow-text", "textattack", "torch", "transformers", "nltk"} <= set(
+        environment["packages"]
+    )
+    assert "robust_bert_tickets" in environment["command"]
+    assert f"--run_dir={run_dir}" in environment["command"]
+    (card,) = (run_dir / "exports/movie_reviews/robust/level_30").rglob("ticket.json")
+    card = json.loads(card.read_text())
+    assert card["class_names"] == ["negative", "positive"]
+    assert "tensorflow-text" in card["provenance"]["versions"]
+
+
 def test_what_attacks_did_is_kept_for_every_sentence(finished):
     run_dir, *_ = finished
     (table,) = run_dir.glob("attacks/*/*/natural/robust/seed_0/level_30/test_characters_*.csv")
@@ -160,6 +174,8 @@ REFUSED = {
     "--attacks=bert_attack": "--masked_lm=textattack: expected what TextAttack",
     "--length=4": "--length=4: expected 0 or 5 to 20 tokens",
     "--layers=3": "--layers=3: expected 1 to 2",
+    "--max_words_changed=2": "--max_words_changed=2.0: expected a share in [0, 1]",
+    "--warmup=1": "--warmup=1.0: expected in [0, 1)",
     "--batch_size=999": "--batch_size=999: expected at most",
     "--data_source=tfds": "--data_sets=movie_reviews comes from --data_source=embedded",
 }

@@ -19,7 +19,7 @@ from tests.attacks.tiny_texts import (
     write_resources,
 )
 from tf_tickets.attacks.text_library import import_textattack
-from tf_tickets.attacks.text_recipes import build_text_attack, needed_resources
+from tf_tickets.attacks.text_recipes import TextRecipe, build_text_attack
 from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.evaluation.text_attacker import TextAttacker, seeded_example
 from tf_tickets.evaluation.text_attacks import attack_examples
@@ -58,20 +58,19 @@ def victim_folder(tmp_path_factory):
     return folder
 
 
-def run(victim_folder, resources, table_path, workers=None, **arguments):
+def run(
+    victim_folder, resources, table_path, workers=None, watch=None, attack="characters", **recipe
+):
     return attack_examples(
         victim_folder,
         ("sentence",),
         [(text,) for text in TEXTS],
         np.array(LABELS),
-        **{
-            "attack": "characters",
-            "preset": "textattack",
-            "resources": resources,
-            "table_path": table_path,
-            "workers": workers or TextAttackWorkers(1),
-            **arguments,
-        },
+        recipe=TextRecipe(attack, **recipe),
+        resources=resources,
+        table_path=table_path,
+        workers=workers or TextAttackWorkers(1),
+        **(watch or {}),
     )
 
 
@@ -90,7 +89,7 @@ def stock_rows(victim_folder, attack, preset, resources):
             logits = victim._logits_function(token_ids, segment_ids, mask)
             return np.asarray(logits, np.float64)
 
-    recipe = build_text_attack(attack, preset, resources, Wrapper())
+    recipe = build_text_attack(TextRecipe(attack, preset), resources, Wrapper())
     rows = []
     for index, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True)):
         with seeded_example(index):
@@ -104,14 +103,14 @@ def stock_rows(victim_folder, attack, preset, resources):
 def test_results_are_those_of_textattacks_own_loop(
     attack, preset, resources, victim_folder, tmp_path
 ):
-    if "tagger" in needed_resources(attack, preset) and not resources.nltk_data:
+    if "tagger" in TextRecipe(attack, preset).needs and not resources.nltk_data:
         pytest.skip(f"needs {NLTK_DATA}")
     path = tmp_path / "table.csv"
     result = run(victim_folder, resources, path, attack=attack, preset=preset)
     ours = [(row.index, row.outcome, row.queries, row.attacked_texts[0]) for row in result.rows]
     assert ours == stock_rows(victim_folder, attack, preset, resources)
     assert read_outcomes(path) == list(result.rows)
-    assert set(result.resources) == set(needed_resources(attack, preset))
+    assert set(result.resources) == set(TextRecipe(attack, preset).needs)
 
 
 def test_rows_say_what_happened(resources, victim_folder, tmp_path):
@@ -142,11 +141,25 @@ def test_rows_say_what_happened(resources, victim_folder, tmp_path):
     assert rows[10].queries == 1
 
 
+@pytest.mark.parametrize("budget", [0.1, 0.2])
+def test_accuracy_at_a_budget_is_that_under_textattacks_constraint(
+    budget, resources, victim_folder, tmp_path
+):
+    """Where the attack changes words for words, which this victim's bad words take one by one."""
+    free, held = (
+        run(victim_folder, resources, tmp_path / "t.csv", attack="bert_attack", **limit)
+        for limit in ({}, {"max_words_changed": budget})
+    )
+    assert [row.withstands(budget) for row in free.rows] == [row.withstands() for row in held.rows]
+    # Or else no limit was met.
+    assert sum(row.withstands() for row in free.rows) < sum(row.withstands() for row in held.rows)
+
+
 def test_the_same_examples_give_the_same_rows_and_leave_the_generators_alone(
     resources, victim_folder
 ):
     victim = load_victim(victim_folder)
-    attacker = TextAttacker(victim, ("sentence",), "characters", "textattack", resources)
+    attacker = TextAttacker(victim, ("sentence",), TextRecipe("characters"), resources)
     np.random.seed(5)
     expected = np.random.rand(3)
     np.random.seed(5)
@@ -157,7 +170,7 @@ def test_the_same_examples_give_the_same_rows_and_leave_the_generators_alone(
 
 def test_pairs_are_attacked_in_both_parts(resources, victim_folder):
     victim = load_victim(victim_folder)
-    attacker = TextAttacker(victim, ("a", "b"), "characters", "textattack", resources)
+    attacker = TextAttacker(victim, ("a", "b"), TextRecipe("characters"), resources)
     row = attacker(0, ("good film", "a great plot"), 1)
     assert row.outcome == SUCCEEDED and len(row.attacked_texts) == 2
     assert row.attacked_texts == ("go od film", "a g reat plot")
@@ -167,7 +180,7 @@ def test_pairs_are_attacked_in_both_parts(resources, victim_folder):
 
 def test_a_text_without_words_is_attacked_in_vain(resources, victim_folder):
     victim = load_victim(victim_folder)
-    attacker = TextAttacker(victim, ("sentence",), "characters", "textattack", resources)
+    attacker = TextAttacker(victim, ("sentence",), TextRecipe("characters"), resources)
     row = attacker(0, ("!?",), 0)
     assert (row.outcome, row.queries, row.words_changed) == (FAILED, 1, 0)
 
@@ -202,13 +215,15 @@ def stop_after(count):
 def test_a_stopped_attack_goes_on_where_it_was(resources, victim_folder, tmp_path):
     path, workers, seen = tmp_path / "table.csv", QuickWorkers(), []
     with pytest.raises(StopRequested) as raised:
-        run(victim_folder, resources, path, workers, stop_if_requested=stop_after(5))
+        run(victim_folder, resources, path, workers, {"stop_if_requested": stop_after(5)})
     assert workers.stopped and raised
     assert workers.asked == [11, 10, 9, 8, 7]
     assert [row.index for row in read_outcomes(path)] == [7, 8, 9, 10, 11]
 
     resumed = QuickWorkers()
-    result = run(victim_folder, resources, path, resumed, on_progress=lambda *s: seen.append(s))
+    result = run(
+        victim_folder, resources, path, resumed, {"on_progress": lambda *s: seen.append(s)}
+    )
     assert resumed.asked == [6, 5, 4, 3, 2, 1, 0]
     assert seen == [(finished, 12) for finished in range(5, 13)]
     whole = tmp_path / "whole.csv"
@@ -233,6 +248,9 @@ def test_a_table_of_something_else_is_made_anew(resources, victim_folder, tmp_pa
     anew = QuickWorkers()
     run(other, resources, path, anew, preset="paper_code")
     assert len(anew.asked) == len(TEXTS)
+    limited = QuickWorkers()
+    run(other, resources, path, limited, preset="paper_code", max_words_changed=0.2)
+    assert len(limited.asked) == len(TEXTS)
 
 
 def test_what_is_missing_is_said_before_the_attack(resources, victim_folder, tmp_path):

@@ -1,10 +1,12 @@
 """Tables of attacked texts, and their metrics by hand."""
 
 import dataclasses
+import importlib.util
 import math
 
 import pytest
 
+from tf_tickets.attacks.text_library import import_textattack
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.text_outcomes import (
     FAILED,
@@ -12,6 +14,7 @@ from tf_tickets.evaluation.text_outcomes import (
     SUCCEEDED,
     AttackedText,
     OutcomeTable,
+    count_words,
     measure_attack,
     read_outcomes,
 )
@@ -69,9 +72,10 @@ def test_metrics_by_hand():
         assert estimate.value == count / total
         assert (estimate.low, estimate.high) == pytest.approx(wilson(count, total))
     assert metrics.queries.value == 45
-    # Student's t of 7 degrees of freedom, 2.3646; the standard deviation is sqrt(600).
-    half = 2.364624 * math.sqrt(600 / 8)
-    assert (metrics.queries.low, metrics.queries.high) == pytest.approx((45 - half, 45 + half))
+    # A bootstrap's mean is nearly normal; of 10, ..., 80 the variance is 525.
+    half = 1.96 * math.sqrt(525 / 8)
+    found = metrics.queries.low, metrics.queries.high
+    assert found == pytest.approx((45 - half, 45 + half), abs=1)
 
 
 def test_metrics_without_anything_to_measure():
@@ -83,6 +87,104 @@ def test_metrics_without_anything_to_measure():
     assert one.queries.value == 7 and math.isnan(one.queries.low)
     equal = measure_attack([row(0), row(1)])
     assert (equal.queries.low, equal.queries.high) == (5, 5)
+
+
+def test_an_interval_of_queries_stays_among_those_that_were_asked():
+    """Of two values a bootstrap takes either one twice in a quarter of its draws."""
+    two = measure_attack([row(0, queries=4), row(1, queries=320)])
+    assert (two.queries.value, two.queries.low, two.queries.high) == (162, 4, 320)
+
+
+def require_textattack():
+    """Imports it offline."""
+    if importlib.util.find_spec("textattack") is None:
+        pytest.skip("needs the extra `text`")
+    import_textattack()
+
+
+def changed_row(words, changed, outcome=SUCCEEDED):
+    texts = (" ".join(["word"] * words),)
+    share = round(changed / max(words, 1), 6)
+    return dataclasses.replace(row(0, outcome, texts=texts), words_changed=share)
+
+
+@pytest.mark.parametrize(
+    "words, changed, held",
+    [
+        # ⌈a tenth⌉ and ⌈a fifth⌉ of 10 words are 1 and 2, of 11 2 and 3, of 3 1 and 1.
+        (10, 1, (False, False)),
+        (10, 2, (True, False)),
+        (10, 3, (True, True)),
+        (11, 2, (False, False)),
+        (11, 3, (True, False)),
+        (3, 1, (False, False)),
+        (3, 2, (True, True)),
+        (0, 0, (False, False)),
+    ],
+)
+def test_a_text_withstands_within_a_budget_what_would_change_more(words, changed, held):
+    a_row = changed_row(words, changed)
+    assert (a_row.withstands(0.1), a_row.withstands(0.2)) == held
+    assert not a_row.withstands()
+
+
+def test_budgets_do_not_change_what_failed_or_was_wrong_from_the_start():
+    for budget in (None, 0.1, 1.0):
+        assert changed_row(10, 9, FAILED).withstands(budget)
+        assert not changed_row(10, 9, SKIPPED).withstands(budget)
+
+
+def test_accuracy_at_a_budget_by_hand():
+    rows = [changed_row(10, count) for count in (1, 2, 3, 9)]
+    rows += [changed_row(10, 0, SKIPPED), changed_row(10, 5, FAILED)]
+    metrics = measure_attack(rows)
+    assert metrics.accuracy.value == 1 / 6
+    for budget, held in ((0.1, 4), (0.2, 3)):
+        found = metrics.accuracy_within[budget]
+        assert (found.low, found.value, found.high) == pytest.approx(
+            (wilson(held, 6)[0], held / 6, wilson(held, 6)[1])
+        )
+
+
+def test_what_must_change():
+    outcomes = (SKIPPED, FAILED, SUCCEEDED)
+    assert [changed_row(10, 4, outcome).needed_change for outcome in outcomes] == [0, 1, 0.4]
+    assert changed_row(2, 3).needed_change == 1  # more was inserted than there was
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.35, 1.0])
+def test_budgets_are_textattacks(share):
+    """Its constraint's own verdict on texts whose first words were replaced."""
+    require_textattack()
+    from textattack.constraints.overlap import MaxWordsPerturbed
+    from textattack.shared import AttackedText as TheirText
+
+    constraint = MaxWordsPerturbed(max_percent=share)
+    for words in range(1, 41):
+        before = ["word"] * words
+        for changed in range(1, words + 1):
+            after = ["other"] * changed + before[changed:]
+            texts = [TheirText(" ".join(each)) for each in (after, before)]
+            allowed = constraint._check_constraint(*texts)
+            assert changed_row(words, changed).withstands(share) == (not allowed), (words, changed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain words, and 'quoted' ones",
+        "well-known it's _under_score @handle *star* e-mail@host.org",
+        "naïve café ﬁne  double  spaces\nnew line\ttab 1999's",
+        "suf𝚏ers mаny ѕwapped о and 𝕦nusual !!! ... -- '",
+        "a\u00a0b\u2003c\u0301d `x` 3×4",
+    ],
+)
+def test_words_are_counted_as_textattack_counts_them(text):
+    require_textattack()
+    from textattack.shared.utils import words_from_text
+
+    assert count_words((text, "more of it")) == len(words_from_text(f"{text}\nmore of it"))
 
 
 def test_a_table_is_read_as_it_was_written_and_sorted(tmp_path):

@@ -87,6 +87,22 @@ def test_an_encoder_that_transformers_saved(tmp_path):
 
 
 @needs_keras_nlp
+def test_the_encoder_of_a_fine_tuned_classifier(tmp_path):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        **{key: value for key, value in tiny_bert.CONFIG.items() if key != "model_type"}
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(tiny_bert.VOCABULARY) + "\n")
+    encoder = load_encoder(bert_dir=str(tmp_path))
+    check_equal(outputs(encoder.build_backbone(0.0)), transformers_outputs(tmp_path))
+    assert encoder.left_out == ("classifier.weight", "classifier.bias")
+    assert encoder.first_layers(1).left_out == encoder.left_out
+
+
+@needs_keras_nlp
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
 def test_a_saved_backbone_keeps_gelu_and_names(tmp_path, activation):
     folder = tiny_bert.write_folder(tmp_path / "tiny", hidden_act=activation)

@@ -264,6 +264,16 @@ def test_a_record_that_is_not_what_was_written_is_refused(tmp_path, change, foun
     assert found in damaged_record(tmp_path, change)
 
 
+def test_what_attacks_measured_on_a_level_is_of_that_level(tmp_path):
+    run = open_run(tmp_path)
+    run.finish_level(CELL, 1, rows_of(CELL, 1))
+    run.add_record(CELL, "level_01_test_characters", rows_of(CELL, 1))
+    open_run(tmp_path).write_results()
+    run.add_record(CELL, "level_02_test_characters", rows_of(CELL, 1))
+    with pytest.raises(UserError, match="level_02_test_characters.csv: damaged .it is of level 1"):
+        open_run(tmp_path)
+
+
 def test_records_of_earlier_versions_and_a_users_own_files_beside_them(tmp_path):
     run = open_run(tmp_path)
     run.finish_level(CELL, 1, rows_of(CELL, 1))

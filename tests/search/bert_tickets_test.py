@@ -12,6 +12,7 @@ from tf_tickets.errors import StopRequested, UserError
 from tf_tickets.masking.ticket import Ticket, arrays_sha256
 from tf_tickets.models.bert_encoder import load_encoder
 from tf_tickets.runs.files import load_arrays
+from tf_tickets.runs.results import from_csv
 from tf_tickets.runs.run_directory import RunDirectory
 
 pytest.importorskip("keras_nlp", reason="needs the extra `text`")
@@ -24,12 +25,13 @@ from tf_tickets.search.robust_bert import (  # noqa: E402
     RobustBertSettings,
 )
 from tf_tickets.search.text_bench import TextPlace  # noqa: E402
+from tf_tickets.search.training_session import TrainingSession  # noqa: E402
 
 DATA = "movie_reviews"
 STUDIES = ("main", "ablation", "importance", "convergence")
 METHODS = ("fine_tune", "lth", "free_lb", "random", "robust")
 LEARNING = MaskLearning(
-    1, 0.1, 1e-6, 0.5, (0.1, 0.4), "weight", "free_lb", EmbeddingAttack(0.03, 0.05, 2)
+    1, 0.1, 1e-6, 0.5, (0.1, 0.4), "weight", "free_lb", EmbeddingAttack(0.03, 0.05, 2), "values"
 )
 
 
@@ -42,7 +44,7 @@ def make_settings(**changes):
         "sparsity": {DATA: 20},
         "sparsities": (20,),
         "penalties": (0.5,),
-        "fine_tuning": FineTuning(1, 2, 16, 1e-3, 0.01, 0.1, 1.0),
+        "fine_tuning": FineTuning(1, 2, 16, 1e-3, 0.01, 0.1, 1.0, 0.1, "selected"),
         "mask_learning": {DATA: LEARNING},
     }
     return RobustBertSettings(**values | changes)
@@ -244,6 +246,37 @@ def test_a_trajectory_without_the_record_is_not_the_end_of_a_training(finished):
         aside.rename(path)
 
 
+def test_the_learning_rate_rises_for_the_warmup_and_the_last_weights_can_be_kept(
+    tmp_path, monkeypatch
+):
+    given = []
+    session_train = TrainingSession.train
+
+    def train(session, *arguments, **how):
+        given.append(how)
+        return session_train(session, *arguments, **how)
+
+    monkeypatch.setattr(TrainingSession, "train", train)
+    # Two epochs of four steps, a quarter of them to warm up.
+    tuning = FineTuning(2, 2, 16, 1e-3, 0.01, 0.1, 1.0, 0.25, "last")
+    tickets = make_tickets(
+        tmp_path / "run", studies=("main",), methods=("fine_tune",), fine_tuning=tuning
+    )
+    tickets.train()
+    (how,) = given
+    rates = how["learning_rates"](0, 8)
+    np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, *(1e-3 * k / 6 for k in (5, 4, 3, 2, 1))])
+    trained = tickets.bench(DATA, 0).trainer("natural").weights()
+    for path, array in weights(tickets, "fine_tune", 0).items():
+        np.testing.assert_array_equal(array, trained[path], err_msg=path)
+    tested = [
+        row.iteration
+        for row in from_csv(tickets.run.results_path.read_text(), "results.csv")
+        if row.metric == "test/natural/accuracy"
+    ]
+    assert tested == [8] and how["selections"] == []
+
+
 def test_another_encoder_is_refused(finished):
     encoder = finished.encoder
     weights = {path: 1.5 * array for path, array in encoder.weights.items()}
@@ -268,6 +301,7 @@ def test_an_export_answers_as_its_network_does(finished):
 
 
 def test_texts_that_cannot_be_used_are_refused_before_training(tmp_path):
-    tickets = make_tickets(tmp_path / "run", fine_tuning=FineTuning(1, 1, 999, 1e-3, 0, 0, 1.0))
+    tuning = FineTuning(1, 1, 999, 1e-3, 0, 0, 1.0, 0.0, "last")
+    tickets = make_tickets(tmp_path / "run", fine_tuning=tuning)
     with pytest.raises(UserError, match="--batch_size=999: expected at most 64"):
         tickets.require_trainable()

@@ -1,6 +1,7 @@
 """What a run of the robust BERT tickets trains, and in which order."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -17,9 +18,9 @@ from tf_tickets.search.robust_bert import (
     RobustBertSettings,
 )
 
-FINE_TUNING = FineTuning(3, 10, 32, 2e-5, 0.01, 0.1, 1.0)
+FINE_TUNING = FineTuning(3, 10, 32, 2e-5, 0.01, 0.1, 1.0, 0.1, "selected")
 LEARNING = MaskLearning(
-    20, 0.1, 1e-6, 0.5, (0.1, 0.4), "weight", "free_lb", EmbeddingAttack(0.03, 0.05, 5)
+    20, 0.1, 1e-6, 0.5, (0.1, 0.4), "weight", "free_lb", EmbeddingAttack(0.03, 0.05, 5), "values"
 )
 
 
@@ -135,6 +136,10 @@ def test_a_search_is_known_by_its_penalty():
         ({"sparsity": {"sst2": 100}}, "--sparsity=100"),
         ({"sparsities": (0,)}, "--sparsities=0"),
         ({"penalties": (-1.0,)}, "--penalties=-1.0"),
+        ({"penalties": (math.inf,)}, "--penalties=inf"),
+        ({"studies": ("sparsity",), "sparsities": ()}, "--sparsities=: expected numbers for --s"),
+        ({"studies": ("sparsity",), "sparsities": (10, 10)}, "--sparsities=10,10"),
+        ({"studies": ("regularization",), "penalties": (0.1, 0.1)}, "--penalties=0.1,0.1"),
     ],
 )
 def test_a_wrong_setting_is_named(changes, named):
@@ -149,6 +154,8 @@ def test_a_wrong_setting_is_named(changes, named):
         ({"penalty_warmup": (0.5, 0.4)}, "--penalty_warmup=0.5,0.4"),
         ({"objective": "natural"}, "--objective=natural"),
         ({"learning_rate": 0.0}, "--search_learning_rate=0.0"),
+        ({"penalty": math.inf}, "--penalty=inf"),
+        ({"clip": "value"}, "--search_clip=value"),
     ],
 )
 def test_a_wrong_way_to_learn_masks_is_named(changes, named):
@@ -158,7 +165,13 @@ def test_a_wrong_way_to_learn_masks_is_named(changes, named):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"epochs": 0}, "--epochs=0"), ({"dropout": 1.0}, "--dropout=1.0")],
+    [
+        ({"epochs": 0}, "--epochs=0"),
+        ({"dropout": 1.0}, "--dropout=1.0"),
+        ({"warmup": 1.0}, "--warmup=1.0"),
+        ({"weights": "best"}, "--weights=best"),
+        ({"learning_rate": math.inf}, "--learning_rate=inf"),
+    ],
 )
 def test_a_wrong_way_to_fine_tune_is_named(changes, named):
     with pytest.raises(UserError, match=named):

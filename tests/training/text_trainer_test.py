@@ -172,6 +172,27 @@ def test_a_large_penalty_alone_lowers_every_log_alpha(encoder):
     assert trainer.measure()["expected_l0"] < before
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_norm_that_is_cut_leaves_the_penalty_whole(encoder, devices):
+    """With the loss' gradient all but cut away, log α follow λ∇R, whose form is known."""
+    strategy = mirrored() if devices == 2 else None
+    trainer = MaskTrainer(
+        task(encoder, strategy, clip_value=1e-12), "natural", 0.0, "weight", clips_norm=True
+    )
+    penalty, count = 0.01, sum(mask.size for mask in trainer.mask_layers)
+    run(start_masks(trainer, penalty), make_order(1), learning_rate=0.1)
+    # R is the mean of σ(ln 5 − 2/3 · ln(0.1 / 1.1)).
+    share = 1 / (1 + np.exp(-(np.log(5) - 2 / 3 * np.log(0.1 / 1.1))))
+    gradient = penalty * share * (1 - share) / count
+    expected = np.log(5) - 0.1 * gradient / (gradient + 1e-8)
+    for path, array in trainer.weights().items():
+        np.testing.assert_allclose(array, expected, atol=1e-4, err_msg=path)
+    # Where each value of the sum is cut, the loss still decides its sign.
+    other = MaskTrainer(task(encoder, None, clip_value=1e-12), "natural", 0.0, "weight")
+    run(start_masks(other, penalty), make_order(1), learning_rate=0.1)
+    assert any((array > np.log(5)).any() for array in other.weights().values())
+
+
 def test_the_measure_counts_the_gates(encoder):
     trainer = start_masks(mask_trainer(encoder))
     first, second, *others = trainer.mask_layers

@@ -1,108 +1,223 @@
-"""Whether robust tickets beat fine-tuning, in words."""
+"""Every method beside fine-tuning and beside robust tickets, on the same sentences."""
 
-import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from tf_tickets.analysis.markdown import cell
-from tf_tickets.analysis.robust_bert_examples import ATTACK_LABELS, Pairs, paired
+from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
+from tf_tickets.analysis.measurements import select
+from tf_tickets.analysis.robust_bert_examples import ATTACK_LABELS, Attempt, shared_attempts
+from tf_tickets.analysis.robust_bert_pairs import (
+    POWER,
+    SIGNIFICANCE,
+    PairedMeans,
+    PairedShares,
+    paired_means,
+    paired_shares,
+)
 from tf_tickets.analysis.robust_bert_results import (
+    METHOD_LABELS,
     Group,
     Network,
-    attacks,
-    differences,
-    main_levels,
+    compared_networks,
     sparsities,
 )
+from tf_tickets.evaluation.text_outcomes import WORD_BUDGETS
 
-SIGNIFICANCE = 0.05
-"""What p is below where a difference is beyond chance."""
+CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "contradicted", "cannot be told"
 
-_BASELINE = Network("fine_tune", 0)
+_BASELINES = ("fine_tune", "robust")
 
 
-def comparison_list(group: Group) -> str:
-    """A Markdown list: the tickets' gain under each attack, and their cost without one.
+class Comparison(NamedTuple):
+    """Two networks under one attack, all seeds that both have together.
 
-    Only seeds that both networks have are compared; empty where there are none.
+    Attributes:
+      seeds: how many.
+      accuracy: who withstands the attack.
+      within: budget → the same of the attack within it.
+      queries: of the sentences that both classify correctly without the attack.
+      needed: the share of words that the attack must change, see `AttackedText.needed_change`.
+      clean: who is correct without the attack.
     """
-    lines = []
-    for level in main_levels(group):
-        ticket = Network("robust", level)
-        for attack in attacks(group):
-            lines.append(_attack_sentence(group, attack, ticket))
-        lines.append(_clean_sentence(group, ticket))
-    bullet = {"initial_indent": "- ", "subsequent_indent": "  "}
-    return "\n".join(textwrap.fill(line, 100, **bullet) for line in lines if line)
+
+    seeds: int
+    accuracy: PairedShares
+    within: dict[float, PairedShares]
+    queries: PairedMeans | None
+    needed: PairedMeans | None
+    clean: PairedShares
 
 
-def beyond_chance(pairs: list[Pairs], difference: float) -> bool:
-    """Whether every seed by itself shows a difference of this one's sign, p below 0.05."""
-    return bool(pairs) and all(
-        pair.p_value < SIGNIFICANCE
-        and np.sign(pair.first_only - pair.second_only) == np.sign(difference)
-        for pair in pairs
-    )
+def comparison_table(
+    group: Group, attack: str, methods: Sequence[str], paper: pd.DataFrame | None
+) -> str:
+    """A row for each method beside fine-tuning and beside robust tickets, under one attack.
 
+    Args:
+      group: with its attacked sentences.
+      attack: its name.
+      methods: names in `METHOD_LABELS`.
+      paper: the paper's numbers of this data set, as `load_reference` reads them; verdicts are
+        on these.
 
-def _attack_sentence(group, attack, ticket):
-    gains = differences(group, attack, ticket, _BASELINE)
-    if gains.empty:
+    Returns:
+      The table; no text where no two networks were attacked on the same sentences.
+    """
+    found = {}
+    for pair in _pairs_of_networks(group, methods):
+        compared = compare(group, attack, *pair)
+        if compared:
+            found[pair] = compared
+    if not found:
         return ""
-    pairs = _pairs(group, attack, ticket, gains.index)
-    return (
-        f"{ATTACK_LABELS[attack]}, {sparsities(group)[ticket]:.0f}% sparsity: "
-        f"{_verdict(gains.mean(), pairs)}: Aua {_points(gains)}. {_pairs_sentence(pairs)}"
+    expected = {pair: _paper_difference(paper, attack, *pair) for pair in found}
+    return captioned(
+        f"{ATTACK_LABELS[attack]}, each method less another, in points.",
+        markdown_table(_columns(group, found, expected), list(found), MISSING),
     )
 
 
-def _pairs(group, attack, ticket, seeds):
-    found = []
-    for seed in seeds:
-        both = [group.attacked.get((network, seed, attack)) for network in (ticket, _BASELINE)]
-        if all(both):
-            found.append(paired(*both))
-    return found
-
-
-def _verdict(gain, pairs):
-    # Sums of floats that stand for equal counts may differ in their last bits.
-    if abs(gain) < 1e-9:
-        return "robust tickets equal fine-tuning"
-    proven = beyond_chance(pairs, gain)
+def compare(group: Group, attack: str, first: Network, second: Network) -> Comparison | None:
+    """Compares two networks on what both were attacked on; None without any."""
+    seeds = [
+        seed
+        for network, seed, name in sorted(group.attacked)
+        if (network, name) == (first, attack) and (second, seed, attack) in group.attacked
+    ]
+    pairs = [
+        pair
+        for seed in seeds
+        for pair in shared_attempts(*(group.attacked[n, seed, attack] for n in (first, second)))
+    ]
     if not pairs:
-        certainty = ", chance not tested"
-    else:
-        certainty = ", beyond chance" if proven else ", but not beyond chance"
-    word = ("beat" if proven else "are above") if gain > 0 else "are below"
-    return f"robust tickets {word} fine-tuning{certainty}"
-
-
-def _pairs_sentence(pairs):
-    if not pairs:
-        return "There are no results of both on the same sentences."
-    counts = "; ".join(
-        f"seed {pair.seed}: {pair.first_only} and {pair.second_only} of {pair.sentences} "
-        f"({_p(pair.p_value)})"
-        for pair in pairs
+        return None
+    attacked = [pair for pair in pairs if pair[0].correct and pair[1].correct]
+    return Comparison(
+        seeds=len(seeds),
+        accuracy=_shares(pairs, lambda attempt: attempt.held[None]),
+        within={
+            budget: _shares(pairs, lambda attempt, budget=budget: attempt.held[budget])
+            for budget in WORD_BUDGETS
+        },
+        queries=paired_means(*_both(attacked, lambda attempt: attempt.queries)),
+        needed=paired_means(*_both(pairs, lambda attempt: 100 * attempt.needed)),
+        clean=_shares(pairs, lambda attempt: attempt.correct),
     )
-    return f"Sentences that only the tickets and only fine-tuning withstand: {counts}."
 
 
-def _clean_sentence(group, ticket):
-    gains = differences(group, "natural", ticket, _BASELINE)
-    if gains.empty:
-        return ""
+def verdict(measured: PairedShares, expected: float | None) -> str:
+    """What a comparison says of the paper's.
+
+    Args:
+      measured: of accuracies under attack.
+      expected: the paper's difference in points, None where it has none.
+
+    Returns:
+      `CONFIRMED` or `CONTRADICTED` where the difference is beyond chance and of the paper's sign
+      or the other, "higher" or "lower" where the paper has none, else `UNDECIDED`.
+    """
+    if not measured.beyond_chance:
+        return UNDECIDED
+    if not expected:
+        return "higher" if measured.difference > 0 else "lower"
+    return CONFIRMED if np.sign(measured.difference) == np.sign(expected) else CONTRADICTED
+
+
+def explanation() -> str:
+    """How to read the tables."""
+    budgets = " and ".join(f"{budget:.0%}" for budget in WORD_BUDGETS)
     return (
-        f"Without an attack, {sparsities(group)[ticket]:.0f}% sparsity: clean accuracy "
-        f"{_points(gains)} against fine-tuning."
+        "Comparisons take all seeds together, sentence by sentence. Differences of accuracies, in "
+        "points, have McNemar's exact test on the summed sentences that only one of two networks "
+        'gets right, and its 95% interval; "seen from" is the smallest difference of Aua that this '
+        f"test finds with {POWER:.0%} probability, given how many sentences tell the two apart. "
+        "#Query, of the sentences that both classify correctly, and words, the share of words that "
+        "must change (0 of a sentence that is wrong as it is, all of one that withstands), have "
+        f"Wilcoxon's signed-rank test. Aua at {budgets} counts an attack as failed that changed "
+        "more of the words. Verdicts are on Aua alone: a difference with p < "
+        f"{SIGNIFICANCE:g} confirms or contradicts the paper's, or is higher or lower where the "
+        "paper has none; any other cannot be told. No p is corrected for the number of "
+        "comparisons, and all speak of the sentences and of these seeds, not of other seeds."
     )
 
 
-def _points(gains: pd.Series) -> str:
-    count = "one seed" if len(gains) == 1 else f"{len(gains)} seeds"
-    return f"{cell(gains.mean(), gains.std(), digits=1, signed=True)} points ({count})"
+def _pairs_of_networks(group, methods):
+    baselines = compared_networks(group, _BASELINES)
+    pairs = []
+    for place, against in enumerate(baselines):
+        for network in compared_networks(group, methods):
+            done = network in baselines[: place + 1]
+            other_sparsity = 0 not in (network.level, against.level, network.level - against.level)
+            if not done and not other_sparsity:
+                pairs.append((network, against))
+    return pairs
+
+
+def _shares(pairs, is_right) -> PairedShares:
+    return paired_shares(*_both(pairs, is_right))
+
+
+def _both(pairs: Sequence[tuple[Attempt, Attempt]], value):
+    return [[value(pair[side]) for pair in pairs] for side in (0, 1)]
+
+
+def _paper_difference(paper, attack, first, second):
+    if paper is None:
+        return None
+    rows = select(paper, attack=attack, quantity="accuracy").set_index("method")["value"]
+    if first.method not in rows or second.method not in rows:
+        return None
+    return round(rows[first.method] - rows[second.method], 1)
+
+
+def _columns(group, found, expected):
+    def of_all(write):
+        return {pair: write(compared) for pair, compared in found.items()}
+
+    budgets = [
+        (f"Aua at {budget:.0%}", of_all(lambda c, budget=budget: _points(c.within[budget])))
+        for budget in WORD_BUDGETS
+    ]
+    return [
+        ("method", {pair: _label(group, pair[0]) for pair in found}),
+        ("less", {pair: _label(group, pair[1]) for pair in found}),
+        ("seeds", of_all(lambda c: str(c.seeds))),
+        ("sentences", of_all(lambda c: str(c.accuracy.texts))),
+        ("only one withstands", of_all(lambda c: _counts(c.accuracy))),
+        ("Aua", of_all(lambda c: _points(c.accuracy))),
+        ("seen from", of_all(lambda c: f"{c.accuracy.smallest:.1f}")),
+        *budgets,
+        ("#Query", of_all(lambda c: _mean(c.queries))),
+        ("words (%)", of_all(lambda c: _mean(c.needed))),
+        ("Clean", of_all(lambda c: _points(c.clean))),
+        ("paper: Aua", {p: _signed(value) for p, value in expected.items() if value is not None}),
+        ("verdict", {pair: verdict(c.accuracy, expected[pair]) for pair, c in found.items()}),
+    ]
+
+
+def _label(group, network):
+    sparsity = f", {sparsities(group)[network]:.0f}%" if network.level else ""
+    return METHOD_LABELS[network.method] + sparsity
+
+
+def _counts(shares):
+    return f"{shares.first_only} : {shares.second_only}"
+
+
+def _points(shares):
+    low, high = shares.interval
+    return f"{_signed(shares.difference)} [{low:z.1f}, {high:z.1f}], {_p(shares.p_value)}"
+
+
+def _mean(means):
+    return f"{_signed(means.difference)}, {_p(means.p_value)}" if means else MISSING
+
+
+def _signed(value):
+    return cell(value, np.nan, digits=1, signed=True)
 
 
 def _p(p_value):

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy.stats import binomtest
-
 from tf_tickets.evaluation.text_outcomes import (
-    FAILED,
+    SKIPPED,
+    WORD_BUDGETS,
+    AttackedText,
     TextAttackMetrics,
     measure_attack,
     read_outcomes,
@@ -32,6 +32,23 @@ _PLACE = re.compile(
 )
 
 
+class Attempt(NamedTuple):
+    """What came of one sentence.
+
+    Attributes:
+      correct: whether it is classified correctly without the attack.
+      held: the attacker's budget → whether it is also with it; None is without a budget. See
+        `AttackedText.withstands`.
+      queries: how often the network was asked.
+      needed: see `AttackedText.needed_change`.
+    """
+
+    correct: bool
+    held: Mapping[float | None, bool]
+    queries: int
+    needed: float
+
+
 class AttackedNetwork(NamedTuple):
     """The test sentences that a network was attacked on.
 
@@ -40,8 +57,8 @@ class AttackedNetwork(NamedTuple):
       level: its sparsity in percent.
       attack: in `ATTACK_LABELS`.
       recipe: which variant of the attack.
-      resources: what the attack used → what that is, such as which word vectors.
-      outcomes: the sentence's index among those of the seed → its outcome.
+      made_with: what the attack used or was held to → what that is, such as which word vectors.
+      attempts: the sentence's index among those of the seed → what came of it.
       metrics: with their confidence intervals.
     """
 
@@ -49,28 +66,9 @@ class AttackedNetwork(NamedTuple):
     level: int
     attack: str
     recipe: str
-    resources: Mapping[str, str]
-    outcomes: Mapping[int, str]
+    made_with: Mapping[str, str]
+    attempts: Mapping[int, Attempt]
     metrics: TextAttackMetrics
-
-
-class Pairs(NamedTuple):
-    """Two networks of a seed, attacked on the same sentences.
-
-    Attributes:
-      seed: of both.
-      sentences: how many both were attacked on.
-      first_only: how many of them only the first network withstands.
-      second_only: only the second.
-      p_value: of McNemar's exact test, two-sided: how likely counts at least as unequal are
-        if neither network is the more robust one.
-    """
-
-    seed: int
-    sentences: int
-    first_only: int
-    second_only: int
-    p_value: float
 
 
 def attacked_networks(folder: Path) -> list[AttackedNetwork]:
@@ -89,20 +87,12 @@ def attacked_networks(folder: Path) -> list[AttackedNetwork]:
     return [_read(path, match.groupdict("")) for path, match in places if match]
 
 
-def paired(first: AttackedNetwork, second: AttackedNetwork) -> Pairs:
-    """Compares two networks on the sentences that both were attacked on.
-
-    A sentence that a network errs on without an attack is one that it does not withstand.
-    """
-    shared = first.outcomes.keys() & second.outcomes.keys()
-    of_first, of_second = (
-        {index for index in shared if network.outcomes[index] == FAILED}
-        for network in (first, second)
-    )
-    first_only, second_only = len(of_first - of_second), len(of_second - of_first)
-    unequal = first_only + second_only
-    p_value = float(binomtest(first_only, unequal).pvalue) if unequal else 1.0
-    return Pairs(first.cell.seed, len(shared), first_only, second_only, p_value)
+def shared_attempts(
+    first: AttackedNetwork, second: AttackedNetwork
+) -> list[tuple[Attempt, Attempt]]:
+    """What came of the sentences that both networks were attacked on, in the same order."""
+    shared = sorted(first.attempts.keys() & second.attempts.keys())
+    return [(first.attempts[index], second.attempts[index]) for index in shared]
 
 
 def _read(path, place):
@@ -114,8 +104,19 @@ def _read(path, place):
         level=int(level),
         attack=attack,
         recipe=recipe,
-        resources=load_json(described).get("resources", {}) if described.exists() else {},
+        made_with=_made_with(load_json(described)) if described.exists() else {},
         # The texts, which are most of what the file holds, are let go.
-        outcomes={row.index: row.outcome for row in rows},
+        attempts={row.index: _attempt(row) for row in rows},
         metrics=measure_attack(rows),
     )
+
+
+def _made_with(described):
+    limit = described.get("max_words_changed")
+    held_to = {"at_most": f"{limit:.0%} of the words changed"} if limit else {}
+    return held_to | described.get("resources", {})
+
+
+def _attempt(row: AttackedText) -> Attempt:
+    held = {budget: row.withstands(budget) for budget in (None, *WORD_BUDGETS)}
+    return Attempt(row.outcome != SKIPPED, held, row.queries, row.needed_change)

@@ -1,8 +1,9 @@
 """The figures of "Robust Lottery Tickets", drawn from a run's results as PNG files.
 
 Every function takes a `robust_bert_results.Group`, draws what a run has finished so far
-and returns the paths that it wrote. Lines are means over seeds, bands the sample standard
-deviation or, of accuracies under attack and one seed, the 95% confidence interval.
+and returns the paths that it wrote. Lines are means over seeds, bands and bars the sample standard
+deviation or, of accuracies under attack and one seed, the 95% confidence interval over its
+sentences; where there is neither, nothing is drawn. Legends say how many seeds each line has.
 """
 
 from collections.abc import Mapping
@@ -88,22 +89,23 @@ def sparsity_figures(group: Group, directory: Path) -> list[Path]:
         _draw_sparsities(axes, kept, sparsities(group))
         axes.set(xlabel="sparsity of the masked weights (%)", ylabel=label)
     methods = list(dict.fromkeys(network.method for network in found))
+    rows = select(group.rows, split="test")
     lines = [
         Line2D(
             [],
             [],
             color=_COLOURS[name],
             linestyle=_DENSE_STYLES.get(name, "-"),
-            label=METHOD_LABELS[name],
+            marker="" if name in _DENSE_STYLES else "o",
+            label=f"{METHOD_LABELS[name]} ({_seeds(select(rows, method=name))})",
         )
         for name in methods
     ]
     figure.legend(handles=lines, loc="outside lower center", ncols=4)
-    rows = select(group.rows, split="test")
-    rows = rows[rows["method"].isin(methods)]
     figure.suptitle(
-        f"{group.label}: accuracy by sparsity\nas the paper's Figure 2, "
-        f"{seeds_label(rows, ' ± ')}; Aua of one seed with its 95% confidence interval"
+        f"{group.label}: accuracy by sparsity, as the paper's Figure 2\n"
+        "means ± sd over seeds; Aua of one seed with its 95% interval over sentences",
+        fontsize=10,
     )
     return [write_png(figure, directory / f"figure_02_{group.name}_sparsity.png")]
 
@@ -124,15 +126,32 @@ def convergence_figures(group: Group, directory: Path) -> list[Path]:
             if network in curves:
                 draw_curve(axes, curves[network], marker=".", **styles[network])
         axes.set(xlabel="optimizer steps", ylabel=label)
-    lines = [Line2D([], [], label=network_label(group, n), **styles[n]) for n in drawn]
-    figure.legend(handles=lines, loc="outside lower center", ncols=4)
     rows = select(group.rows, split="validation", quantity="accuracy")
-    rows = rows[rows["method"].isin(CONVERGENCE)]
+    lines = [
+        Line2D(
+            [],
+            [],
+            label=f"{network_label(group, n)} ({_seeds(select(rows, **n._asdict()))})",
+            **styles[n],
+        )
+        for n in drawn
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=4)
+    missing = "" if len(panels) > 1 else " without its Aua, which was not measured"
     figure.suptitle(
-        f"{group.label}: validation accuracy as training proceeds\nas the paper's Figure 4, "
-        f"{seeds_label(rows, ' ± ')}"
+        f"{group.label}: validation accuracy as training proceeds\n"
+        f"as the paper's Figure 4{missing}; means ± sd over seeds\n"
+        "methods of one seed share their new classifier, which the masks of tickets were "
+        "learned around",
+        fontsize=10,
     )
     return [write_png(figure, directory / f"figure_04_{group.name}_convergence.png")]
+
+
+def _seeds(rows):
+    """ "1 seed", or "2 seeds"."""
+    count = rows["seed"].nunique()
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _panels(count):
@@ -159,23 +178,27 @@ def _draw_sparsities(
         by_method.setdefault(network.method, []).append(network)
     for method, of_method in by_method.items():
         colour = _COLOURS[method]
-        lows, highs = zip(*(_band(means[network]) for network in of_method))
         if of_method == [Network(method, 0)]:
-            style = _DENSE_STYLES[method]
-            axes.axhline(means[of_method[0]].mean, color=colour, linestyle=style)
-            axes.axhspan(lows[0], highs[0], color=colour, alpha=0.12, linewidth=0)
+            mean = means[of_method[0]]
+            axes.axhline(mean.mean, color=colour, linestyle=_DENSE_STYLES[method])
+            low, high = _ends(mean)
+            if not np.isnan(low):
+                axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
             continue
         places = [removed[network] for network in of_method]
-        heights = [means[network].mean for network in of_method]
-        axes.plot(places, heights, color=colour, marker="o", markersize=4)
-        axes.fill_between(places, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        heights = np.array([means[network].mean for network in of_method])
+        lows, highs = np.array([_ends(means[network]) for network in of_method]).T
+        lengths = np.stack([heights - lows, highs - heights]).clip(0)
+        bars = {"marker": "o", "markersize": 4, "elinewidth": 1.5, "capsize": 0}
+        axes.errorbar(places, heights, lengths, color=colour, **bars)
 
 
-def _band(mean):
+def _ends(mean: SeedMean) -> tuple[float, float]:
+    """The ends of a mean's interval, or of its standard deviation within [0, 100]; NaN without."""
     if not np.isnan(mean.low):
         return mean.low, mean.high
-    sd = 0.0 if np.isnan(mean.sd) else mean.sd
-    return mean.mean - sd, mean.mean + sd
+    low, high = np.clip([mean.mean - mean.sd, mean.mean + mean.sd], 0.0, 100.0)
+    return low, high
 
 
 def _network_styles(drawn):

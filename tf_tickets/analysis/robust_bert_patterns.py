@@ -98,6 +98,9 @@ def patterns_figures(group: Group, directory: Path) -> list[Path]:
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(levels) :]:
         axes.set_visible(False)
+    maps = shares[shares["matrix"].isin(list(MATRIX_LABELS))]
+    of_maps = maps.groupby(["level", "layer", "matrix"])["value"].mean()
+    shown = of_maps.min(), of_maps.max()  # The same colour is the same share in all panels.
     for axes, level in zip(grid.flat, levels):
         of_level = select(shares, level=level)
         means = of_level.groupby(["layer", "matrix"])["value"].mean()
@@ -105,11 +108,12 @@ def patterns_figures(group: Group, directory: Path) -> list[Path]:
         if (-1, POOLER) in means:
             title += f" (pooler keeps {means[-1, POOLER]:.1f}%)"
         axes.set_title(title, fontsize=10)
-        image = _draw_map(axes, means, layers)
+        image = _draw_map(axes, means, layers, shown)
         figure.colorbar(image, ax=axes, shrink=0.9)
     figure.suptitle(
-        f"{group.label}: surviving weights of robust tickets (%)\nas the paper's Figure 3, "
-        f"{seeds_label(shares, ' ± ').removeprefix('mean ± sd of ')}"
+        f"{group.label}\nsurviving weights of robust tickets (%)\nas the paper's Figure 3, "
+        f"{seeds_label(shares, ' ± ').removeprefix('mean ± sd of ')}",
+        fontsize=10,
     )
     return [write_png(figure, directory / f"figure_03_{group.name}_patterns.png")]
 
@@ -124,13 +128,14 @@ def _whole_layers(places: Mapping) -> dict:
     return whole
 
 
-def _draw_map(axes: Axes, means: pd.Series, layers: int):
+def _draw_map(axes: Axes, means: pd.Series, layers: int, limits: tuple[float, float]):
     values = np.full((layers, len(MATRIX_LABELS)), np.nan)
     for row in range(layers):
         for column, matrix in enumerate(MATRIX_LABELS):
             values[row, column] = means.get((row, matrix), np.nan)
     image = axes.imshow(values, cmap="viridis", origin="lower", aspect="auto")
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    image.set_clim(*limits)
+    middle = sum(limits) / 2
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             colour = "black" if value > middle else "white"

@@ -1,5 +1,6 @@
 """What a run of "Robust Lottery Tickets" leaves for its reader: summary and figures."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from tf_tickets.analysis import robust_bert_results
 from tf_tickets.analysis import robust_bert_tables as tables
 from tf_tickets.analysis.markdown import MISSING
 from tf_tickets.analysis.report import Section, write_studies
-from tf_tickets.analysis.robust_bert_comparisons import SIGNIFICANCE
+from tf_tickets.analysis.robust_bert_comparisons import explanation
 from tf_tickets.analysis.robust_bert_patterns import patterns_figures, patterns_table
 from tf_tickets.analysis.robust_bert_results import Group
 from tf_tickets.deployment.saved_model import Export
@@ -75,10 +76,11 @@ Clean is the accuracy on the whole test set, Aua that under attack: of all attac
 share that is classified correctly without the attack and with it. Suc is the attack's share of the
 sentences that are correct without it, #Query the mean number of its questions about each of those.
 Numbers are mean±sample standard deviation over seeds or, of one seed alone, with the 95% confidence
-interval over its sentences in brackets; {MISSING} is what was not measured. The paper attacked with
-TextAttack's own resources; what this run had in their place stands above each table. A difference
-is called beyond chance where McNemar's exact test on the same sentences has p < {SIGNIFICANCE:g}
-in every seed by itself; that speaks of the sentences, not of other seeds.
+interval over its sentences in brackets (Wilson's of shares, a bootstrap's of #Query); {MISSING} is
+what was not measured. The paper attacked with TextAttack's own resources; what this run had in
+their place stands above each table.
+
+{textwrap.fill(explanation(), 100)}
 """
 
 

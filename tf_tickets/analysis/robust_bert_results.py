@@ -21,6 +21,7 @@ from tf_tickets.analysis.robust_bert_examples import (
     attacked_networks,
 )
 from tf_tickets.analysis.saved_tickets import SavedTicket, tickets_in
+from tf_tickets.evaluation.text_outcomes import Estimate, wilson_share
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.robust_bert import DENSE_METHODS, SEARCH
 
@@ -184,6 +185,15 @@ def accuracies_under(group: Group, attack: str) -> dict[Network, SeedMean]:
     return _seed_means(group, attack, "accuracy", 100)
 
 
+def accuracies_within(group: Group, attack: str, budget: float) -> dict[Network, SeedMean]:
+    """Aua% at a budget, of the networks whose attacked sentences the run holds."""
+    found = {}
+    for (network, _, name), entry in sorted(group.attacked.items(), key=lambda item: item[0][:2]):
+        if name == attack:
+            found.setdefault(network, []).append(entry.metrics.accuracy_within[budget])
+    return {network: _seed_mean(estimates, 100) for network, estimates in found.items()}
+
+
 def success_rates(group: Group, attack: str) -> dict[Network, SeedMean]:
     """Suc%: the attack's share of the sentences that are correct without it, in %."""
     return _seed_means(group, attack, "success_rate", 100)
@@ -204,7 +214,7 @@ def sentence_counts(group: Group, attack: str) -> dict[Network, int]:
 def attack_description(group: Group, attack: str) -> str:
     """The recipe of the group's attack and what it used; empty before anything was attacked."""
     entries = [entry for entry in group.attacked.values() if entry.attack == attack]
-    used = {f"{name} {what}" for entry in entries for name, what in entry.resources.items()}
+    used = {f"{name} {what}" for entry in entries for name, what in entry.made_with.items()}
     recipes = {f"recipe {entry.recipe}" for entry in entries}
     described = "; ".join([*sorted(recipes), *sorted(used)]).replace("_", " ")
     # Enough of a hash to tell files apart.
@@ -223,15 +233,6 @@ def model_sparsities(group: Group) -> dict[Network, float]:
     rows = select(group.rows, split="ticket", attack="model", quantity="sparsity")
     means = 100 * rows.groupby(["method", "level"])["value"].mean()
     return {Network(*key): mean for key, mean in means.items()}
-
-
-def differences(group: Group, attack: str, first: Network, second: Network) -> pd.Series:
-    """By how many points a network's test accuracy is above another's, by seed."""
-    rows = select(group.rows, split="test", attack=attack, quantity="accuracy")
-    of_first, of_second = (
-        select(rows, **network._asdict()).set_index("seed")["value"] for network in (first, second)
-    )
-    return (100 * (of_first - of_second)).dropna()
 
 
 def searches(group: Group) -> pd.DataFrame:
@@ -311,7 +312,8 @@ def _group(key, frame, attacked, tickets):
 def _group_label(data_set, model):
     match = re.fullmatch(r"(.+)_(\d+)_layers", model)
     if match:
-        model = f"{_ENCODER_LABELS.get(match[1], match[1])} ({match[2]} layers)"
+        layers = "1 layer" if match[2] == "1" else f"{match[2]} layers"
+        model = f"{_ENCODER_LABELS.get(match[1], match[1])} ({layers})"
     on = DATA_SET_LABELS.get(data_set, data_set)
     return f"{model} on {on}" if model else on
 
@@ -325,11 +327,31 @@ def _seed_means(group, attack, quantity, factor):
     rows = _under(group, attack, quantity).dropna(subset="value")
     found = {}
     for key, of_network in rows.groupby(["method", "level"]):
-        network, values = Network(*key), factor * of_network["value"]
-        low = high = np.nan
-        attacked = group.attacked.get((network, of_network["seed"].iloc[0], attack))
-        if len(values) == 1 and attacked:
-            interval = getattr(attacked.metrics, quantity)
-            low, high = factor * interval.low, factor * interval.high
-        found[network] = SeedMean(values.mean(), values.std(), low, high, len(values))
+        network = Network(*key)
+        of_seeds = zip(of_network["seed"], of_network["value"], strict=True)
+        estimates = [_estimate(group, attack, quantity, network, *pair) for pair in of_seeds]
+        found[network] = _seed_mean(estimates, factor)
     return found
+
+
+def _seed_mean(estimates, factor):
+    """Over one estimate a seed."""
+    values = factor * pd.Series([estimate.value for estimate in estimates])
+    low = high = np.nan
+    if len(values) == 1:
+        low, high = factor * estimates[0].low, factor * estimates[0].high
+    return SeedMean(values.mean(), values.std(), low, high, len(values))
+
+
+def _estimate(group, attack, quantity, network, seed, value):
+    """One seed's value with its confidence interval, NaN where nothing is known of one."""
+    measured = select(group.rows, split="test", attack=attack, seed=seed, **network._asdict())
+    known = dict(zip(measured["quantity"], measured["value"], strict=True))
+    attacked = group.attacked.get((network, seed, attack))
+    if quantity == "queries" and attacked:
+        return attacked.metrics.queries
+    totals = {"accuracy": 1.0, "success_rate": known.get("clean_accuracy", np.nan)}
+    total = known.get("examples", np.nan) * totals.get(quantity, np.nan)
+    if np.isnan(total):
+        return Estimate(value, np.nan, np.nan)
+    return wilson_share(round(value * total), round(total))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table, paragraphs
 from tf_tickets.analysis.measurements import select
-from tf_tickets.analysis.robust_bert_comparisons import comparison_list
+from tf_tickets.analysis.robust_bert_comparisons import comparison_table
 from tf_tickets.analysis.robust_bert_examples import ATTACK_LABELS
 from tf_tickets.analysis.robust_bert_results import (
     METHOD_LABELS,
@@ -18,6 +18,7 @@ from tf_tickets.analysis.robust_bert_results import (
     Network,
     SeedMean,
     accuracies_under,
+    accuracies_within,
     attack_description,
     attacks,
     clean_accuracies,
@@ -31,6 +32,7 @@ from tf_tickets.analysis.robust_bert_results import (
     swept_networks,
     training_curves,
 )
+from tf_tickets.evaluation.text_outcomes import WORD_BUDGETS
 from tf_tickets.search.robust_bert import ABLATIONS, CONVERGENCE, IMPORTANCE, METHODS
 
 REGIME_LABELS = {"free_lb": "FreeLB", "pgd": "PGD", "natural": "natural"}
@@ -43,7 +45,7 @@ _PAPER = "paper"
 
 
 def main_table(group: Group, reference: pd.DataFrame) -> str:
-    """Tables 1 and 2: clean accuracy, a table per attack, and what they say of robust tickets."""
+    """Tables 1 and 2: clean accuracy, a table per attack, and the methods beside each other."""
     compared = compared_networks(group, METHODS)
     if not compared:
         return ""
@@ -51,7 +53,9 @@ def main_table(group: Group, reference: pd.DataFrame) -> str:
     paper = paper[paper["source"].isin(["Table 1", "Table 2"])]
     of_attacks = [_attack_table(group, attack, compared, paper) for attack in attacks(group)]
     return paragraphs(
-        _accuracy_table(group, compared, paper, ()), *of_attacks, comparison_list(group)
+        _accuracy_table(group, compared, paper, ()),
+        *of_attacks,
+        _comparisons(group, METHODS, paper),
     )
 
 
@@ -131,7 +135,21 @@ def _part_table(group, reference, source, methods):
     if not {network.method for network in compared} - {"robust"}:
         return ""
     paper = select(reference, data_set=group.data_set, source=source)
-    return _accuracy_table(group, compared, paper, attacks(group))
+    return paragraphs(
+        _accuracy_table(group, compared, paper, attacks(group)),
+        _comparisons(group, methods, paper),
+    )
+
+
+def _comparisons(group, methods, paper):
+    """The methods beside each other under each attack, or why there is no such table."""
+    names = attacks(group)
+    tables = [comparison_table(group, attack, methods, paper) for attack in names]
+    if names and not any(tables):
+        return (
+            "No comparison: no two networks have their attacked sentences in the run's `attacks`."
+        )
+    return paragraphs(*tables)
 
 
 def _accuracy_table(group, keys, paper, of_attacks):
@@ -174,12 +192,23 @@ def _attack_table(group, attack, keys, paper):
         ("seeds", {network: str(ours[network].seeds) for network in keys}),
         ("sentences", {network: str(count) for network, count in counts.items()}),
         *_beside_paper("Aua", ours, paper, attack, "accuracy"),
+        *_budget_columns(group, attack, keys),
         *_beside_paper("Suc", success_rates(group, attack), paper, attack, "success_rate"),
         *_beside_paper("#Query", query_counts(group, attack), paper, attack, "queries"),
     ]
     described = attack_description(group, attack)
     caption = f"{ATTACK_LABELS[attack]}{described and f' ({described})'}: Aua and Suc in %."
     return captioned(caption, markdown_table(columns, keys, MISSING))
+
+
+def _budget_columns(group, attack, keys):
+    """Aua at each budget, once the attacked sentences of any network are there."""
+    columns = []
+    for budget in WORD_BUDGETS:
+        found = accuracies_within(group, attack, budget)
+        if any(network in found for network in keys):
+            columns.append((f"Aua at {budget:.0%}", _shown(found)))
+    return columns
 
 
 def _aua(attack):

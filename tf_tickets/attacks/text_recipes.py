@@ -1,8 +1,10 @@
 """TextAttack's recipes with given resources in the place of what they download."""
 
+import dataclasses
+
 from tf_tickets.attacks.text_library import homoglyph_table, import_textattack
 from tf_tickets.attacks.text_resources import TextResources
-from tf_tickets.errors import require_choices
+from tf_tickets.errors import require, require_choices
 
 ATTACKS = ("textfooler", "textbugger", "bert_attack", "characters")
 RECIPE_PRESETS = ("textattack", "paper_code")
@@ -18,18 +20,46 @@ _NEEDS = {
 }
 
 
-def needed_resources(attack: str, preset: str) -> tuple[str, ...]:
-    """The names of the resources that a recipe uses, of `TextResources.describe`.
+@dataclasses.dataclass(frozen=True)
+class TextRecipe:
+    """An attack on texts.
+
+    Attributes:
+      attack: of `ATTACKS`.
+      preset: `textattack` (as TextAttack 0.3.11 defines it) or `paper_code` (as the released
+        code of Robust Lottery Tickets for Pre-trained Language Models runs it, on 0.3.0: the
+        importance of stop words is asked for as well, though they are not changed; and its
+        "BERT-Attack" is BAE with 50 neighbours in the place of a masked language model).
+      max_words_changed: the share of a text's words that may be changed, rounded up to whole
+        words (TextAttack's `MaxWordsPerturbed`), beside what the recipe has itself; 0 for no
+        such limit.
+      bert_attack_candidates: K, how many words BERT-Attack's masked language model proposes for
+        one: TextAttack 0.3.11 has 8, 0.3.0 had 48.
 
     Raises:
-      UserError: there is no such attack or preset.
+      UserError: there is no such attack or preset, or a number is out of range.
     """
-    require_choices("attacks", [attack], ATTACKS)
-    require_choices("attack_recipe", [preset], RECIPE_PRESETS)
-    return _NEEDS.get((attack, preset), _NEEDS[attack, "textattack"])
+
+    attack: str
+    preset: str = "textattack"
+    max_words_changed: float = 0.0
+    bert_attack_candidates: int = 8
+
+    def __post_init__(self):
+        require_choices("attacks", [self.attack], ATTACKS)
+        require_choices("attack_recipe", [self.preset], RECIPE_PRESETS)
+        limit, candidates = self.max_words_changed, self.bert_attack_candidates
+        require(0 <= limit <= 1, "max_words_changed", limit, "a share in [0, 1]; 0: no limit")
+        expected = "a whole number from 1 to 1000"
+        require(1 <= candidates <= 1000, "bert_attack_candidates", candidates, expected)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the resources that it uses, of `TextResources.describe`."""
+        return _NEEDS.get((self.attack, self.preset), _NEEDS[self.attack, "textattack"])
 
 
-def build_text_attack(attack: str, preset: str, resources: TextResources, model_wrapper):
+def build_text_attack(recipe: TextRecipe, resources: TextResources, model_wrapper):
     """Builds a recipe around a victim.
 
     All are untargeted and change one word after the other, the most important first, no word
@@ -40,12 +70,8 @@ def build_text_attack(attack: str, preset: str, resources: TextResources, model_
     `hypothesis`, and `paper_code` keeps `sentence1` beside `sentence2` as well.
 
     Args:
-      attack: of `ATTACKS`.
-      preset: `textattack` (as TextAttack 0.3.11 defines it) or `paper_code` (as the released
-        code of Robust Lottery Tickets for Pre-trained Language Models runs it, on 0.3.0: the
-        importance of stop words is asked for as well, though they are not changed; and its
-        "BERT-Attack" is BAE with 50 neighbours in the place of a masked language model).
-      resources: those of `needed_resources` must be given.
+      recipe: what to build.
+      resources: those of `recipe.needs` must be given.
       model_wrapper: a `textattack.models.wrappers.ModelWrapper`.
 
     Returns:
@@ -54,34 +80,36 @@ def build_text_attack(attack: str, preset: str, resources: TextResources, model_
     Raises:
       UserError: a resource is missing.
     """
-    needs = needed_resources(attack, preset)
-    resources.describe(needs)
+    resources.describe(recipe.needs)
     import_textattack(resources.nltk_data)
-    if "word_vectors" in needs:
+    if "word_vectors" in recipe.needs:
         _use_word_vectors(resources.word_embedding())
-    builder = _BUILDERS.get((attack, preset), _BUILDERS[attack, "textattack"])
-    built = builder(model_wrapper, resources)
-    if preset == "paper_code":
+    key = recipe.attack, recipe.preset
+    builder = _BUILDERS.get(key, _BUILDERS[recipe.attack, "textattack"])
+    built = builder(model_wrapper, resources, recipe)
+    if recipe.preset == "paper_code":
         built = _as_released(built)
-    if "sentence_encoder" in needs:
+    if "sentence_encoder" in recipe.needs:
         _use_sentence_encoder(built, resources.encode())
+    if recipe.max_words_changed:
+        _limit_changed_words(built, recipe.max_words_changed)
     return built
 
 
-def _build_textfooler(model_wrapper, _):
+def _build_textfooler(model_wrapper, *_):
     from textattack.attack_recipes import TextFoolerJin2019
 
     return TextFoolerJin2019.build(model_wrapper)
 
 
-def _build_textbugger(model_wrapper, _):
+def _build_textbugger(model_wrapper, *_):
     from textattack.attack_recipes import TextBuggerLi2018
 
     with homoglyph_table():
         return TextBuggerLi2018.build(model_wrapper)
 
 
-def _build_bert_attack(model_wrapper, resources):
+def _build_bert_attack(model_wrapper, resources, recipe):
     """`BERTAttackLi2020.build`, which only takes a masked LM's name on a hub, with a given one."""
     from textattack.constraints.overlap import MaxWordsPerturbed
     from textattack.constraints.semantics.sentence_encoders import UniversalSentenceEncoder
@@ -89,7 +117,10 @@ def _build_bert_attack(model_wrapper, resources):
 
     model, tokenizer = resources.masked_language_model()
     candidates = WordSwapMaskedLM(
-        method="bert-attack", masked_language_model=model, tokenizer=tokenizer, max_candidates=8
+        method="bert-attack",
+        masked_language_model=model,
+        tokenizer=tokenizer,
+        max_candidates=recipe.bert_attack_candidates,
     )
     similarity = UniversalSentenceEncoder(
         threshold=0.2, metric="cosine", compare_against_original=True, window_size=None
@@ -98,7 +129,7 @@ def _build_bert_attack(model_wrapper, resources):
     return _greedy_attack(model_wrapper, candidates, constraints, wir_method="unk")
 
 
-def _build_characters(model_wrapper, _):
+def _build_characters(model_wrapper, *_):
     """TextBugger's four edits of characters, without its neighbours and sentence encoder."""
     from textattack.transformations import (
         CompositeTransformation,
@@ -121,7 +152,7 @@ def _build_characters(model_wrapper, _):
     return _greedy_attack(model_wrapper, edits, [], wir_method="delete")
 
 
-def _build_bae_with_neighbours(model_wrapper, _):
+def _build_bae_with_neighbours(model_wrapper, *_):
     """What the released code calls BERT-Attack: BAE's recipe, its candidates replaced."""
     from textattack.constraints.grammaticality import PartOfSpeech
     from textattack.constraints.semantics.sentence_encoders import UniversalSentenceEncoder
@@ -196,3 +227,10 @@ def _use_sentence_encoder(attack, encode):
     for constraint in attack.constraints:
         if isinstance(constraint, UniversalSentenceEncoder):
             constraint.model = lambda texts: torch.from_numpy(encode(texts))
+
+
+def _limit_changed_words(attack, share):
+    """Adds the constraint, before those that ask a model."""
+    from textattack.constraints.overlap import MaxWordsPerturbed
+
+    attack.constraints.insert(0, MaxWordsPerturbed(max_percent=share))

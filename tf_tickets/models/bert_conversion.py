@@ -39,6 +39,9 @@ _VARIABLES = {
 # What a file may hold besides: the heads of pre-training, and a buffer of older versions.
 _IGNORED_PREFIX, _IGNORED_NAME = "cls.", "embeddings.position_ids"
 
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+"""What a `BertForSequenceClassification` has besides, which is left out."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
@@ -114,7 +117,7 @@ def from_transformers(
     """Converts the state dict of transformers' `BertModel`, alone or within a larger model.
 
     The names may start with `bert.`, and the weights of LayerNorm may be called gamma and beta.
-    The heads of pre-training (`cls.`) are left out.
+    The heads of pre-training (`cls.`) and of classification (`CLASSIFIER`) are left out.
 
     Args:
       source: what the state dict was read from, for errors.
@@ -132,7 +135,8 @@ def from_transformers(
         for name, array in tensors.items()
         if not name.startswith(_IGNORED_PREFIX)
     }
-    tensors.pop(_IGNORED_NAME, None)
+    for name in (_IGNORED_NAME, *CLASSIFIER):
+        tensors.pop(name, None)
     shapes = weight_shapes(config)
     names = {path: _transformers_name(path) for path in shapes}
     expected = {names[path]: _pytorch_shape(path, shape) for path, shape in shapes.items()}

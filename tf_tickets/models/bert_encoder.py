@@ -11,6 +11,7 @@ from tf_tickets.data.tokens import require_vocabulary
 from tf_tickets.errors import UserError, one_line, require, require_extra
 from tf_tickets.models.bert_backbone import backbone_class
 from tf_tickets.models.bert_conversion import (
+    CLASSIFIER,
     BertConfig,
     from_transformers,
     weight_shapes,
@@ -38,6 +39,7 @@ class BertEncoder:
       vocabulary: the word pieces, in the order of their ids; `[PAD]` is the first.
       lowercase: whether texts are lower-cased, and accents removed, before they are looked up.
       sha256: hash of the file that held the weights, of all layers.
+      left_out: names in that file of a classifier, which is not taken over.
     """
 
     name: str
@@ -46,6 +48,7 @@ class BertEncoder:
     vocabulary: tuple[str, ...]
     lowercase: bool
     sha256: str
+    left_out: tuple[str, ...] = ()
 
     def first_layers(self, count: int) -> "BertEncoder":
         """The encoder without the transformer layers after the first `count`.
@@ -88,7 +91,9 @@ def load_encoder(bert_preset: str = "", bert_dir: str = "", layers: int = 0) -> 
       bert_preset: a preset of keras-nlp such as `bert_base_en_uncased`, or the folder of one; it
         is downloaded where keras-nlp does not have it yet.
       bert_dir: a folder in the layout of Hugging Face: `config.json`, `model.safetensors` and
-        `vocab.txt`, and maybe `tokenizer_config.json`, without which texts are lower-cased.
+        `vocab.txt`, and maybe `tokenizer_config.json`, without which texts are lower-cased. It
+        may hold a `BertModel`, a `BertForPreTraining` or a `BertForSequenceClassification`, of
+        which the encoder alone is taken.
       layers: keeps the first so many layers; 0 for all.
 
     Returns:
@@ -131,7 +136,8 @@ def _from_folder(folder):
         raise UserError(f"--bert_dir={folder}: no such folder")
     config = _read_config(folder / "config.json")
     path = folder / "model.safetensors"
-    weights = from_transformers(str(path), _read_tensors(path), config)
+    tensors = _read_tensors(path)
+    weights = from_transformers(str(path), tensors, config)
     return BertEncoder(
         name=folder.resolve().name,
         config=config,
@@ -139,6 +145,7 @@ def _from_folder(folder):
         vocabulary=_read_vocabulary(folder / "vocab.txt", config.vocabulary_size),
         lowercase=_read_lowercase(folder / "tokenizer_config.json"),
         sha256=_file_sha256(path),
+        left_out=tuple(name for name in CLASSIFIER if name in tensors),
     )
 
 

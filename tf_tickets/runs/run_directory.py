@@ -284,7 +284,8 @@ def _misplaced(place):
 
 def _require_place(path, inside, rows):
     """Raises a `UserError` if a level's record is of another level or cell than its place says."""
-    level = inside.stem.removeprefix("level_")
+    # Attacks' records are called after their level, too, such as level_30_test_textfooler.
+    level = inside.stem.removeprefix("level_").partition("_")[0]
     for row in rows:
         cell = Cell(row.data_set, row.regime, row.method, row.seed)
         cells = (cell.path, cell._replace(model=row.model).path)

@@ -155,6 +155,7 @@ class BertTickets:
         tuning = self.settings.fine_tuning
         steps = steps_per_epoch(len(bench.data.train), tuning.batch_size)
         epochs = self.settings.epochs_of(network)
+        selects = tuning.weights == "selected"
         cell, evaluator = self.cell(network), TextEvaluator(trainer.model)
         trajectory = Trajectory(self.run, cell, network.level)
         keeps = self._keeps_trajectory(network)
@@ -162,16 +163,16 @@ class BertTickets:
             trainer,
             self._order(bench, network),
             steps * epochs,
-            [bench.kept_weights(network.regime)],
+            [bench.kept_weights(network.regime)] if selects else [],
             evaluate_every=steps,
             evaluate=_on_validation(evaluator, bench.tokens["validation"]),
-            learning_rates=LinearDecay(tuning.learning_rate, steps * epochs, warmup=0.0),
+            learning_rates=LinearDecay(tuning.learning_rate, steps * epochs, tuning.warmup),
             milestones=trajectory.milestones(trainer, steps, epochs) if keeps else None,
-            selections=[Selection(SELECTED_BY)],
+            selections=[Selection(SELECTED_BY)] if selects else [],
         )
         if keeps:
             trajectory.write(epochs)
-        iteration, _ = progress.selected[SELECTED_BY]
+        iteration = progress.selected[SELECTED_BY][0] if selects else steps * epochs
         accuracy = evaluator.evaluate(bench.tokens["test"])["natural/accuracy"]
         judged = [
             (iteration, "test/natural/accuracy", accuracy),
@@ -264,7 +265,7 @@ class BertTickets:
             level=network.level,
             initial_weights_sha256=start_sha256,
             parent_sha256="",
-            versions=runtime.package_versions(),
+            versions=runtime.package_versions() | runtime.text_package_versions(),
         )
 
     # Training of masks

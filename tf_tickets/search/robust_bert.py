@@ -1,6 +1,7 @@
 """What "Robust Lottery Tickets for Pre-trained Language Models" trains: settings and networks."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ IMPORTANCE = (
 CONVERGENCE = ("fine_tune", "free_lb", "lth", "robust")
 SEARCH = "search"
 SEARCH_OBJECTIVES = ("free_lb", "pgd")
+# Which weights a training ends with: those best on validation data, or those after its last step.
+WEIGHTS = ("selected", "last")
+# What is cut of a search's gradients: each value of them, λ∇R included, or the norm of the rest.
+SEARCH_CLIPS = ("values", "norm")
 # Iterative magnitude pruning removes this share of all masked weights a round (Chen et al.,
 # NeurIPS 2020, whom the paper follows), in percent.
 PRUNING_ROUND = 10
@@ -70,10 +75,12 @@ class FineTuning:
       epochs: passes through the training examples.
       longer_epochs: the same of "w/o Structure+Longer" in Table 4.
       batch_size: examples a step, over all replicas.
-      learning_rate: the first step's; it falls linearly to 0.
+      learning_rate: the highest; it rises linearly during the warm-up, and falls linearly to 0.
       weight_decay: AdamW's, of all but biases and LayerNorm.
       dropout: rate of all dropout layers.
       clip_value: gradients are cut to [−clip_value, clip_value].
+      warmup: the part of the training that is its warm-up.
+      weights: one of `WEIGHTS`; with `last` all methods are trained equally long.
     """
 
     epochs: int
@@ -83,14 +90,18 @@ class FineTuning:
     weight_decay: float
     dropout: float
     clip_value: float
+    warmup: float
+    weights: str
 
     def __post_init__(self):
         for flag in ("epochs", "longer_epochs", "batch_size"):
             require(getattr(self, flag) >= 1, flag, getattr(self, flag), "at least 1")
         for flag in ("learning_rate", "clip_value"):
-            require(0 < getattr(self, flag), flag, getattr(self, flag), "above 0")
-        for flag in ("weight_decay", "dropout"):
+            value = getattr(self, flag)
+            require(0 < value < math.inf, flag, value, "a number above 0")
+        for flag in ("weight_decay", "dropout", "warmup"):
             require(0 <= getattr(self, flag) < 1, flag, getattr(self, flag), "in [0, 1)")
+        require_choices("weights", [self.weights], WEIGHTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +119,7 @@ class MaskLearning:
       granularity: what one mask stands for, see `masking.granularity`.
       objective: one of `SEARCH_OBJECTIVES`.
       attack: what its attacker may do; FreeLB and InfoBERT train against the same.
+      clip: one of `SEARCH_CLIPS`: what `FineTuning.clip_value` is the limit of.
     """
 
     epochs: int
@@ -118,17 +130,20 @@ class MaskLearning:
     granularity: str
     objective: str
     attack: EmbeddingAttack
+    clip: str
 
     def __post_init__(self):
         require(self.epochs >= 1, "search_epochs", self.epochs, "at least 1")
-        require(0 < self.learning_rate, "search_learning_rate", self.learning_rate, "above 0")
+        rate, penalty = self.learning_rate, self.penalty
+        require(0 < rate < math.inf, "search_learning_rate", rate, "a number above 0")
         decay = self.weight_decay
         require(0 <= decay < 1, "search_weight_decay", decay, "in [0, 1)")
-        require(0 <= self.penalty, "penalty", self.penalty, "at least 0")
+        require(0 <= penalty < math.inf, "penalty", penalty, "a number of at least 0")
         begin, end = self.penalty_warmup
         expected = "two parts of the training, the first not above the second, in [0, 1]"
         require(0 <= begin <= end <= 1, "penalty_warmup", f"{begin},{end}", expected)
         require_choices("objective", [self.objective], SEARCH_OBJECTIVES)
+        require_choices("search_clip", [self.clip], SEARCH_CLIPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +179,13 @@ class RobustBertSettings:
             for sparsity in given:
                 require(0 < sparsity < 100, flag, sparsity, "percent, from 1 to 99")
         for penalty in self.penalties:
-            require(0 <= penalty, "penalties", penalty, "numbers of at least 0")
+            require(0 <= penalty < math.inf, "penalties", penalty, "numbers of at least 0")
+        for study, flag in (("sparsity", "sparsities"), ("regularization", "penalties")):
+            if study in self.studies:
+                given = getattr(self, flag)
+                expected = f"numbers for --study={study}, no number twice"
+                shown = ",".join(f"{number:g}" for number in given)
+                require(len(given) == len(set(given)) > 0, flag, shown, expected)
 
     def networks(self, data_set: str, seed: int) -> list[Network]:
         """All trainings of a trial, each after those that it needs."""

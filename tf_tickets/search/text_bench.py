@@ -135,7 +135,11 @@ class TextBench:
         if regime not in self._mask_trainers:
             learning = self._mask_learning
             self._mask_trainers[regime] = MaskTrainer(
-                self._task, regime, learning.weight_decay, learning.granularity
+                self._task,
+                regime,
+                learning.weight_decay,
+                learning.granularity,
+                clips_norm=learning.clip == "norm",
             )
         return self._mask_trainers[regime]
 

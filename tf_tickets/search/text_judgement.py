@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_tickets.attacks.text_recipes import ATTACKS, RECIPE_PRESETS, needed_resources
+from tf_tickets.attacks.text_recipes import ATTACKS, TextRecipe
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.errors import UserError, require, require_choices
 from tf_tickets.evaluation.text_attacks import attack_examples
@@ -32,21 +32,29 @@ class JudgeSettings:
 
     Attributes:
       attacks: names in `ATTACKS`; studies but `main` have the first alone.
-      recipe: a name in `RECIPE_PRESETS`.
+      preset, max_words_changed, bert_attack_candidates: see `TextRecipe`.
       examples: how many test examples are attacked, of each class its share; 0 for as many as
         the paper.
       resources: what the recipes use.
     """
 
     attacks: Sequence[str]
-    recipe: str
+    preset: str
+    max_words_changed: float
+    bert_attack_candidates: int
     examples: int
     resources: TextResources
 
     def __post_init__(self):
         require_choices("attacks", self.attacks, ATTACKS)
-        require_choices("attack_recipe", [self.recipe], RECIPE_PRESETS)
+        for attack in self.attacks:
+            self.recipe(attack)
         require(self.examples >= 0, "attacked_examples", self.examples, "at least 0")
+
+    def recipe(self, attack: str) -> TextRecipe:
+        """How an attack is made."""
+        limits = self.max_words_changed, self.bert_attack_candidates
+        return TextRecipe(attack, self.preset, *limits)
 
     def require_resources(self) -> None:
         """Checks that all resources are there.
@@ -55,7 +63,7 @@ class JudgeSettings:
           UserError: one is not.
         """
         for attack in self.attacks:
-            self.resources.describe(needed_resources(attack, self.recipe))
+            self.resources.describe(self.recipe(attack).needs)
 
 
 class _Job(NamedTuple):
@@ -150,8 +158,7 @@ def _attack(tickets, judge, job, workers, bar):
             bench.data.parts,
             split.texts,
             split.labels,
-            attack=job.attack,
-            preset=judge.recipe,
+            recipe=judge.recipe(job.attack),
             resources=judge.resources,
             table_path=_table_path(tickets, judge, job),
             workers=workers,
@@ -184,7 +191,7 @@ def _weights(tickets, job) -> Weights:
 def _table_path(tickets, judge, job):
     epoch = "" if job.epoch is None else f"_epoch_{job.epoch:03d}"
     folder = Path("attacks", tickets.cell(job.network).path, f"level_{job.network.level:02d}")
-    return tickets.run.path / folder / f"{job.split}_{job.attack}_{judge.recipe}{epoch}.csv"
+    return tickets.run.path / folder / f"{job.split}_{job.attack}_{judge.preset}{epoch}.csv"
 
 
 def _rows(tickets, job, metrics: TextAttackMetrics):

@@ -71,6 +71,7 @@ def make_text_train_steps(
     objective: TextObjective,
     masks: WeightMasks,
     regularizer: Callable[[], tf.Tensor] | None = None,
+    clip_norm: float | None = None,
 ) -> Callable[..., tf.Tensor]:
     """Builds the training step.
 
@@ -86,6 +87,8 @@ def make_text_train_steps(
       objective: what to learn from a batch, such as `attacks.embedding.free_lb`.
       masks: applied after every update, so masked weights are zero after each step.
       regularizer: gives a scalar that is added to the loss, as λ R(m) in Equation 8.
+      clip_norm: what the objective's gradients are shortened to, all variables' together, if they
+        are longer, before the regularizer's are added; None leaves them.
 
     Returns:
       A function `(order, first_iteration, learning_rates, penalties) → losses`: `order` int32
@@ -136,8 +139,16 @@ def make_text_train_steps(
             task.attack,
         )
 
+    def shortened(gradients):
+        """A replica's part of all replicas' sum, as short as it should be."""
+        summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+        clipped, _ = tf.clip_by_global_norm(summed, clip_norm)
+        return [gradient / replicas for gradient in clipped]
+
     def replica_step(indices, iteration, penalty):
         loss, gradients = learn(indices, iteration)
+        if clip_norm is not None:
+            gradients = shortened(gradients)
         if regularizer is not None:
             with tf.GradientTape() as tape:
                 added = penalty / replicas * regularizer()

@@ -159,9 +159,20 @@ class MaskTrainer(_TextTraining):
       weight_decay: AdamW's.
       granularity: what one mask stands for, see `masking.granularity`; outside attention, where
         there are no heads, `head` is `neuron`.
+      clips_norm: whether the task's `clip_value` is the limit of the norm of the objective's
+        gradients, all log α together, before λ∇R is added, as in the released code of "Robust
+        Lottery Tickets" (whose norm holds the frozen weights' gradients as well); else of each
+        value of the sum.
     """
 
-    def __init__(self, task: TextTask, regime: str, weight_decay: float, granularity: str):
+    def __init__(
+        self,
+        task: TextTask,
+        regime: str,
+        weight_decay: float,
+        granularity: str,
+        clips_norm: bool = False,
+    ):
         super().__init__(task, regime)
         with task.strategy.scope():
             self.classifier = BertClassifier(task.encoder, task.classes, task.dropout, task.seed)
@@ -169,7 +180,8 @@ class MaskTrainer(_TextTraining):
                 lambda layer: HardConcreteMask(layer, _granularity_of(layer, granularity))
             )
             self.model = self.classifier.model
-            self.optimizer = AdamW(0.0, weight_decay, clip_value=task.clip_value)
+            clip_value = None if clips_norm else task.clip_value
+            self.optimizer = AdamW(0.0, weight_decay, clip_value=clip_value)
             self.masks = NoMasks(self.model)
             variables = [mask.log_alpha for mask in self.mask_layers]
             self.optimizer._create_all_weights(variables)
@@ -183,6 +195,7 @@ class MaskTrainer(_TextTraining):
             OBJECTIVES[regime],
             self.masks,
             regularizer=lambda: mean_expected_l0(self.mask_layers),
+            clip_norm=task.clip_value if clips_norm else None,
         )
 
     @property
