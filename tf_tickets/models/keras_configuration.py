@@ -32,6 +32,9 @@ _ACTIVATIONS = {
     *("relu6", "leaky_relu", "silu", "crelu", "log_softmax"),
 } - {"deserialize", "get", "serialize"}
 
+# The largest networks of keras.applications make a thousand.
+_MOST_CALLS = 10_000
+
 # TensorFlow's functions from tensors to tensors that do nothing else.
 _FUNCTIONS = {
     *(f"math.{name}" for name in dir(tf.math) if not name.startswith("_")),
@@ -89,32 +92,50 @@ def _require_ways_through(configuration):
     layers = configuration["config"].get("layers") if configuration.get("config") else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise UserError("damaged: a model without layers")
-    names = {layer.get("name") for layer in layers if isinstance(layer.get("name"), str)}
-    waiting = []
+    waiting, counts, known = [], {}, set()
     for layer in layers:
+        name, nodes = layer.get("name"), layer.get("inbound_nodes") or []
         if layer.get("class_name") in _MODELS:
             _require_ways_through(layer)
-        waiting += [(layer.get("name"), node) for node in layer.get("inbound_nodes") or ()]
-    known = {name for name in names if not any(maker == name for maker, _ in waiting)}
+        counts[name] = int(_starts_with_input(layer))
+        if not nodes:
+            known.add((name, 0))
+        waiting += [(name, _read(node)) for node in nodes]
+    if len(waiting) > _MOST_CALLS:
+        raise UserError(f"has {len(waiting)} calls of layers; expected at most {_MOST_CALLS}")
+    inputs = {layer.get("name") for layer in layers if layer.get("class_name") == "InputLayer"}
     while waiting:
-        # A layer called several times is known once it was called first: Keras counts the calls.
-        ready = [call for call in waiting if _read(call[1], names) <= known]
-        if not ready:
-            raise UserError(f"damaged: the inputs of {one_line(waiting[0][0], 60)} are never made")
-        known |= {name for name, _ in ready}
-        waiting = [call for call in waiting if call not in ready]
+        still = []
+        for name, reads in waiting:  # As Keras does: calls are numbered as they become possible.
+            if all(place in known or place[0] in inputs for place in reads):
+                known.add((name, counts[name]))
+                counts[name] += 1
+            else:
+                still.append((name, reads))
+        if len(still) == len(waiting):
+            raise UserError(f"damaged: the inputs of {one_line(still[0][0], 60)} are never made")
+        waiting = still
 
 
-def _read(node, names):
-    """The layers whose outputs a serialized call reads; those that are not there, too."""
+def _starts_with_input(layer):
+    """Whether it is a model whose making was its first call."""
+    if layer.get("class_name") not in _MODELS:
+        return False
+    first = next(iter(layer["config"]["layers"]), {})
+    settings = first.get("config") or {}
+    return first.get("class_name") == "InputLayer" or "batch_input_shape" in settings
+
+
+def _read(node):
+    """The calls whose outputs a serialized call reads: a layer's name, and which of its calls."""
     if isinstance(node, dict):
-        return set().union(*(_read(each, names) for each in node.values()), set())
+        return set().union(*map(_read, node.values()))
     if not isinstance(node, list):
         return set()
     if len(node) >= 3 and isinstance(node[0], str) and all(type(n) is int for n in node[1:3]):
-        called = set() if node[0] == "_CONSTANT_VALUE" else {node[0]}
-        return called | set().union(*(_read(each, names) for each in node[3:]), set())
-    return set().union(*(_read(each, names) for each in node), set())
+        place = set() if node[0] == "_CONSTANT_VALUE" else {(node[0], node[1])}
+        return place.union(*map(_read, node[3:]))
+    return set().union(*map(_read, node))
 
 
 def _walk(value):
