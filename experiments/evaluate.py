@@ -2,14 +2,16 @@
 
     python -m experiments.evaluate --model=PATH --attack=fgsm,pgd,cw_linf --eps=8/255
 
-PATH is a ticket of a run (RUN/tickets/.../level_NN.npz), the folder of a SavedModel, or a
-.keras file. Prints a table and writes it as JSON with everything that decided it.
+PATH is a ticket of a run (RUN/tickets/.../level_NN.npz), the folder of a SavedModel, a
+.keras or an .h5 file. Prints a table and writes it as JSON with everything that decided it, after
+each attack.
 """
 
 import dataclasses
 import functools
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -32,6 +34,9 @@ from tf_tickets.runs.progress import ProgressBar
 
 ATTACKS = ("fgsm", "pgd", "cw_linf", "cw_l2", "auto_attack", "transfer")
 
+# How far above chance, of what is possible, an accuracy says that a network knows its images.
+NEAR_CHANCE = 0.1
+
 # Flags of its own, as no preset and no run directory belongs to an evaluation.
 FLAGS = flags.FlagValues()
 _string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
@@ -41,7 +46,9 @@ _enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
 
 _boolean("help", False, "Shows this text.")
 _string(
-    "model", None, "What to attack: a ticket file of a run, a SavedModel folder, a .keras file."
+    "model",
+    None,
+    "What to attack: a ticket file of a run, a SavedModel folder, a .keras or .h5 file.",
 )
 _string("source", None, "A second such network, for transfer: it makes the examples.")
 flags.DEFINE_list("attack", ["pgd"], f"Any of: {', '.join(ATTACKS)}.", flag_values=FLAGS)
@@ -59,6 +66,13 @@ _boolean("checks", True, "Checks for masked gradients, around pgd. Many times th
 _string("data_set", None, "Default: the ticket's own; needed for other networks.")
 _enum("data_source", None, SOURCES, "Default: the ticket's own, or embedded.")
 _string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
+_boolean("trust", False, "Loads files that can run code, too. Only for those of people you trust.")
+flags.DEFINE_list(
+    "input_range",
+    ["0", "1"],
+    "What the networks take for black and white, such as 0,255. eps and step_size are in [0, 1].",
+    flag_values=FLAGS,
+)
 _string("output", None, "The JSON file. Default: tensorboard_logs/evaluate/<model>-<hash>.json.")
 
 
@@ -73,6 +87,7 @@ def read_config() -> dict:
     else:
         config["step_size"] = program.number("step_size", config["step_size"])
         require(config["step_size"] > 0, "step_size", config["step_size"], "above 0")
+    config["input_range"] = input_range(config["input_range"])
     for flag in ("steps", "restarts", "batch_size", "cw_iterations"):
         require(config[flag] >= 1, flag, config[flag], "at least 1")
     for flag in ("examples", "slow_examples", "check_examples"):
@@ -88,6 +103,17 @@ def read_config() -> dict:
     return config
 
 
+def input_range(values) -> list[float]:
+    """Two numbers of a flag, the lower one first."""
+    try:
+        low, high = (float(value) for value in values)
+    except ValueError:
+        low = high = math.nan
+    fits = -1e6 <= low < high <= 1e6
+    require(fits, "input_range", ",".join(values), "two numbers, the lower first, such as 0,255")
+    return [low, high]
+
+
 def pgd_attack(config):
     """The PGD of `--attack=pgd`, of transfer and of the checks."""
     return pgd(config["eps"], config["step_size"], config["steps"], random_start=True)
@@ -95,8 +121,14 @@ def pgd_attack(config):
 
 def load(config):
     """The network, the source or None, and the images to attack them on."""
-    victim = load_victim(config["model"])
-    source = load_victim(config["source"], "source") if config["source"] else None
+    how = {"trust": config["trust"], "input_range": tuple(config["input_range"])}
+    victim = load_victim(config["model"], **how)
+    source = load_victim(config["source"], "source", **how) if config["source"] else None
+    if "auto_attack" in config["attack"] and victim.num_classes < 3:
+        raise UserError(
+            "--attack=auto_attack: its difference of logits ratio needs three classes or more, "
+            f"{victim.path} has {victim.num_classes}; leave it out, cw_linf attacks the margin"
+        )
     name = config["data_set"] or victim.data_set
     require(name is not None, "data_set", "", f"one of {', '.join(DATA_SETS)} for this --model")
     place = config["data_source"] or victim.data_source or "embedded"
@@ -137,15 +169,34 @@ def attempts(config, source) -> dict:
     return {name: known[name] for name in config["attack"]}
 
 
-def measure(config, victim, source, images):
-    """The outcomes of all attacks, and the checks."""
+@dataclasses.dataclass
+class Results:
+    """What came of the evaluation so far.
+
+    Attributes:
+      outcomes: of the attacks that ended, the natural accuracy first.
+      checks: for masked gradients, once they ended.
+      failed: attack → why it ended without an outcome.
+      remarks: what a reader of the numbers should know.
+      state: what it is doing, or "finished".
+    """
+
+    outcomes: list[robustness.Outcome] = dataclasses.field(default_factory=list)
+    checks: list[masked_gradients.Check] = dataclasses.field(default_factory=list)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    remarks: list[str] = dataclasses.field(default_factory=list)
+    state: str = "natural"
+
+
+def measure(config, victim, source, images, results, keep):
+    """Fills `results`, and calls `keep` after each measurement."""
 
     def count(limit):
         return min(limit or len(images), len(images))
 
-    tried = attempts(config, source).values()
-    work = len(images) + sum(attempt.passes * count(limit) for attempt, limit in tried)
+    tried = attempts(config, source)
     checked = count(config["check_examples"])
+    work = len(images) + sum(attempt.passes * count(limit) for attempt, limit in tried.values())
     if config["checks"]:
         work += masked_gradients.check_passes(pgd_attack(config), source) * checked
     chunks = runtime.parallel_chunks(runtime.make_strategy("one_device"))
@@ -153,14 +204,44 @@ def measure(config, victim, source, images):
         judge = RobustnessEvaluator(
             victim, images, config["batch_size"], config["seed"], chunks, bar.advance
         )
-        outcomes = [judge.natural()]
-        outcomes += [attempt.run(judge.limited(count(limit))) for attempt, limit in tried]
-        checks = []
+
+        def step(name, compute, found):
+            results.state = name
+            try:
+                found.extend(compute())
+            except Exception as error:  # Every attack's library has errors of its own.
+                text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                results.failed[name] = text[:150]
+            keep()
+
+        step("natural", lambda: [judge.natural()], results.outcomes)
+        results.remarks += remarks_on(victim, results.outcomes)
+        for name, (attempt, limit) in tried.items():
+            step(name, lambda: [attempt.run(judge.limited(count(limit)))], results.outcomes)  # noqa: B023
         if config["checks"]:
-            checks = masked_gradients.gradient_masking_checks(
-                judge.limited(checked), pgd_attack(config), source
+            part, attack = judge.limited(checked), pgd_attack(config)
+            step(
+                "checks",
+                lambda: masked_gradients.gradient_masking_checks(part, attack, source),
+                results.checks,
             )
-    return outcomes, checks
+    results.state = "finished"
+    keep()
+
+
+def remarks_on(victim, outcomes) -> list[str]:
+    """What is odd about a network without an attack."""
+    found, chance = [], 1 / victim.num_classes
+    for natural in outcomes:
+        if natural.accuracy < chance + NEAR_CHANCE * (1 - chance):
+            found.append(
+                f"the natural accuracy, {natural.accuracy:.2%}, is near chance ({chance:.2%}). "
+                "Were the images given as the network takes them? See --input_range=0,255"
+            )
+        lost = natural.measured.get("not_finite")
+        if lost:
+            found.append(f"{lost} of {natural.images} images got logits that are not finite")
+    return found
 
 
 def output_path(config, victim) -> Path:
@@ -172,9 +253,10 @@ def output_path(config, victim) -> Path:
     return Path("tensorboard_logs", "evaluate", f"{victim.name}-{digest}.json")
 
 
-def report(config, victim, source, data, outcomes, checks) -> dict:
+def report(config, victim, source, data, results) -> dict:
     """Everything that decided the numbers, and the numbers."""
     return {
+        "state": results.state,
         "config": config,
         "model": {"path": victim.path, "sha256": victim.sha256},
         "source": source and {"path": source.path, "sha256": source.sha256},
@@ -182,24 +264,46 @@ def report(config, victim, source, data, outcomes, checks) -> dict:
         "data_source": data.source,
         "images": len(data.test),
         "seed": config["seed"],
-        "outcomes": [outcome.to_json() for outcome in outcomes],
-        "checks": [dataclasses.asdict(check) for check in checks],
+        "outcomes": [outcome.to_json() for outcome in results.outcomes],
+        "checks": [dataclasses.asdict(check) for check in results.checks],
+        "failed": results.failed,
+        "remarks": results.remarks,
         "environment": runtime.environment_report(runtime.make_strategy("one_device")),
     }
 
 
+def show(victim, data, results, path):
+    """Prints what there is."""
+    print(f"{victim.path} on {len(data.test)} test images of {data.name} ({data.source})\n")
+    print(robustness_tables(results.outcomes, results.checks))
+    for remark in results.remarks:
+        print(f"\nRemark: {remark}")
+    print(f"\n{path}", flush=True)
+
+
 def main():
-    """Attacks, prints and writes."""
+    """Attacks, writes after each attack, and prints."""
     config = read_config()
     runtime.make_strategy("one_device")
     victim, source, data = load(config)
-    path = output_path(config, victim)
+    path, results = output_path(config, victim), Results()
     require(not path.is_dir(), "output", path, "a file, not a folder")
     program.require_writable("output", path)
-    outcomes, checks = measure(config, victim, source, data.test)
-    atomic_write_json(path, report(config, victim, source, data, outcomes, checks))
-    print(f"{victim.path} on {len(data.test)} test images of {data.name} ({data.source})\n")
-    print(f"{robustness_tables(outcomes, checks)}\n\n{path}")
+
+    def keep():
+        atomic_write_json(path, report(config, victim, source, data, results))
+
+    try:
+        measure(config, victim, source, data.test, results, keep)
+    except KeyboardInterrupt as stop:
+        if results.outcomes:
+            show(victim, data, results, path)
+            stop.kept = f"what was measured before {results.state} is in {path}"
+        raise
+    show(victim, data, results, path)
+    if results.failed:
+        name, reason = next(iter(results.failed.items()))
+        raise UserError(f"--attack={name}: failed ({reason}); all other results are in {path}")
 
 
 def parse(arguments):

@@ -89,7 +89,8 @@ def exit_code(main: Callable[[], None], resumable: bool = True) -> int:
     except (StopRequested, KeyboardInterrupt) as stop:
         number = getattr(stop, "signal_number", signal.SIGINT)
         if not resumable:
-            print(f"stopped by {signal.Signals(number).name}; nothing was written", file=sys.stderr)
+            kept = getattr(stop, "kept", "nothing was written")
+            print(f"stopped by {signal.Signals(number).name}; {kept}", file=sys.stderr)
             return 128 + number
         command = f"python -m experiments.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}"
         print(

@@ -55,7 +55,13 @@ _enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
 _list = functools.partial(flags.DEFINE_list, flag_values=FLAGS)
 
 flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-_string("model", None, "What to prune: a .keras file, images in [0, 1] to logits.")
+_string("model", None, "What to prune: a .keras or .h5 file, images in [0, 1] to logits.")
+flags.DEFINE_boolean(
+    "trust",
+    False,
+    "Loads a file that can run code, too. Only for those of people you trust.",
+    flag_values=FLAGS,
+)
 _string("output", None, "Where the results go: a folder that is empty or not there yet.")
 _enum(
     "criterion",
@@ -162,7 +168,7 @@ class Pruned(NamedTuple):
 
 def load(config) -> Loaded:
     """The network and the data, and whether they allow what is asked for."""
-    model, victim = load_keras_model(config["model"])
+    model, victim = load_keras_model(config["model"], trust=config["trust"])
     try:
         channels = channels_of(model)
     except UserError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, require
 
 
 def require_toolbox() -> None:
@@ -46,7 +46,7 @@ def auto_attack(
       logits_fn: images `[batch, ...]` → logits `[batch, classes]`.
       images: float32 `[batch, height, width, channels]` in [0, 1].
       labels: integers `[batch]`, the true ones.
-      num_classes: size of the logits.
+      num_classes: size of the logits, at least 3, as the difference of logits ratio needs.
       eps: radius of the L∞ ball, above 0.
       seed: decides all that is random.
       attacks: which of the four.
@@ -55,8 +55,9 @@ def auto_attack(
       Images shaped as `images`: adversarial ones where any attack succeeded.
 
     Raises:
-      UserError: ART is not installed.
+      UserError: ART is not installed, or there are two classes only.
     """
+    require(num_classes >= 3, "attack", "auto_attack", "three classes or more")
     require_toolbox()
     AutoAttack, TensorFlowV2Classifier = _import_toolbox()
     classifier = TensorFlowV2Classifier(

@@ -155,9 +155,15 @@ class RobustnessEvaluator:
         )
 
     def natural(self) -> Outcome:
-        """Without an attack."""
-        correct = np.concatenate([self._correct(x, y) for x, y, _ in self._batches("natural", 1)])
-        return self._outcome("natural", {}, correct)
+        """Without an attack.
+
+        The outcome's measurement `not_finite`, where there are any, counts the images whose
+        logits are no numbers. Such an answer is wrong, here and under every attack.
+        """
+        answers = [self._classify(x, y) for x, y, _ in self._batches("natural", 1)]
+        correct, finite = (np.concatenate(part) for part in zip(*answers, strict=True))
+        lost = int(np.sum(~finite))
+        return self._outcome("natural", {}, correct, {"not_finite": lost} if lost else {})
 
     def under(
         self,
@@ -261,12 +267,12 @@ class RobustnessEvaluator:
             self._progress(passes * len(batch), description)
 
     def _correct(self, images, labels):
-        return self._classify(tf.convert_to_tensor(images), labels).numpy()
+        return self._classify(tf.convert_to_tensor(images), labels)[0].numpy()
 
     @functools.cached_property
     def _classify(self):
         return tf.function(
-            functools.partial(_is_correct, self.victim), input_signature=self._signature()
+            functools.partial(_judged, self.victim), input_signature=self._signature()
         )
 
     def _noise(self, images, positions, restart):
@@ -318,4 +324,11 @@ def _l2_passes(settings):
 
 
 def _is_correct(victim, images, labels):
-    return tf.equal(tf.argmax(victim.logits_fn(images), axis=-1), labels)
+    return _judged(victim, images, labels)[0]
+
+
+def _judged(victim, images, labels):
+    """Which answers are right, and which are numbers at all."""
+    logits = victim.logits_fn(images)
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+    return tf.equal(tf.argmax(logits, axis=-1), labels) & finite, finite

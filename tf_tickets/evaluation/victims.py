@@ -62,26 +62,32 @@ class Victim:
     resized: bool = False
 
 
-def load_victim(path: str | Path, flag: str | None = "model", trust: bool = False) -> Victim:
-    """Loads a network to attack.
+def load_victim(
+    path: str | Path,
+    flag: str | None = "model",
+    trust: bool = False,
+    input_range: tuple[float, float] = (0.0, 1.0),
+) -> Victim:
+    """Loads a network to attack, that need not be trusted.
 
     Args:
       path: the folder of a SavedModel whose signature `float_images`, or else
         `serving_default`, takes one float32 batch of images in [0, 1] and returns `logits`, or
         logits alone; a ticket file in the folder `tickets` of a run, whose trained weights lie
-        at the same place in `checkpoints`; or a Keras model that returns logits, as a `.keras`
-        or `.h5` file.
+        at the same place in `checkpoints`; or a Keras model that returns logits, as
+        `read_keras_model` takes it.
       flag: the flag that errors name; None if none gave the path.
-      trust: whether to load what may run code that it holds, see `read_keras_model` and
-        `load_saved_model`.
+      trust: whether the file may run code of its own.
+      input_range: what the network takes for the images' 0 and 1. The victim takes [0, 1].
 
     Raises:
-      UserError: nothing like that is there, it is damaged, its weights and masks
-        disagree, it returns probabilities, or no gradient reaches the images.
+      UserError: nothing like that is there, it is damaged or could run code, its weights and
+        masks disagree, it returns probabilities, answers the same images differently, or no
+        gradient reaches the images.
     """
     path = Path(path)
     with _errors_about(flag, path):
-        victim = _load(path, trust)
+        victim = _in_range(_load(path, trust), input_range)
         _require_logits(victim)
         _require_gradient(victim)
     return victim
@@ -93,9 +99,9 @@ def load_keras_model(
     """Loads a Keras model to do more with than to attack it.
 
     Args:
-      path: a `.keras` or `.h5` file, see `load_victim`.
+      path: a file as `read_keras_model` takes it.
       flag: the flag that errors name; None if none gave the path.
-      trust: see `load_victim`.
+      trust: whether the file may run code of its own.
 
     Returns:
       The model, not compiled, and what is known of it. Both have the same weights.
@@ -108,8 +114,13 @@ def load_keras_model(
     with _errors_about(flag, path):
         if not path.exists():
             raise UserError("no such file or folder")
-        if path.suffix not in SUFFIXES or path.is_dir():
-            raise UserError(f"expected a Keras model's file, {', '.join(SUFFIXES)}")
+        if path.is_dir():
+            raise UserError(
+                "is a folder, such as a SavedModel or what Keras 3's export() writes, whose layers "
+                "are not known any more; give the .keras file that model.save() writes"
+            )
+        if path.suffix not in SUFFIXES:
+            raise UserError("expected a Keras model's .keras or .h5 file")
         model = read_keras_model(path, trust)
         victim = _keras_victim(model, path)
         _require_logits(victim)
@@ -234,33 +245,53 @@ def _frozen(serve):
     if shape.rank != 2 or shape[1] is None:
         raise UserError(f"expected an output of shape [batch, classes], {name} has {shape}")
     frozen, index = convert_variables_to_constants_v2(serve), outputs.index(name)
-    return lambda images: frozen(images)[index], shape[1]
+    axes = next(iter(serve.structured_input_signature[1].values())).shape.rank
+
+    def logits_fn(images):
+        return tf.cast(frozen(_without_channels(images, axes))[index], tf.float32)
+
+    return logits_fn, shape[1]
 
 
 def _keras_victim(model, path):
     if len(model.inputs or ()) != 1 or len(model.outputs) != 1:
         raise UserError("expected a model with one input and one output")
-    image_shape = _image_shape(model.inputs)
+    image_shape, axes = _image_shape(model.inputs), model.inputs[0].shape.rank
     shape = model.outputs[0].shape
     if shape.rank != 2 or shape[1] is None:
         raise UserError(f"expected an output of shape [batch, classes], it has {shape}")
 
     def logits_fn(images):
-        return model(images, training=False)
+        return tf.cast(model(_without_channels(images, axes), training=False), tf.float32)
 
     return Victim(path.stem, str(path), _sha256([path]), logits_fn, image_shape, shape[1])
 
 
 def _image_shape(specs):
     shape = specs[0].shape
-    if shape.rank == 4 and shape[0] is not None:
+    if shape.rank in (3, 4) and shape[0] is not None:
         raise UserError(f"expected batches of any size, it takes {shape[0]} images at a time")
-    if len(specs) != 1 or specs[0].dtype != tf.float32 or shape.rank != 4 or None in shape[1:]:
+    has_axes = shape.rank in (3, 4) and None not in shape[1:]
+    if len(specs) != 1 or specs[0].dtype != tf.float32 or not has_axes:
         found = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs)
         raise UserError(
             f"expected one input, float32 [batch, height, width, channels]; has {found}"
         )
-    return tuple(shape[1:])
+    return (*shape[1:], 1)[:3]
+
+
+def _without_channels(images, axes):
+    """Gray images as a network takes them that knows no axis of channels."""
+    return tf.squeeze(images, axis=-1) if axes == 3 else images
+
+
+def _in_range(victim, input_range):
+    """The victim of images in [0, 1] whose network takes another range."""
+    low, high = input_range
+    if (low, high) == (0, 1):
+        return victim
+    own, scale = victim.logits_fn, high - low
+    return dataclasses.replace(victim, logits_fn=lambda images: own(images * scale + low))
 
 
 def _read_ticket(path):
@@ -295,13 +326,31 @@ def _read_ticket(path):
 def _require_logits(victim):
     """Refuses what does not return numbers, and probabilities, whose logits are not known."""
     try:
-        logits = victim.logits_fn(_noise(victim))
+        logits, again = (victim.logits_fn(_noise(victim)).numpy() for _ in range(2))
     except Exception as error:  # Every op has errors of its own.
         raise UserError(f"its logits cannot be computed ({_reason(error)})") from None
     if not np.all(np.isfinite(logits)):
         raise UserError("returns values that are not finite")
+    if not np.allclose(logits, again, rtol=1e-3, atol=1e-3 * np.std(logits) + 1e-6):
+        raise UserError(
+            "answers the same images differently each time; its accuracy under attack would mean "
+            "nothing. Save it without what is random, such as noise or dropout with training=True"
+        )
+    if victim.num_classes < 2:
+        raise UserError("returns one value; expected the logits of two classes or more")
     if np.all(logits >= 0) and np.allclose(np.sum(logits, axis=1), 1, atol=_SUM_TOLERANCE):
         raise UserError("returns probabilities; expected logits, from before the softmax")
+    if _lies_in_unit_interval(logits):
+        # Far from any image logits leave the interval, and what a sigmoid returns does not.
+        far = victim.logits_fn(100 * _noise(victim) - 50).numpy()
+        if _lies_in_unit_interval(far) and np.ptp(logits) > 0:
+            raise UserError(
+                "returns values in [0, 1] only, as a sigmoid does; expected logits, from before it"
+            )
+
+
+def _lies_in_unit_interval(values):
+    return np.all((values >= 0) & (values <= 1))
 
 
 def _require_gradient(victim):
@@ -319,9 +368,10 @@ def _require_gradient(victim):
 
 
 def _noise(victim):
-    """A few images."""
-    shape = (4, *victim.image_shape)
-    return tf.constant(np.random.default_rng(0).uniform(size=shape), tf.float32)
+    """A few images: of noise, black, and white."""
+    images = np.random.default_rng(0).uniform(size=(4, *victim.image_shape))
+    images[2], images[3] = 0, 1
+    return tf.constant(images, tf.float32)
 
 
 def _sha256(files):

@@ -13,6 +13,14 @@ _ACTIVATIONS = {
     *("linear", "relu", "relu6", "elu", "selu", "gelu", "silu", "swish", "sigmoid", "tanh"),
     *("softplus", "softsign", "exponential", "softmax", "mish", "leaky_relu"),
 }
+# Keras 3's operations on numbers and tensors → TensorFlow's, whose second factor is called y.
+_ARITHMETIC = {
+    "Add": "math.add",
+    "Subtract": "math.subtract",
+    "Multiply": "math.multiply",
+    "TrueDivide": "math.divide",
+    "Divide": "math.divide",
+}
 # Keras 3's name of a setting → Keras 2's.
 _NAMES = {"batch_shape": "batch_input_shape"}
 _NAMES_OF = {"LeakyReLU": {"negative_slope": "alpha"}}
@@ -70,14 +78,40 @@ def _is_model(layer):
 def _inbound(layer, nested):
     if "inbound_nodes" not in layer:
         return {}
-    return {"inbound_nodes": [_node(layer, node, nested) for node in layer["inbound_nodes"]]}
+    if not _is_operation(layer):
+        return {"inbound_nodes": [_node(layer, node, nested) for node in layer["inbound_nodes"]]}
+    name, function = layer["config"]["name"], _ARITHMETIC.get(layer["class_name"])
+    if function is None:
+        raise _unlike(f"the operation {layer['class_name']}")
+    return {
+        "module": None,
+        "class_name": "TFOpLambda",
+        "config": {"name": name, "trainable": True, "dtype": "float32", "function": function},
+        "inbound_nodes": [_factors(node, nested) for node in layer["inbound_nodes"]],
+    }
+
+
+def _is_operation(layer):
+    """Whether it is no layer: layers have settings, and `.h5` files name no modules."""
+    return ".ops." in (layer.get("module") or "") or set(layer["config"]) == {"name"}
+
+
+def _factors(node, nested):
+    """The call of an operation on two tensors, or a tensor and a number."""
+    first, second = node["args"]
+    if not all(_is_tensor(factor) or type(factor) in (int, float) for factor in (first, second)):
+        raise _unlike("an operation on more than numbers and tensors")
+
+    def place(factor):
+        return _counted(factor["config"]["keras_history"], nested)
+
+    start = place(first) if _is_tensor(first) else ["_CONSTANT_VALUE", -1, first]
+    return [*start, {"y": place(second) if _is_tensor(second) else second, "name": None}]
 
 
 def _node(layer, node, nested):
     """One call: Keras 2 lists the tensors of the first argument, the others are by name."""
     name = layer["config"]["name"]
-    if ".ops." in (layer.get("module") or ""):
-        raise _unlike(f"the operation {layer['module'].removeprefix('keras.src.')}.{name}")
     first, *others = node["args"]
     keywords = {key: value for key, value in node["kwargs"].items() if value not in (None, False)}
     if any(each is not None for each in others) or _has_tensor(keywords):
@@ -110,7 +144,7 @@ def _object(value):
     name, config = value["class_name"], value.get("config")
     if name == "DTypePolicy":
         return config["name"]
-    if name in _MODELS or not isinstance(config, dict):
+    if name in (*_MODELS, "TFOpLambda") or not isinstance(config, dict):
         return {**value, "registered_name": None}
     if value.get("registered_name"):
         raise _unlike(f"{name}, which is registered as {value['registered_name']}")

@@ -4,6 +4,7 @@ Keras itself imports and calls what a file names. Here the file's layers are loo
 Keras' own, the model is built of these, and only numbers are read from the file.
 """
 
+import contextlib
 import io
 import json
 import zipfile
@@ -55,8 +56,8 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
         if version.startswith("3"):
             configuration = as_keras_2(configuration)
         configuration = checked(configuration)
-        _require_enough(configuration, numbers)
-        model = _build(configuration)
+        with _at_most(numbers):
+            model = _build(configuration)
         model.load_weights(path)
         return model
     except UserError as error:
@@ -137,17 +138,21 @@ def _count(file, size):
     return numbers
 
 
-def _require_enough(configuration, numbers):
-    """Refuses layers larger than their weights, before memory is taken for them."""
-    logger, level = tf.get_logger(), tf.get_logger().level
-    logger.setLevel("ERROR")  # Graphs outside functions are "deprecated".
-    try:
-        with tf.Graph().as_default():
-            needed = _build(configuration).count_params()
-    finally:
-        logger.setLevel(level)
-    if needed > numbers:
-        raise UserError(f"damaged: its layers have {needed} weights, it holds {numbers}")
+@contextlib.contextmanager
+def _at_most(numbers):
+    """Refuses layers that are larger than their weights in the file, before memory is taken."""
+    made = 0
+
+    def create(make, **arguments):
+        nonlocal made
+        if arguments.get("shape") is not None:
+            made += tf.TensorShape(arguments["shape"]).num_elements() or 0
+        if made > numbers:
+            raise UserError(f"damaged: its layers have more than the {numbers} weights it holds")
+        return make(**arguments)
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def _build(configuration):
