@@ -161,3 +161,33 @@ def test_help(run):
 )
 def test_numbers(text, value):
     assert program.number("eps", text) == pytest.approx(value)
+
+
+def test_what_was_measured_survives_a_later_attack(saved, run, tmp_path, monkeypatch):
+    output = tmp_path / "kept.json"
+    flags = (
+        *(f"--model={saved['source']}", "--data_set=mnist", "--attack=fgsm,cw_l2,pgd"),
+        *("--examples=20", "--slow_examples=5", "--steps=2", "--nochecks", f"--output={output}"),
+    )
+
+    def fail(self, settings):
+        found = json.loads(output.read_text())
+        assert [outcome["attack"] for outcome in found["outcomes"]] == ["natural", "fgsm"]
+        assert found["state"] != "finished"
+        raise TypeError("types differ")
+
+    judge = evaluate.RobustnessEvaluator
+    monkeypatch.setattr(judge, "under_carlini_wagner_l2", fail)
+    code, text, errors = run(*flags)
+    assert code == 2 and "fgsm" in text and "pgd" in text
+    assert "--attack=cw_l2: failed (TypeError: types differ)" in errors.splitlines()[-1]
+    found = json.loads(output.read_text())
+    assert [outcome["attack"] for outcome in found["outcomes"]] == ["natural", "fgsm", "pgd"]
+    assert found["state"] == "finished" and list(found["failed"]) == ["cw_l2"]
+
+    def stop(self, settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judge, "under_carlini_wagner_l2", stop)
+    code, text, errors = run(*flags)
+    assert code == 130 and "fgsm" in text and str(output) in errors.splitlines()[-1]
