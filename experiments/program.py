@@ -45,10 +45,9 @@ def run(
     if sys.stdout is not None:  # Not every terminal has all characters of our tables.
         sys.stdout.reconfigure(errors="backslashreplace")
     parse(sys.argv, values, explanation, presets)
-    code = exit_code(main, values, resumable)
-    for number in STOPS:  # It is over; what is left is Python's own end.
+    for number in STOPS:  # Until `main` begins, and once it is over, there is nothing to stop.
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    sys.exit(exit_code(main, values, resumable))
 
 
 def parse(
@@ -164,7 +163,7 @@ def require_writable(flag: str, path: Path) -> None:
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"--{flag}={path}: expected a place that can be written ({reason})"
+            f"--{flag}={one_line(path)}: expected a place that can be written ({reason})"
         ) from None
 
 
