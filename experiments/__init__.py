@@ -6,8 +6,42 @@ level takes effect. A driver's user sees that only with TF_CPP_MIN_LOG_LEVEL set
 
 import contextlib
 import os
+import signal
+import sys
 
-import tf_tickets  # noqa: F401  (chooses Keras 2 and oneDNN before TensorFlow loads)
+
+def _open_closed_streams():
+    """A file that is opened must not take the place of a standard stream that is closed."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _stop_while_modules_load():
+    """Ctrl-C and SIGTERM end the program at once, as nothing has begun.
+
+    An exception among the imports of others may be taken for a failure of theirs.
+    """
+    standard_error = os.dup(2)  # The other one is silent for a while.
+
+    def stop(number, _frame):
+        line = f"stopped by {signal.Signals(number).name}; nothing was written\n"
+        with contextlib.suppress(OSError):
+            os.write(standard_error, line.encode())
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+# Only where one of our programs is started, python -m experiments.PROGRAM.
+if sys.argv[0] == "-m":
+    _open_closed_streams()
+    _stop_while_modules_load()
 
 
 @contextlib.contextmanager
@@ -22,11 +56,15 @@ def _silent_standard_error():
         os.close(kept)
 
 
-if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+_silent = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+if _silent:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with _silent_standard_error():
-        import tensorflow as tf
+with _silent_standard_error() if _silent else contextlib.nullcontext():
+    # It chooses Keras 2 and oneDNN before TensorFlow loads.
+    import tf_tickets  # noqa: F401
+    import tensorflow as tf  # isort: skip
 
-        tf.config.list_physical_devices()
+    tf.config.list_physical_devices()
+if _silent:
     # Every network and attack has graphs of its own, which TensorFlow takes for retracing.
     tf.get_logger().setLevel("ERROR")

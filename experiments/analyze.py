@@ -15,16 +15,12 @@ surfaces of a command have one scale and the same contours. Runs of every driver
 Prints a table and writes it, with pictures and everything that decided it, to a folder.
 """
 
-import functools
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags
-
-from experiments import program
+from experiments import image_flags, kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis import loss_surface, ticket_reports
 from tf_tickets.analysis.saved_tickets import (
@@ -47,36 +43,41 @@ from tf_tickets.runs.files import atomic_path, atomic_write_json
 from tf_tickets.runs.progress import ProgressBar
 
 # Flags of its own, as no preset belongs to it, and no run directory is written.
-FLAGS = flags.FlagValues()
-_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
-_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
-_float = functools.partial(flags.DEFINE_float, flag_values=FLAGS)
-_enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
-
-flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-_enum("analysis", None, ("similarity", "kernels", "loss_surface"), "What to look at.")
-flags.DEFINE_list("ticket", [], "Ticket files, RUN/tickets/.../level_NN.npz.", flag_values=FLAGS)
-_string("run_dir", None, "Instead: all tickets of a run, or below a folder of its `tickets`.")
-_string("output", None, "A new folder. Default: tensorboard_logs/analyze/<analysis>-<hash>.")
-_SURFACE_FLAGS = (
-    _enum("directions", None, ("pca", "random"), "Default: pca where there is a trajectory."),
-    _string("eps", "8/255", "Radius of the attack's L∞ ball, a decimal or a fraction."),
-    _string("step_size", None, "Length of an attack step. Default: eps/4."),
-    _integer("steps", 20, "Steps of the attack, PGD from a random start.", lower_bound=1),
-    _integer("examples", 500, "Test images, as many of each class; 0 for all there are."),
-    _integer("resolution", 21, "Points along each side of the picture.", lower_bound=2),
-    _float("span", 1.0, "How far to look. 1: as far as the filters are long, or the training."),
-    _integer("batch_size", 250, "Images at a time.", lower_bound=1),
-    _integer("seed", 0, "Decides what is random.", lower_bound=0, upper_bound=2**31 - 1),
-    _string("data_set", None, "Default: the ticket's own."),
-    _enum("data_source", None, SOURCES, "Default: the ticket's own."),
-    _string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images."),
-)
+define = kinds.Definitions()
+text = "What to look at."
+define.choice("analysis", None, text, ("similarity", "kernels", "loss_surface"))
+text = "Ticket files, RUN/tickets/.../level_NN.npz, with commas between."
+define.define(kinds.Several(kinds.Path(), 0), "ticket", [], text)
+text = "Instead of --ticket: all tickets of a run, or below a folder of its `tickets`."
+define.path("run_dir", None, text)
+text = "A new folder. Default: tensorboard_logs/analyze/<analysis>-<hash>."
+define.path("output", None, text)
+_FLAGS_OF_ALL = tuple(define.values)
+text = "Default: pca where there is a trajectory."
+define.choice("directions", None, text, ("pca", "random"))
+define.number("eps", "8/255", "Radius of the attack's L∞ ball.", "[0, 1]")
+define.number("step_size", None, "Length of an attack step. Default: eps/4.", "[0, 1]")
+text = "Steps of the attack, PGD from a random start."
+define.integer("steps", 20, text, "[1, 100000]")
+text = "Test images, as many of each class; 0 for all there are."
+define.integer("examples", 500, text, "[0, 10000000]")
+define.integer("resolution", 21, "Points along each side of the picture.", "[2, 501]")
+text = "How far to look. 1: as far as the filters are long, or the training."
+define.number("span", 1.0, text, "(0, 1000]")
+define.integer("batch_size", 250, "Images at a time.", "[1, 1000000]")
+define.integer("seed", 0, "Decides what is random.", "[0, 2147483647]")
+text = "Images on which the loss is measured. Default: the ticket's own data set."
+define.name("data_set", None, text, image_flags.data_set_name)
+text = "Where the data come from. Default: from where the ticket's did."
+define.choice("data_source", None, text, SOURCES)
+define.path("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
+FLAGS = define.values
+_SURFACE_FLAGS = tuple(name for name in FLAGS if name not in _FLAGS_OF_ALL)
 
 
 def read_config() -> dict:
     """The flags that matter, checked as far as that is possible without loading anything."""
-    config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
+    config = program.configuration(FLAGS)
     analysis = config["analysis"]
     require(analysis is not None, "analysis", "", "similarity, kernels or loss_surface")
     output = Path(config["output"]) if config["output"] else None
@@ -85,18 +86,15 @@ def read_config() -> dict:
     if bool(config["ticket"]) == bool(config["run_dir"]):
         raise UserError("--ticket, --run_dir: expected one of the two")
     if analysis != "loss_surface":
-        for holder in _SURFACE_FLAGS:
-            name = holder.name
-            require(not holder.present, name, config.pop(name), "nothing, it is for loss_surface")
+        for name in _SURFACE_FLAGS:
+            unused = not FLAGS[name].present
+            require(unused, name, config.pop(name), "nothing, it is for loss_surface")
         many = analysis != "similarity" or len(config["ticket"]) != 1
         require(many, "ticket", ",".join(config["ticket"]), "two or more to compare")
         return config
     require(not config["run_dir"], "run_dir", config["run_dir"], "--ticket for loss_surface")
-    require(config["examples"] >= 0, "examples", config["examples"], "at least 0")
-    require(0 < config["span"] < float("inf"), "span", config["span"], "above 0")
-    config["eps"] = program.number("eps", config["eps"])
-    step = config["step_size"]
-    config["step_size"] = config["eps"] / 4 if step is None else program.number("step_size", step)
+    if config["step_size"] is None:
+        config["step_size"] = config["eps"] / 4
     attack_of(config)  # Refuses a step that is longer than the ball.
     return config
 
@@ -243,11 +241,5 @@ def main():
     print(f"{table}\n\n{output}")
 
 
-def parse(arguments):
-    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    program.parse_or_help(arguments, FLAGS, __doc__)
-
-
 if __name__ == "__main__":
-    parse(sys.argv)
-    sys.exit(program.exit_code(main, resumable=False))
+    program.run(main, FLAGS, __doc__, resumable=False)

@@ -9,52 +9,56 @@ and tables to make. Ends with the first study's table beside the paper's numbers
 
 from pathlib import Path
 
-from absl import flags
-
 from experiments import flags as common
-from experiments import image_flags
+from experiments import image_flags, program
 from tf_tickets import runtime
 from tf_tickets.analysis import boosting_report
 from tf_tickets.attacks.threat_model import fast, fgsm, pgd
 from tf_tickets.deployment.exports import export_best_trainings
-from tf_tickets.errors import require, require_choices
+from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import SCORES
-from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.models.registry import require_model
 from tf_tickets.search import boosting
 from tf_tickets.search.assessment import assess
 from tf_tickets.search.recipe_bench import RecipeSettings
 from tf_tickets.search.recipe_runner import run_trainings
 from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
 
-flags.adopt_module_key_flags(common)
-flags.adopt_module_key_flags(image_flags)
-flags.DEFINE_list("study", None, f"Any of: {', '.join(boosting.STUDIES)}.")
-flags.DEFINE_list("capacity_models", None, "Networks of the capacity study.")
-flags.DEFINE_list("mnist_models", None, "Networks of the mnist study; the first for Table 5.")
-flags.DEFINE_integer("epochs", None, "100% of a retraining.")
-flags.DEFINE_integer("finding_epochs", None, "Length of the trainings that find masks.")
-flags.DEFINE_integer("batch_size", None, "Examples a step; 0: 64 for vgg_16, else 128.")
-flags.DEFINE_float(
+define = common.definitions()
+image_flags.add_to(define)
+define.choices("study", None, "Figures and tables of the paper to make.", boosting.STUDIES)
+text = "Networks of the capacity study, wide_resnet_<depth>_<width>."
+define.names("capacity_models", None, text, require_model)
+text = "Networks of the mnist study; the first for Table 5."
+define.names("mnist_models", None, text, require_model)
+define.integer("epochs", None, "Length of a whole retraining, 100%.", common.EPOCHS)
+text = "Length of the trainings that find masks."
+define.integer("finding_epochs", None, text, common.EPOCHS)
+text = "Examples a step; 0: 64 for vgg_16, else 128."
+define.integer("batch_size", None, text, "[0, 1000000]")
+define.number(
     "finding_learning_rate",
     None,
     "Learning rate that finds masks and begins warm-ups; 0: 0.01 for vgg_16, else 0.05.",
+    "[0, 1000]",
 )
-flags.DEFINE_list("finding_learning_rates", None, "What the learning_rate study finds masks with.")
-flags.DEFINE_integer("warmup_epochs", None, "Epochs of retraining below the highest rate.")
-flags.DEFINE_list("finders", None, "What finds the adversarial study's tickets: regimes.")
-flags.DEFINE_float("sparsity", None, "Share of the weights that a ticket removes.")
-flags.DEFINE_list("sparsities", None, "What the pruning_ratio study removes.")
-flags.DEFINE_enum("score", None, list(SCORES), "What the weights to keep are ranked by.")
-flags.DEFINE_integer("rounds", None, "Prunings of an iterative ticket.")
-flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
-flags.DEFINE_float("step_size", None, "Length of a PGD step.")
-flags.DEFINE_integer("attack_steps", None, "Number of PGD steps in training.")
-flags.DEFINE_bool(
-    "random_start",
-    None,
-    "Whether PGD training starts at a random point of the ball; evaluation always does.",
-)
-flags.DEFINE_enum("attack_mode", None, ATTACK_MODES, "How BatchNorm meets training attacks.")
+text = "What the learning_rate study finds masks with."
+define.numbers("finding_learning_rates", None, text, common.RATE)
+text = "Epochs of retraining below the highest rate."
+define.integer("warmup_epochs", None, text, "[0, 100000]")
+text = "Kinds of training that find the adversarial study's tickets."
+define.choices("finders", None, text, boosting.REGIMES)
+define.number("sparsity", None, "Share of the weights that a ticket removes.", "[0, 1)")
+define.numbers("sparsities", None, "Shares that the pruning_ratio study removes.", "[0, 1)")
+define.choice("score", None, "What the weights to keep are ranked by.", tuple(SCORES))
+define.integer("rounds", None, "Prunings of an iterative ticket.", "[1, 100]")
+define.number("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].", "[0, 1]")
+define.number("step_size", None, "Length of a PGD step.", "[0, 1]")
+define.integer("attack_steps", None, "Number of PGD steps in training.", common.ATTACK_STEPS)
+text = "Whether PGD training starts at a random point of the ball; evaluation always does."
+define.switch("random_start", None, text)
+define.choice("attack_mode", None, "How BatchNorm meets training attacks.", ATTACK_MODES)
+FLAGS = define.values
 
 REFERENCE = Path(__file__).parent / "reference" / "boosting_tickets.csv"
 PAPER = {
@@ -120,6 +124,7 @@ SMOKE = QUICK | {
     "batch_size": 0,
     "warmup_epochs": 0,
 }
+PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
 # Flags that only one study reads.
 ONLY_OF = {
     "capacity_models": "capacity",
@@ -146,21 +151,18 @@ MNIST = {
 
 def presets():
     """The presets of the studies asked for."""
-    studies = PAPER["study"] if flags.FLAGS.study is None else flags.FLAGS.study
-    require_choices("study", studies, boosting.STUDIES)
+    studies = FLAGS.study or PAPER["study"]
     of_study = MNIST if "mnist" in studies else {}
     require(
         not of_study or len(studies) == 1, "study", ",".join(studies), "mnist by itself, if at all"
     )
-    return {name: preset | of_study for name, preset in zip(common.PRESETS, (SMOKE, QUICK, PAPER))}
+    return {name: preset | of_study for name, preset in PRESETS.items()}
 
 
 def study_settings(config):
     """What the studies share, as a configuration describes it."""
-    numbers = {
-        name: common.numbers(name, config[name])
-        for name in ("finding_learning_rates", "sparsities")
-    }
+    lists = ("finding_learning_rates", "sparsities")
+    numbers = {name: common.numbers(config[name]) for name in lists}
     return common.settings_of(boosting.BoostingSettings, config | numbers)
 
 
@@ -176,7 +178,7 @@ def recipe_settings(config):
         RecipeSettings,
         config,
         experiment="boosting_tickets",
-        data_dir=flags.FLAGS.data_dir,
+        data_dir=FLAGS.data_dir,
         seeds=range(config["seed"], config["seed"] + config["trials"]),
         training=common.settings_of(
             TrainingSettings,
@@ -233,19 +235,26 @@ def report_on(run, config, exports):
     return boosting_report.write_report(run, config["study"], exports, REFERENCE, scale(config))
 
 
+def read_config():
+    """The configuration of the run, checked as far as that is possible without data."""
+    config = common.resolve(FLAGS, presets())
+    warmup, most = config["warmup_epochs"], config["epochs"]
+    require(warmup <= most, "warmup_epochs", warmup, f"at most --epochs={most}")
+    recipe_settings(config)
+    boosting.trainings_of(config["study"], study_settings(config))
+    return config
+
+
 def main():
     """Runs, or resumes, the studies and reports on them."""
-    config = common.resolve(presets())
+    config = read_config()
     studies, settings, recipe = config["study"], study_settings(config), recipe_settings(config)
     trainings = boosting.trainings_of(studies, settings)
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
-    with runtime.stoppable() as stop_if_requested:
-        run = RunDirectory(
-            common.run_path("boosting_tickets", config),
-            config,
-            runtime.environment_report(strategy),
-            writable=runtime.is_chief(strategy),
-        )
+    with (
+        runtime.stoppable() as stop_if_requested,
+        common.opened_run("boosting_tickets", config, FLAGS.run_dir, strategy) as run,
+    ):
         run_trainings(trainings, recipe, run, strategy, stop_if_requested)
         if "acceleration" in studies:
             networks, attacks = boosting.acceleration(settings), assessment_attacks(config)
@@ -256,4 +265,4 @@ def main():
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main, FLAGS, __doc__, PRESETS)

@@ -11,18 +11,16 @@ in robustness? `--stage` does a part of that. Ends with the extreme sparsities b
 import dataclasses
 from pathlib import Path
 
-from absl import flags
-
 from experiments import flags as common
+from experiments import image_flags, kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis import double_win_report
 from tf_tickets.analysis.double_win_masks import mask_studies
 from tf_tickets.attacks.threat_model import fast, pgd
 from tf_tickets.data.vision import AUGMENTATIONS
 from tf_tickets.deployment.exports import export_best_transfers
-from tf_tickets.errors import UserError, require
-from tf_tickets.models.registry import MODELS, require_model
-from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.errors import require
+from tf_tickets.models.registry import MODELS
 from tf_tickets.search.double_win import (
     DECAYS,
     TICKETS,
@@ -37,75 +35,97 @@ from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
 
 STAGES = ("pretrain", "search", "transfer", "report")
 
-flags.adopt_module_key_flags(common)
-flags.DEFINE_enum(
-    "stage", "all", [*STAGES, "all"], "What to do; each stage needs those before it, `all` is all."
+define = common.definitions(("embedded", "tfds"))
+define.choice(
+    "stage",
+    "all",
+    "What to do; each stage needs those before it, `all` is all.",
+    (*STAGES, "all"),
 )
-flags.DEFINE_string("source", None, "Data set to pre-train and to prune on.")
-flags.DEFINE_list("targets", None, "Data sets to transfer to.")
-flags.DEFINE_list(
-    "folders", None, "name=DIR,...: those of them that are image folders, DIR/train/<class>/*.png."
-)
-flags.DEFINE_integer("image_size", None, "Images are scaled to this size; 0 leaves them.")
-flags.DEFINE_integer("source_examples", None, "Training images of the source; 0 for all.")
-flags.DEFINE_integer("train_examples", None, "Training images of a target, 100%; 0 for all.")
-flags.DEFINE_integer("validation_examples", None, "Validation images of each; 0 for all.")
-flags.DEFINE_integer("test_examples", None, "Test images of each; 0 for all.")
-flags.DEFINE_enum(
+text = "Data set to pre-train and to prune on."
+define.name("source", None, text, image_flags.data_set_name)
+define.names("targets", None, "Data sets to transfer to.", image_flags.data_set_name)
+text = "name=DIR,...: data sets that are image folders, DIR/train/<class>/*.png."
+define.names("folders", None, text, kinds.pair, least=0)
+define.integer("image_size", None, "Images are scaled to this size; 0 leaves them.", common.SIDE)
+text = "Training images of the source; 0 for all."
+define.integer("source_examples", None, text, common.EXAMPLES)
+text = "Training images of a target, 100%; 0 for all."
+define.integer("train_examples", None, text, common.EXAMPLES)
+text = "Validation images of each data set; 0 for all."
+define.integer("validation_examples", None, text, common.EXAMPLES)
+define.integer("test_examples", None, "Test images of each data set; 0 for all.", common.EXAMPLES)
+define.choice(
     "augmentation",
     None,
-    AUGMENTATIONS,
     "crop_and_flip: images are shifted by up to 4 pixels and mirrored, no digits; published: all "
     "are cropped, scaled and mirrored at random, and the middle of test images is seen.",
+    AUGMENTATIONS,
 )
-flags.DEFINE_list("percents", None, "Parts of the targets' training images.")
-flags.DEFINE_string("model", None, f"One of {', '.join(MODELS)}, wide_resnet_<depth>_<width>.")
-flags.DEFINE_float("width_multiplier", None, "Scales the network's channels.")
-flags.DEFINE_list(
+text = "Parts of the targets' training images, in percent."
+define.numbers("percents", None, text, "(0, 100]")
+text = f"The network, one of {', '.join(MODELS)}, wide_resnet_<depth>_<width>."
+define.name("model", None, text, image_flags.convolutional_model)
+define.number("width_multiplier", None, "Scales the network's channels.", common.WIDTH)
+define.names(
     "pretrained",
     None,
     "std=WEIGHTS,fat=WEIGHTS,at=WEIGHTS: ResNet-50 weights to use in place of training here; "
     "`imagenet` for Keras', or a PyTorch or safetensors file.",
+    kinds.pair,
+    least=0,
 )
-flags.DEFINE_list("tickets", None, f"Any of: {', '.join(TICKETS)}.")
-flags.DEFINE_list("levels", None, "Rounds of pruning whose tickets are transferred; 19: 98.56%.")
-flags.DEFINE_list(
-    "trajectory_levels", None, "Of which levels to keep the way of the weights, for loss surfaces."
+text = "Ways to find tickets, <pre-training>_<pruning>_<training between prunings>."
+define.choices("tickets", None, text, TICKETS)
+text = "Rounds of pruning whose tickets are transferred; round 19 leaves 1.44% of the weights."
+define.numbers("levels", None, text, "[0, 99]", whole=True)
+text = "Those of --levels whose weights are kept along the training, for loss surfaces."
+define.numbers("trajectory_levels", None, text, "[0, 99]", whole=True, least=0)
+define.integer("pretraining_epochs", None, "Length of a pre-training.", common.EPOCHS)
+text = "Highest learning rate of a pre-training."
+define.number("pretraining_learning_rate", None, text, common.RATE)
+define.integer("pretraining_batch_size", None, "Images a step of a pre-training.", common.BATCH)
+text = "Length of the training between two prunings."
+define.integer("retraining_epochs", None, text, common.EPOCHS)
+text = "Constant learning rate between two prunings."
+define.number("retraining_learning_rate", None, text, common.RATE)
+text = "Images a step between two prunings."
+define.integer("retraining_batch_size", None, text, common.BATCH)
+text = "λ of the penalty λ/2 ‖θ‖² on the weights in pre-training and between prunings."
+define.number("source_weight_decay", None, text, "[0, 1)")
+text = "PGD steps of the AT pre-training."
+define.integer("pretraining_attack_steps", None, text, common.ATTACK_STEPS)
+define.number("fast_eps", None, "Radius of the FAT pre-training's L∞ ball.", "[0, 1]")
+text = "PGD steps of adversarial training between prunings."
+define.integer("source_attack_steps", None, text, common.ATTACK_STEPS)
+define.integer("standard_epochs", None, "Length of a standard transfer.", common.EPOCHS)
+text = "Highest learning rate of a standard transfer."
+define.number("standard_learning_rate", None, text, common.RATE)
+text = "How the learning rate of a standard transfer falls."
+define.choice("standard_decay", None, text, DECAYS)
+text = "Images a step of a standard transfer."
+define.integer("standard_batch_size", None, text, common.BATCH)
+text = "Length of an adversarial transfer; 0: the paper's for the target."
+define.integer("epochs", None, text, "[0, 100000]")
+text = "Highest learning rate of an adversarial transfer; 0: the paper's for the target."
+define.number("learning_rate", None, text, "[0, 1000]")
+text = "How an adversarial transfer's learning rate falls; the paper's for the target if not given."
+define.choice("decay", None, text, DECAYS)
+text = "Images a step of an adversarial transfer."
+define.integer("batch_size", None, text, common.BATCH)
+text = (
+    "The first epoch of an adversarial transfer whose weights may be kept; 0: the published "
+    "code's for the target, or 1 if --epochs is given."
 )
-flags.DEFINE_integer("pretraining_epochs", None, "Length of a pre-training.")
-flags.DEFINE_float("pretraining_learning_rate", None, "Its highest learning rate.")
-flags.DEFINE_integer("pretraining_batch_size", None, "Its images a step.")
-flags.DEFINE_integer("retraining_epochs", None, "Length of the training between two prunings.")
-flags.DEFINE_float("retraining_learning_rate", None, "Its constant learning rate.")
-flags.DEFINE_integer("retraining_batch_size", None, "Its images a step.")
-flags.DEFINE_float("source_weight_decay", None, "λ of the penalty λ/2 ‖θ‖² of both.")
-flags.DEFINE_integer("pretraining_attack_steps", None, "PGD steps of the AT pre-training.")
-flags.DEFINE_float("fast_eps", None, "Radius of the FAT pre-training's L∞ ball.")
-flags.DEFINE_integer("source_attack_steps", None, "PGD steps of adversarial retraining.")
-flags.DEFINE_integer("standard_epochs", None, "Length of a standard transfer.")
-flags.DEFINE_float("standard_learning_rate", None, "Its highest learning rate.")
-flags.DEFINE_enum("standard_decay", None, DECAYS, "How its learning rate falls.")
-flags.DEFINE_integer("standard_batch_size", None, "Its images a step.")
-flags.DEFINE_integer(
-    "epochs", None, "Length of an adversarial transfer; 0: the paper's for the target."
-)
-flags.DEFINE_float("learning_rate", None, "Its highest learning rate; 0: likewise.")
-flags.DEFINE_enum(
-    "decay", None, DECAYS, "How its learning rate falls; the paper's for the target if not given."
-)
-flags.DEFINE_integer("batch_size", None, "Its images a step.")
-flags.DEFINE_integer(
-    "select_from_epoch",
-    None,
-    "The first of its epochs whose weights may be kept; 0: the published code's for the target, "
-    "or 1 if --epochs is given.",
-)
-flags.DEFINE_float("weight_decay", None, "λ of the penalty λ/2 ‖θ‖² of all transfers.")
-flags.DEFINE_integer("attack_steps", None, "Its PGD steps.")
-flags.DEFINE_float("momentum", None, "SGD's momentum.")
-flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
-flags.DEFINE_float("step_size", None, "Length of a PGD step.")
-flags.DEFINE_enum("attack_mode", None, ATTACK_MODES, "How BatchNorm meets training attacks.")
+define.integer("select_from_epoch", None, text, "[0, 100000]")
+text = "λ of the penalty λ/2 ‖θ‖² on the weights in transfers."
+define.number("weight_decay", None, text, "[0, 1)")
+define.integer("attack_steps", None, "PGD steps in transfers.", common.ATTACK_STEPS)
+define.number("momentum", None, "SGD's momentum.", "[0, 1)")
+define.number("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].", "[0, 1]")
+define.number("step_size", None, "Length of a PGD step.", "[0, 1]")
+define.choice("attack_mode", None, "How BatchNorm meets training attacks.", ATTACK_MODES)
+FLAGS = define.values
 
 REFERENCE = Path(__file__).parent / "reference" / "double_win_tickets.csv"
 PAPER = {
@@ -217,8 +237,7 @@ PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
 def pairs(flag, texts):
     """name → value of a flag such as name=value,name=value."""
     named = dict(text.partition("=")[::2] for text in texts)
-    if len(named) < len(texts) or not all(named.values()) or "" in named:
-        raise UserError(f"--{flag}={','.join(texts)}: expected different name=value with commas")
+    require(len(named) == len(texts), flag, ",".join(texts), "different names")
     return named
 
 
@@ -273,7 +292,6 @@ def adversarial_transfer(config, target):
 
 def settings_of(config):
     """The run that a configuration describes."""
-    require_model(config["model"], "model")
     folders = pairs("folders", config["folders"])
     return common.settings_of(
         DoubleWinSettings,
@@ -282,14 +300,12 @@ def settings_of(config):
             "targets": tuple(config["targets"]),
             "tickets": tuple(config["tickets"]),
             "pretrained": pairs("pretrained", config["pretrained"]),
-            "levels": common.whole_numbers("levels", config["levels"]),
-            "percents": common.numbers("percents", config["percents"]),
-            "trajectory_levels": common.whole_numbers(
-                "trajectory_levels", config["trajectory_levels"]
-            ),
+            "levels": common.whole_numbers(config["levels"]),
+            "percents": common.numbers(config["percents"]),
+            "trajectory_levels": common.whole_numbers(config["trajectory_levels"]),
         },
         place=common.settings_of(
-            ImagePlace, config | {"folders": folders}, data_dir=flags.FLAGS.data_dir
+            ImagePlace, config | {"folders": folders}, data_dir=FLAGS.data_dir
         ),
         seeds=range(config["seed"], config["seed"] + config["trials"]),
         pretraining=phase(
@@ -314,19 +330,27 @@ def scale(config):
     return common.scale(config | words | of_target, paper)
 
 
+def read_config():
+    """The configuration of the run, checked as far as that is possible without data."""
+    config = common.resolve(FLAGS, PRESETS)
+    settings = settings_of(config)
+    if FLAGS.trajectory_levels:
+        text = ",".join(FLAGS.trajectory_levels)
+        among = set(settings.trajectory_levels) <= set(settings.levels)
+        require(among, "trajectory_levels", text, f"some of --levels={','.join(config['levels'])}")
+    return config
+
+
 def main():
     """Runs, or resumes, the stages asked for."""
-    config = common.resolve(PRESETS)
+    config = read_config()
     settings = settings_of(config)
-    stages = STAGES if flags.FLAGS.stage == "all" else (flags.FLAGS.stage,)
+    stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
-    with runtime.stoppable() as stop_if_requested:
-        run = RunDirectory(
-            common.run_path("double_win_tickets", config),
-            config,
-            runtime.environment_report(strategy),
-            writable=runtime.is_chief(strategy),
-        )
+    with (
+        runtime.stoppable() as stop_if_requested,
+        common.opened_run("double_win_tickets", config, FLAGS.run_dir, strategy) as run,
+    ):
         source = SourceTickets(settings, run, strategy, stop_if_requested)
         transfers = TicketTransfers(source)
         source.require_trainable()
@@ -346,4 +370,4 @@ def main():
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main, FLAGS, __doc__, PRESETS)

@@ -8,16 +8,11 @@ each attack.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
-import math
-import sys
 from pathlib import Path
 
-from absl import flags
-
-from experiments import program
+from experiments import image_flags, kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis.robustness_tables import robustness_tables
 from tf_tickets.attacks.auto_attack import require_toolbox
@@ -25,7 +20,7 @@ from tf_tickets.attacks.carlini_wagner import L2Settings
 from tf_tickets.attacks.threat_model import carlini_wagner, fgsm, pgd
 from tf_tickets.data.registry import load_images
 from tf_tickets.data.specs import DATA_SETS, SOURCES
-from tf_tickets.errors import UserError, require, require_choices
+from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation import masked_gradients, robustness
 from tf_tickets.evaluation.robustness import RobustnessEvaluator
 from tf_tickets.evaluation.victims import fitting_data, load_victim
@@ -38,60 +33,56 @@ ATTACKS = ("fgsm", "pgd", "cw_linf", "cw_l2", "auto_attack", "transfer")
 NEAR_CHANCE = 0.1
 
 # Flags of its own, as no preset and no run directory belongs to an evaluation.
-FLAGS = flags.FlagValues()
-_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
-_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
-_boolean = functools.partial(flags.DEFINE_boolean, flag_values=FLAGS)
-_enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
-
-_boolean("help", False, "Shows this text.")
-_string(
-    "model",
-    None,
-    "What to attack: a ticket file of a run, a SavedModel folder, a .keras or .h5 file.",
-)
-_string("source", None, "A second such network, for transfer: it makes the examples.")
-flags.DEFINE_list("attack", ["pgd"], f"Any of: {', '.join(ATTACKS)}.", flag_values=FLAGS)
-_string("eps", "8/255", "Radius of the L∞ ball, a decimal or a fraction; images lie in [0, 1].")
-_string("step_size", None, "Length of an attack step, a decimal or a fraction. Default: eps/4.")
-_integer("steps", 20, "Steps of pgd, cw_linf and transfer.")
-_integer("restarts", 1, "Random starts of pgd, cw_linf, transfer; an image must withstand all.")
-_integer("examples", 1000, "Test images, as many of each class; 0 for all there are.")
-_integer("slow_examples", 50, "Images, at most, for cw_l2 and auto_attack; 0 for all.")
-_integer("check_examples", 500, "Images, at most, for the checks; 0 for all.")
-_integer("cw_iterations", 1000, "Adam's steps in each of the five searches of cw_l2.")
-_integer("batch_size", 100, "Images at a time.")
-_integer("seed", 0, "Decides the random starts.", lower_bound=0, upper_bound=2**31 - 1)
-_boolean("checks", True, "Checks for masked gradients, around pgd. Many times the work of pgd.")
-_string("data_set", None, "Default: the ticket's own; needed for other networks.")
-_enum("data_source", None, SOURCES, "Default: the ticket's own, or embedded.")
-_string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
-_boolean("trust", False, "Loads files that can run code, too. Only for those of people you trust.")
-flags.DEFINE_list(
+define = kinds.Definitions()
+text = "What to attack: a ticket file of a run, a SavedModel folder, a .keras or .h5 file."
+define.path("model", None, text)
+text = "A second such network as --model, for transfer: it makes the examples."
+define.path("source", None, text)
+define.choices("attack", ["pgd"], "Attacks to try.", ATTACKS)
+define.number("eps", "8/255", "Radius of the L∞ ball; images lie in [0, 1].", "[0, 1]")
+define.number("step_size", None, "Length of an attack step. Default: eps/4.", "(0, 1]")
+define.integer("steps", 20, "Steps of pgd, cw_linf and transfer.", "[1, 100000]")
+text = "Random starts of pgd, cw_linf, transfer; an image must withstand all."
+define.integer("restarts", 1, text, "[1, 10000]")
+text = "Test images, as many of each class; 0 for all there are."
+define.integer("examples", 1000, text, "[0, 10000000]")
+text = "Images, at most, for cw_l2 and auto_attack; 0 for all."
+define.integer("slow_examples", 50, text, "[0, 10000000]")
+text = "Images, at most, for the checks; 0 for all."
+define.integer("check_examples", 500, text, "[0, 10000000]")
+text = "Adam's steps in each of the five searches of cw_l2."
+define.integer("cw_iterations", 1000, text, "[1, 1000000]")
+define.integer("batch_size", 100, "Images at a time.", "[1, 1000000]")
+define.integer("seed", 0, "Decides the random starts.", "[0, 2147483647]")
+text = "Checks for masked gradients, around pgd. Many times the work of pgd."
+define.switch("checks", True, text)
+text = "What to attack the network on. Default: the ticket's own; needed for other networks."
+define.name("data_set", None, text, image_flags.data_set_name)
+text = "Where the data come from. Default: the ticket's own, or embedded."
+define.choice("data_source", None, text, SOURCES)
+define.path("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
+text = "Loads files that can run code, too. Only for those of people you trust."
+define.switch("trust", False, text)
+define.numbers(
     "input_range",
     ["0", "1"],
     "What the networks take for black and white, such as 0,255. eps and step_size are in [0, 1].",
-    flag_values=FLAGS,
+    "[-1000000, 1000000]",
+    least=2,
+    most=2,
 )
-_string("output", None, "The JSON file. Default: tensorboard_logs/evaluate/<model>-<hash>.json.")
+text = "The JSON file. Default: tensorboard_logs/evaluate/<model>-<hash>.json."
+define.path("output", None, text)
+FLAGS = define.values
 
 
 def read_config() -> dict:
     """All flags, checked as far as that is possible without loading anything."""
-    config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
+    config = program.configuration(FLAGS)
     require(bool(config["model"]), "model", "", "the path of a network to attack")
-    require_choices("attack", config["attack"], ATTACKS)
-    config["eps"] = program.number("eps", config["eps"])
     if config["step_size"] is None:
         config["step_size"] = config["eps"] / 4
-    else:
-        config["step_size"] = program.number("step_size", config["step_size"])
-        require(config["step_size"] > 0, "step_size", config["step_size"], "above 0")
     config["input_range"] = input_range(config["input_range"])
-    for flag in ("steps", "restarts", "batch_size", "cw_iterations"):
-        require(config[flag] >= 1, flag, config[flag], "at least 1")
-    for flag in ("examples", "slow_examples", "check_examples"):
-        require(config[flag] >= 0, flag, config[flag], "at least 0")
     if "auto_attack" in config["attack"]:
         require_toolbox()
         require(config["eps"] > 0, "eps", config["eps"], "above 0 for auto_attack")
@@ -105,12 +96,9 @@ def read_config() -> dict:
 
 def input_range(values) -> list[float]:
     """Two numbers of a flag, the lower one first."""
-    try:
-        low, high = (float(value) for value in values)
-    except ValueError:
-        low = high = math.nan
-    fits = -1e6 <= low < high <= 1e6
-    require(fits, "input_range", ",".join(values), "two numbers, the lower first, such as 0,255")
+    low, high = map(kinds.parse_number, values)
+    expected = "two numbers, the lower first, such as 0,255"
+    require(low < high, "input_range", ",".join(values), expected)
     return [low, high]
 
 
@@ -306,11 +294,5 @@ def main():
         raise UserError(f"--attack={name}: failed ({reason}); all other results are in {path}")
 
 
-def parse(arguments):
-    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    program.parse_or_help(arguments, FLAGS, __doc__)
-
-
 if __name__ == "__main__":
-    parse(sys.argv)
-    sys.exit(program.exit_code(main, resumable=False))
+    program.run(main, FLAGS, __doc__, resumable=False)

@@ -9,13 +9,9 @@ was made of and with the dense network in the same format: logits, accuracy, acc
 attack, zeros, size and latency. An artifact that does not agree is removed.
 """
 
-import functools
-import sys
 from pathlib import Path
 
-from absl import flags
-
-from experiments import program
+from experiments import kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis import artifact_report
 from tf_tickets.attacks.threat_model import ThreatModel, pgd
@@ -30,58 +26,51 @@ from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
 
 # Flags of its own, as it starts no run.
-FLAGS = flags.FlagValues()
-_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
-_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
-
-flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-_string("run_dir", None, "The run's folder.")
-_integer("level", None, "The network's level in the run; 0 is the dense one.")
-_string("data_set", None, "Chooses among several networks: what it was trained on.")
-_string("model", None, "Chooses among several networks: its architecture.")
-_string("regime", None, "Chooses among several networks: how it was trained.")
-_string("method", None, "Chooses among several networks: how its ticket was found.")
-_integer("seed", None, "Chooses among several networks: its trial.")
-flags.DEFINE_enum("format", "saved_model", FORMATS, "What is written.", flag_values=FLAGS)
-flags.DEFINE_list(
+define = kinds.Definitions()
+define.path("run_dir", None, "The run's folder.")
+text = "The network's level in the run; 0 is the dense one."
+define.integer("level", None, text, "[0, 1000]")
+for name, text in {
+    "data_set": "what it was trained on",
+    "model": "its architecture",
+    "regime": "how it was trained",
+    "method": "how its ticket was found",
+}.items():
+    define.name(name, None, f"Chooses among several networks: {text}.", kinds.any_name)
+define.integer("seed", None, "Chooses among several networks: its trial.", "[0, 2147483647]")
+define.choice("format", "saved_model", "What is written.", FORMATS)
+define.choices(
     "optimize",
     ["none"],
-    f"Any of {', '.join(OPTIMIZATIONS)} that go together: compact removes dead units, sparse "
-    "leaves out zeros in the file, float16 and int8 are the type of the weights.",
-    flag_values=FLAGS,
+    "Optimizations that go together: compact removes dead units, sparse leaves out zeros in the "
+    "file, float16 and int8 are the type of the weights.",
+    OPTIMIZATIONS,
 )
-_string(
+define.path(
     "output",
     None,
     "Folder of the artifact; what it holds is replaced. Default: "
     "RUN/exports/<the network's place>/level_NN/<format>-<optimize>.",
 )
-_string("data_dir", None, "Where the run's data lie: as for its driver.")
-_integer(
-    "examples", None, "Test examples to compare on; 0 for all. Default: 1000, or all of fewer."
-)
-_string(
-    "eps",
-    None,
-    "Of images: radius of PGD's ball, a decimal or a fraction. Default: the run's or 8/255.",
-)
-_integer("steps", 20, "Of images: steps of PGD from a random start, each a quarter of eps long.")
-flags.DEFINE_boolean("verify", True, "Compares what was written.", flag_values=FLAGS)
+define.path("data_dir", None, "Where the run's data lie: as for its driver.")
+text = "Test examples to compare on; 0 for all. Default: 1000, or all of fewer."
+define.integer("examples", None, text, "[0, 10000000]")
+text = "Of images: radius of PGD's ball. Default: the run's or 8/255."
+define.number("eps", None, text, "[0, 1]")
+text = "Of images: steps of PGD from a random start, each a quarter of eps long."
+define.integer("steps", 20, text, "[1, 100000]")
+define.switch("verify", True, "Compares what was written with the network that it is of.")
+FLAGS = define.values
 
-DEFAULT_EPS = "8/255"
+DEFAULT_EPS = 8 / 255
 
 
 def read_config() -> dict:
     """All flags, checked as far as that is possible without loading anything."""
-    config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
+    config = program.configuration(FLAGS)
     require(bool(config["run_dir"]), "run_dir", "", "a driver's run folder")
     require(config["level"] is not None, "level", "", "the number of a finished level")
     config["optimize"] = require_possible(config["format"], config["optimize"])
-    if config["examples"] is not None:
-        require(config["examples"] >= 0, "examples", config["examples"], "at least 0")
-    require(config["steps"] >= 1, "steps", config["steps"], "at least 1")
-    if config["eps"] is not None:
-        config["eps"] = program.number("eps", config["eps"])
     return config
 
 
@@ -102,8 +91,9 @@ def attack_of(config, network) -> ThreatModel:
     """PGD within the ball that the run's networks are attacked in."""
     eps = config["eps"]
     if eps is None:
-        stated = str(network.config.get("eps") or DEFAULT_EPS)
-        eps = program.number("eps", stated)
+        eps = network.config.get("eps") or DEFAULT_EPS
+        good = isinstance(eps, (int, float)) and 0 <= eps <= 1
+        require(good, "eps", eps, "a number in [0, 1]; the run's is none")
     return pgd(eps, eps / 4, config["steps"], random_start=True)
 
 
@@ -151,11 +141,5 @@ def main():
     print(export(config, network, source, output))
 
 
-def parse(arguments):
-    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    program.parse_or_help(arguments, FLAGS, __doc__)
-
-
 if __name__ == "__main__":
-    parse(sys.argv)
-    sys.exit(program.exit_code(main, resumable=False))
+    program.run(main, FLAGS, __doc__, resumable=False)

@@ -1,84 +1,139 @@
 """The flags that all drivers share, and their presets."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from absl import app, flags
+import tensorflow as tf
+from absl import flags
 
-from experiments import program
+from experiments import kinds
 from tf_tickets import runtime
 from tf_tickets.data.specs import SOURCES
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, require
+from tf_tickets.runs.run_directory import RunDirectory
 
 PRESETS = ("smoke", "quick", "paper")
+# Counts of examples, images and steps; no data set or training comes near.
+EXAMPLES = "[0, 10000000]"
+BATCH = "[1, 1000000]"
+STEPS = "[1, 10000000]"
+EPOCHS = "[1, 100000]"
+ATTACK_STEPS = "[1, 100000]"
+RATE = "(0, 1000]"
+WIDTH = "(0, 16]"
+SIDE = "[0, 1024]"
+_SEEDS = 2**31
 
-flags.DEFINE_enum(
-    "preset",
-    "quick",
-    PRESETS,
-    "Values of all flags not given: smoke (a minute or a few: does everything run?), quick "
-    "(minutes, real embedded data), paper (the paper's hyper-parameters in full).",
-)
-flags.DEFINE_string(
-    "run_dir",
-    None,
-    "Folder of the run; the same command resumes it. Default: "
-    "tensorboard_logs/<driver>/<preset>-<hash of the configuration>.",
-)
-flags.DEFINE_integer("seed", None, "Seed of the first trial; trial k has seed + k.", 0, 2**31 - 1)
-flags.DEFINE_integer("trials", None, "Number of trials to average over.", 1)
-flags.DEFINE_enum(
-    "data_source",
-    None,
-    SOURCES,
-    "embedded: the samples that come with the package; tfds: TensorFlow Datasets, in full; "
-    "folder: images in DIR/train/<class>/ and DIR/test/<class>/.",
-)
-flags.DEFINE_string(
-    "data_dir", None, "Where TensorFlow Datasets finds, or prepares, its data; or DIR."
-)
-flags.DEFINE_enum(
-    "strategy",
-    "one_device",
-    runtime.STRATEGIES,
-    "one_device; mirrored: all GPUs of this machine; multi_worker: the cluster in TF_CONFIG.",
-)
-flags.DEFINE_integer(
-    "logical_cpus", 0, "Divides the CPU into this many devices, to try mirrored without GPUs.", 0
-)
+_SOURCES = {
+    "embedded": "embedded: the samples that come with the package",
+    "tfds": "tfds: TensorFlow Datasets, in full",
+    "folder": "folder: images in DIR/train/<class>/ and DIR/test/<class>/ of --data_dir=DIR",
+}
+
+flags.disclaim_key_flags()
 
 
-def resolve(presets: Mapping[str, Mapping]) -> dict:
+def definitions(sources: Sequence[str] = SOURCES) -> kinds.Definitions:
+    """The flags that all drivers share, to which each adds its own.
+
+    Args:
+      sources: where the driver's data may come from.
+    """
+    define = kinds.Definitions()
+    define.choice(
+        "preset",
+        "quick",
+        "Values of all flags not given: smoke (a minute or a few: does everything run?), quick "
+        "(minutes, real embedded data), paper (the paper's hyper-parameters in full).",
+        PRESETS,
+    )
+    define.path(
+        "run_dir",
+        None,
+        "Folder of the run; the same command resumes it. Default: "
+        "tensorboard_logs/<driver>/<preset>-<hash of the configuration>.",
+    )
+    define.integer(
+        "seed", None, "Seed of the first trial; trial k has seed + k.", f"[0, {_SEEDS - 1}]"
+    )
+    define.integer("trials", None, "Number of trials to average over.", "[1, 1000]")
+    described = "; ".join(_SOURCES[source] for source in sources)
+    define.choice("data_source", None, f"Where the data come from. {described}.", sources)
+    folder = ", or the folder DIR of --data_source=folder" if "folder" in sources else ""
+    text = f"Where TensorFlow Datasets finds, or prepares, its data{folder}."
+    define.path("data_dir", None, text)
+    define.choice(
+        "strategy",
+        "one_device",
+        "one_device; mirrored: all GPUs of this machine; multi_worker: the cluster in TF_CONFIG.",
+        runtime.STRATEGIES,
+    )
+    define.integer(
+        "logical_cpus",
+        0,
+        "Divides the CPU into this many devices, to try mirrored without GPUs.",
+        "[0, 64]",
+    )
+    return define
+
+
+def resolve(values: flags.FlagValues, presets: Mapping[str, Mapping]) -> dict:
     """The configuration of this run: the preset's values, overridden by the flags given.
 
     Args:
+      values: the driver's flags.
       presets: preset → flag → value, the same flags in each.
 
     Returns:
       Flag → value, with the preset's name and how the work is distributed.
+
+    Raises:
+      UserError: the last trial's seed is too large.
     """
-    values = flags.FLAGS.flag_values_dict()
-    preset = presets[values["preset"]]
-    given = {name: values[name] for name in preset if values[name] is not None}
-    return {
-        "preset": values["preset"],
+    preset = presets[values.preset]
+    given = {name: values[name].value for name in preset if values[name].value is not None}
+    config = {
+        "preset": values.preset,
         **preset,
         **given,
-        "strategy": values["strategy"],
-        "logical_cpus": values["logical_cpus"],
+        "strategy": values.strategy,
+        "logical_cpus": values.logical_cpus,
     }
+    most = _SEEDS - config["trials"]
+    expected = f"at most {most}, so that every trial's seed is below {_SEEDS}"
+    require(config["seed"] <= most, "seed", config["seed"], expected)
+    return config
 
 
-def run_path(driver: str, config: Mapping) -> Path:
-    """`--run_dir`, or a folder below tensorboard_logs/ that the configuration decides."""
-    if flags.FLAGS.run_dir:
-        return Path(flags.FLAGS.run_dir)
+@contextlib.contextmanager
+def opened_run(
+    driver: str, config: Mapping, run_dir: str | None, strategy: tf.distribute.Strategy
+) -> Iterator[RunDirectory]:
+    """The run's folder; what is refused before anything was computed leaves none behind.
+
+    Args:
+      driver: the driver's name.
+      config: see `resolve`.
+      run_dir: the folder; None for one below tensorboard_logs/ that the configuration decides.
+      strategy: decides which process writes.
+    """
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    return Path("tensorboard_logs", driver, f"{config['preset']}-{digest[:8]}")
+    default = Path("tensorboard_logs", driver, f"{config['preset']}-{digest[:8]}")
+    path = Path(run_dir) if run_dir else default
+    is_new = not path.exists()
+    run = RunDirectory(
+        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy)
+    )
+    try:
+        yield run
+    except UserError:
+        if is_new:
+            run.discard()
+        raise
 
 
 def scale(config: Mapping, paper: Mapping) -> str:
@@ -108,34 +163,11 @@ def settings_of(kind: type, config: Mapping, **others):
     return kind(**{name: config[name] for name in names}, **others)
 
 
-def numbers(flag: str, texts: Sequence[str]) -> tuple[float, ...]:
-    """The numbers of a list flag.
-
-    Raises:
-      UserError: one is not a number.
-    """
-    try:
-        return tuple(float(text) for text in texts)
-    except ValueError:
-        raise UserError(f"--{flag}={','.join(texts)}: expected numbers with commas") from None
+def numbers(texts: Sequence[str]) -> tuple[float, ...]:
+    """The numbers of a list flag."""
+    return tuple(map(kinds.parse_number, texts))
 
 
-def whole_numbers(flag: str, texts: Sequence[str]) -> tuple[int, ...]:
-    """The numbers, 0 or above, of a list flag.
-
-    Raises:
-      UserError: one is not a whole number.
-    """
-    if not all(text.isdecimal() for text in texts):
-        raise UserError(f"--{flag}={','.join(texts)}: expected whole numbers with commas")
-    return tuple(map(int, texts))
-
-
-def run(main: Callable[[], None]) -> None:
-    """Runs a driver; what a user can mend ends in one line and a non-zero exit."""
-    app.run(lambda _: sys.exit(program.exit_code(main)), flags_parser=parse)
-
-
-def parse(arguments: list[str]) -> list[str]:
-    """Parses the command line; exits with one line about a flag that is wrong."""
-    return program.parse(arguments, flags.FLAGS)
+def whole_numbers(texts: Sequence[str]) -> tuple[int, ...]:
+    """The whole numbers of a list flag."""
+    return tuple(map(kinds.parse_whole, texts))

@@ -14,13 +14,11 @@ two tickets comparison.csv.
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import pandas as pd
-from absl import flags
 
-from experiments import program
+from experiments import kinds, program
 from tf_tickets.analysis.saved_tickets import file_labels, file_name, load_tickets
 from tf_tickets.analysis.ticket_comparison import Comparison, compare_tickets
 from tf_tickets.analysis.ticket_figures import draw_inspection
@@ -30,32 +28,27 @@ from tf_tickets.errors import require
 from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_text
 
 # Flags of its own, as no preset and no run directory belongs to it.
-FLAGS = flags.FlagValues()
-flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "ticket",
-    "",
-    "A ticket's file, RUN/tickets/.../level_NN.npz, or two with a comma between them.",
-    flag_values=FLAGS,
+define = kinds.Definitions()
+text = "A ticket's file, RUN/tickets/.../level_NN.npz, or two with a comma between them."
+define.define(kinds.Path(2), "ticket", None, text)
+text = (
+    "A folder that is empty or not there. Default: tensorboard_logs/inspect_ticket/<name>-<hash>."
 )
-flags.DEFINE_string(
-    "output",
-    None,
-    "A folder that is empty or not there. Default: tensorboard_logs/inspect_ticket/<name>-<hash>.",
-    flag_values=FLAGS,
-)
+define.path("output", None, text)
+FLAGS = define.values
 
 # Of a folder's name, as file systems limit it.
 _LONGEST_NAME = 100
 
 
-def read_paths() -> list[Path]:
+def read_config() -> list[Path]:
     """The tickets' files; checks all flags, as far as that is possible without loading."""
-    given = split_paths(FLAGS.ticket)
+    ticket = FLAGS.ticket or ""
+    given = split_paths(ticket)
     require(
         1 <= len(given) <= 2 and all(given),
         "ticket",
-        FLAGS.ticket,
+        ticket,
         "the path of a ticket, or of two",
     )
     output = Path(FLAGS.output or "")
@@ -67,7 +60,7 @@ def read_paths() -> list[Path]:
 
 def split_paths(text: str) -> list[str]:
     """The paths in a flag: one, which may have commas in it, or several with commas between."""
-    if Path(text).is_file():
+    if os.path.isfile(text):
         return [text]
     for place, character in enumerate(text):
         pair = [text[:place], text[place + 1 :]]
@@ -114,7 +107,7 @@ def write(folder: Path, inspections, comparison: Comparison | None, hashes) -> N
 
 def main():
     """Looks, writes and prints."""
-    paths = read_paths()
+    paths = read_config()
     inspections = load(paths)
     comparison, text = None, ""
     if len(inspections) == 1:
@@ -129,11 +122,5 @@ def main():
     print(f"{text}\n\n{output}")
 
 
-def parse(arguments):
-    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    program.parse_or_help(arguments, FLAGS, __doc__)
-
-
 if __name__ == "__main__":
-    parse(sys.argv)
-    sys.exit(program.exit_code(main, resumable=False))
+    program.run(main, FLAGS, __doc__, resumable=False)

@@ -13,15 +13,13 @@ The criteria choose, and fine-tuning trains, on training images; accuracies are 
 
 import dataclasses
 import functools
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras as keras
-from absl import flags
 
-from experiments import program
+from experiments import image_flags, kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis import pruned_model
 from tf_tickets.data.registry import load_images
@@ -47,61 +45,59 @@ from tf_tickets.structured.selection import (
 from tf_tickets.structured.surgery import Removal, remove
 
 # Flags of its own, as no preset and no run directory belongs to it.
-FLAGS = flags.FlagValues()
-_string = functools.partial(flags.DEFINE_string, flag_values=FLAGS)
-_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
-_float = functools.partial(flags.DEFINE_float, flag_values=FLAGS)
-_enum = functools.partial(flags.DEFINE_enum, flag_values=FLAGS)
-_list = functools.partial(flags.DEFINE_list, flag_values=FLAGS)
-
-flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-_string("model", None, "What to prune: a .keras or .h5 file, images in [0, 1] to logits.")
-flags.DEFINE_boolean(
-    "trust",
-    False,
-    "Loads a file that can run code, too. Only for those of people you trust.",
-    flag_values=FLAGS,
-)
-_string("output", None, "Where the results go: a folder that is empty or not there yet.")
-_enum(
+define = kinds.Definitions()
+define.path("model", None, "What to prune: a .keras or .h5 file, images in [0, 1] to logits.")
+text = "Loads a file that can run code, too. Only for those of people you trust."
+define.switch("trust", False, text)
+text = "Where the results go: a folder that is empty or not there yet."
+define.path("output", None, text)
+define.choice(
     "criterion",
     "pls",
-    CRITERIA,
     f"What decides which structures go. All but {' and '.join(DATA_FREE_CRITERIA)} need data.",
+    CRITERIA,
 )
-_float("filters", None, "Share of the filters to remove, of those that may go. Default: 0.1.")
-_float("flops", None, "Instead of --filters: remove until at most this share of FLOPs is left.")
-_float("blocks", 0.0, "Residual blocks to remove: a share if below 1, else how many.")
-_enum(
-    "scope", SCOPES[0], SCOPES, "Whether each layer loses its share, or all compete with all."
-)
-_enum(
+text = "Share of the filters to remove, of those that may go. Default: 0.1."
+define.number("filters", None, text, "[0, 1)")
+text = "Instead of --filters: remove until at most this share of FLOPs is left."
+define.number("flops", None, text, "(0, 1)")
+text = "Residual blocks to remove: a share if below 1, else how many."
+define.number("blocks", 0.0, text, "[0, 1000]")
+text = "Whether each layer loses its share, or all compete with all."
+define.choice("scope", SCOPES[0], text, SCOPES)
+define.choice(
     "criterion_form",
     FORMS[0],
-    FORMS,
     "For kl and pls. code: as the author of the paper has them, KL(q‖p), and PLS on what comes "
     "right out of a layer; ours: KL(p‖q), and PLS after BatchNorm and activation.",
+    FORMS,
 )
-_float("max_share_per_layer", 0.9, "No layer loses a larger share of its filters.")
-_integer("round_to", 1, "As many filters stay in a layer as make a multiple of this, such as 8.")
-_list("keep_layers", [], "Names of layers to leave as they are, with commas.")
-_string("data_set", None, "What the network was trained on; none: no images are used.")
-_enum("data_source", "embedded", SOURCES, "Where the data set comes from.")
-_string("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
-_integer("scoring_examples", 1000, "Training images that the criterion sees; 0 for all.")
-_integer(
-    "fine_tuning_epochs", None, "Passes through the training images. Default: 10, 0 without data."
-)
-_float("learning_rate", 0.01, "SGD's, divided by ten at a half and at three quarters.")
-_integer("batch_size", 128, "Images a step of fine-tuning.")
-_integer("seed", 0, "Decides what is random.", lower_bound=0, upper_bound=2**31 - 1)
+text = "No layer loses a larger share of its filters."
+define.number("max_share_per_layer", 0.9, text, "(0, 1]")
+text = "As many filters stay in a layer as make a multiple of this, such as 8."
+define.integer("round_to", 1, text, "[1, 1024]")
+text = "Names of layers to leave as they are."
+define.names("keep_layers", [], text, kinds.any_name, least=0)
+text = "What the network was trained on; none: no images are used."
+define.name("data_set", None, text, image_flags.data_set_name)
+define.choice("data_source", "embedded", "Where the data set comes from.", SOURCES)
+define.path("data_dir", None, "TensorFlow Datasets' directory, or the folder of images.")
+text = "Training images that the criterion sees; 0 for all."
+define.integer("scoring_examples", 1000, text, "[0, 10000000]")
+text = "Passes through the training images. Default: 10, 0 without data."
+define.integer("fine_tuning_epochs", None, text, "[0, 100000]")
+text = "SGD's learning rate, divided by ten at a half and at three quarters."
+define.number("learning_rate", 0.01, text, "(0, 1000]")
+define.integer("batch_size", 128, "Images a step of fine-tuning.", "[1, 1000000]")
+define.integer("seed", 0, "Decides what is random.", "[0, 2147483647]")
+FLAGS = define.values
 
 DEFAULT_FILTERS, DEFAULT_EPOCHS = 0.1, 10
 
 
 def read_config() -> dict:
     """All flags, checked as far as that is possible without loading anything."""
-    config = {flag: value for flag, value in FLAGS.flag_values_dict().items() if flag != "help"}
+    config = program.configuration(FLAGS)
     require(bool(config["model"]), "model", "", "the path of a .keras file to prune")
     require(bool(config["output"]), "output", "", "the path of a folder for the results")
     if config["filters"] is None:
@@ -274,11 +270,5 @@ def main():
     print(f"{pruned_model.summary(content)}\n\n{output}")
 
 
-def parse(arguments):
-    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    program.parse_or_help(arguments, FLAGS, __doc__)
-
-
 if __name__ == "__main__":
-    parse(sys.argv)
-    sys.exit(program.exit_code(main, resumable=False))
+    program.run(main, FLAGS, __doc__, resumable=False)

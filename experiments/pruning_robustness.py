@@ -9,17 +9,12 @@ figures to make. Ends with the first study's table beside the paper's numbers.
 
 from pathlib import Path
 
-from absl import flags
-
 from experiments import flags as common
-from experiments import image_flags
+from experiments import image_flags, program
 from tf_tickets import runtime
 from tf_tickets.analysis import pruning_report
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.deployment.exports import export_best_networks
-from tf_tickets.errors import require_choices
-from tf_tickets.evaluation.shifted_images import require_severities
-from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search import pruning_studies
 from tf_tickets.search.structure_assessment import (
     remove_single_elements,
@@ -31,37 +26,48 @@ from tf_tickets.structured.criteria import CRITERIA, FORMS
 from tf_tickets.structured.selection import SCOPES
 from tf_tickets.training.trainer import TrainingSettings
 
-flags.adopt_module_key_flags(common)
-flags.adopt_module_key_flags(image_flags)
-flags.DEFINE_list("study", None, f"Any of: {', '.join(pruning_studies.STUDIES)}.")
-flags.DEFINE_list("structures", None, "What the structures study removes: filters, blocks, both.")
-flags.DEFINE_enum("criterion", None, CRITERIA, "What all studies but `criteria` prune by.")
-flags.DEFINE_list("criteria", None, f"What the criteria study compares: {', '.join(CRITERIA)}.")
-flags.DEFINE_float("filters", None, "Share of the filters that a round of pruning removes.")
-flags.DEFINE_float(
-    "blocks", None, "Residual blocks that it removes: a share if below 1, else how many."
-)
-flags.DEFINE_enum(
-    "scope", None, SCOPES, "Whether each layer loses its share of filters, or all compete with all."
-)
-flags.DEFINE_enum(
+define = common.definitions()
+image_flags.add_to(define, image_flags.convolutional_model)
+text = "Figures and tables of the paper to make."
+define.choices("study", None, text, pruning_studies.STUDIES)
+text = "What the structures study removes."
+define.choices("structures", None, text, pruning_studies.STRUCTURES)
+define.choice("criterion", None, "What all studies but `criteria` prune by.", CRITERIA)
+define.choices("criteria", None, "What the criteria study compares.", CRITERIA)
+text = "Share of the filters that a round of pruning removes."
+define.number("filters", None, text, "(0, 1)")
+text = "Residual blocks that a round of pruning removes: a share if below 1, else how many."
+define.number("blocks", None, text, "(0, 1000]")
+text = "Whether each layer loses its share of filters, or all compete with all."
+define.choice("scope", None, text, SCOPES)
+define.choice(
     "criterion_form",
     None,
-    FORMS,
     "For kl and pls. code: as the paper's first author has them, KL(q‖p), and PLS on what comes "
     "right out of a convolution; ours: KL(p‖q), and PLS after BatchNorm and ReLU.",
+    FORMS,
 )
-flags.DEFINE_integer("scoring_examples", None, "Training images that criteria see; 0 for all.")
-flags.DEFINE_integer("iterations", None, "Rounds of pruning in the iterations study.")
-flags.DEFINE_integer("epochs", None, "Length of the training of unpruned networks.")
-flags.DEFINE_integer("fine_tuning_epochs", None, "Length of the training after pruning.")
-flags.DEFINE_integer("batch_size", None, "Examples a step.")
-flags.DEFINE_float("fine_tuning_learning_rate", None, "The same after pruning.")
-flags.DEFINE_integer("rewind_epoch", None, "Whose weights winning tickets start from.")
-flags.DEFINE_float("eps", None, "Length of FGSM's step; images lie in [0, 1].")
-flags.DEFINE_list("severities", None, "Of the corruptions, 1 to 5; tables show the highest.")
-flags.DEFINE_integer("occlusion_side", None, "Pixels of the side of the square of zeros.")
-flags.DEFINE_integer("element_examples", None, "Test images of single_element; 0 for all.")
+text = "Training images that criteria see; 0 for all."
+define.integer("scoring_examples", None, text, common.EXAMPLES)
+text = "Rounds of pruning in the iterations study."
+define.integer("iterations", None, text, "[1, 100]")
+text = "Length of the training of unpruned networks."
+define.integer("epochs", None, text, common.EPOCHS)
+text = "Length of the training after pruning."
+define.integer("fine_tuning_epochs", None, text, common.EPOCHS)
+define.integer("batch_size", None, "Examples a step.", common.BATCH)
+text = "SGD's learning rate after pruning, at its highest."
+define.number("fine_tuning_learning_rate", None, text, common.RATE)
+text = "Epoch of the unpruned training whose weights winning tickets start from."
+define.integer("rewind_epoch", None, text, "[0, 100000]")
+define.number("eps", None, "Length of FGSM's step; images lie in [0, 1].", "[0, 1]")
+text = "Severities of the corruptions; tables show the highest."
+define.numbers("severities", None, text, "[1, 5]", whole=True)
+text = "Pixels of the side of the square of zeros that occludes images."
+define.integer("occlusion_side", None, text, "[1, 1024]")
+text = "Test images of the single_element study; 0 for all."
+define.integer("element_examples", None, text, common.EXAMPLES)
+FLAGS = define.values
 
 REFERENCE = Path(__file__).parent / "reference" / "pruning_robustness.csv"
 PAPER = {
@@ -150,13 +156,12 @@ def study_settings(config):
 
 def structure_settings(config):
     """What all networks share, as a configuration describes it."""
-    severities = common.numbers("severities", config["severities"])
-    require_severities(severities)
+    severities = common.whole_numbers(config["severities"])
     return common.settings_of(
         StructureSettings,
         config,
         experiment="pruning_robustness",
-        data_dir=flags.FLAGS.data_dir,
+        data_dir=FLAGS.data_dir,
         seeds=range(config["seed"], config["seed"] + config["trials"]),
         training=common.settings_of(
             TrainingSettings,
@@ -168,7 +173,7 @@ def structure_settings(config):
         ),
         batch_sizes={},
         attacks=AttackSettings(
-            {"fgsm": fgsm(config["eps"])}, [*map(int, severities)], config["occlusion_side"]
+            {"fgsm": fgsm(config["eps"])}, [*severities], config["occlusion_side"]
         ),
     )
 
@@ -186,21 +191,25 @@ def scale(config):
     return common.scale(config | words, {name: paper[name] for name in read})
 
 
+def read_config():
+    """The configuration of the run, checked as far as that is possible without data."""
+    config = common.resolve(FLAGS, PRESETS)
+    structure_settings(config)
+    pruning_studies.networks_of(config["study"], study_settings(config))
+    return config
+
+
 def main():
     """Runs, or resumes, the studies and reports on them."""
-    config = common.resolve(PRESETS)
-    require_choices("study", config["study"], pruning_studies.STUDIES)
+    config = read_config()
     studies, settings = config["study"], study_settings(config)
     structure = structure_settings(config)
     networks = pruning_studies.networks_of(studies, settings)
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
-    with runtime.stoppable() as stop_if_requested:
-        run = RunDirectory(
-            common.run_path("pruning_robustness", config),
-            config,
-            runtime.environment_report(strategy),
-            writable=runtime.is_chief(strategy),
-        )
+    with (
+        runtime.stoppable() as stop_if_requested,
+        common.opened_run("pruning_robustness", config, FLAGS.run_dir, strategy) as run,
+    ):
         run_networks(networks, structure, run, strategy, stop_if_requested)
         if "single_element" in studies:
             whole = pruning_studies.single_element(settings)
@@ -219,4 +228,4 @@ def main():
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main, FLAGS, __doc__, PRESETS)

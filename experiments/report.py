@@ -7,12 +7,9 @@ config.json and results.csv is kept. Nothing is trained, and neither file is cha
 """
 
 import importlib
-import sys
 from pathlib import Path
 
-from absl import flags
-
-from experiments import program
+from experiments import kinds, program
 from tf_tickets.errors import UserError, require
 from tf_tickets.runs import results
 from tf_tickets.runs.files import load_json
@@ -21,11 +18,9 @@ from tf_tickets.runs.run_directory import RunDirectory
 DRIVERS = ("sparse_robust_networks", "boosting_tickets")
 
 # Flags of its own, as no preset belongs to it.
-FLAGS = flags.FlagValues()
-flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "run", "", "A run's folder, with its config.json and results.csv.", flag_values=FLAGS
-)
+define = kinds.Definitions()
+define.path("run", None, "A run's folder, with its config.json and results.csv.")
+FLAGS = define.values
 
 
 def read_run(folder: Path) -> tuple[str, dict]:
@@ -36,7 +31,7 @@ def read_run(folder: Path) -> tuple[str, dict]:
     """
     for name in ("config.json", "results.csv"):
         expected = f"a run's folder; it has no {name}"
-        require(bool(FLAGS.run) and (folder / name).is_file(), "run", FLAGS.run, expected)
+        require((folder / name).is_file(), "run", folder, expected)
     table = folder / "results.csv"
     rows = results.from_csv(table.read_text(encoding="utf-8"), str(table))
     driver = rows[0].experiment if rows else "no results"
@@ -49,21 +44,15 @@ def read_run(folder: Path) -> tuple[str, dict]:
 
 def main():
     """Reads the run, writes its report, and prints what the driver ended with."""
+    require(bool(FLAGS.run), "run", "", "a run's folder")
     folder = Path(FLAGS.run)
     name, config = read_run(folder)
-    # Drivers define flags of the same names: only this one's may be loaded.
     driver = importlib.import_module(f"experiments.{name}")
-    flags.FLAGS([name])
+    driver.FLAGS.mark_as_parsed()
     run = RunDirectory(folder, config, {}, writable=False)
     # A run from before a flag existed was as the paper's preset has it.
     print(driver.report_on(run, driver.PAPER | config, {}))
 
 
-def parse(arguments):
-    """Reads the command line into FLAGS; exits after --help and on a flag that is wrong."""
-    program.parse_or_help(arguments, FLAGS, __doc__)
-
-
 if __name__ == "__main__":
-    parse(sys.argv)
-    sys.exit(program.exit_code(main, resumable=False))
+    program.run(main, FLAGS, __doc__, resumable=False)

@@ -11,9 +11,8 @@ and attacks all of them with texts. Which sparse networks resist better than the
 import sys
 from pathlib import Path
 
-from absl import flags
-
 from experiments import flags as common
+from experiments import kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis import robust_bert_report
 from tf_tickets.attacks.embedding import EmbeddingAttack
@@ -21,10 +20,9 @@ from tf_tickets.attacks.text_recipes import ATTACKS, RECIPE_PRESETS
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.data.text_registry import TEXT_DATA_SETS
 from tf_tickets.deployment.text_exports import export_robust_texts
-from tf_tickets.errors import UserError, require_choices, require_extra
+from tf_tickets.errors import require, require_extra
 from tf_tickets.masking.granularity import GRANULARITIES
 from tf_tickets.models.bert_encoder import load_encoder
-from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.bert_tickets import BertTickets
 from tf_tickets.search.robust_bert import (
     METHODS,
@@ -41,93 +39,104 @@ from tf_tickets.search.text_judgement import JudgeSettings, attack_networks
 
 STAGES = ("train", "attack", "report")
 
-flags.adopt_module_key_flags(common)
-flags.DEFINE_list("study", None, f"Any of: {', '.join(STUDIES)}; by default {STUDIES[0]}.")
-flags.DEFINE_enum(
-    "stage", "all", [*STAGES, "all"], "What to do; each stage needs those before it, `all` is all."
+define = common.definitions(("embedded", "tfds"))
+text = f"Studies of the paper to make; by default {STUDIES[0]}."
+define.choices("study", None, text, STUDIES)
+define.choice(
+    "stage",
+    "all",
+    "What to do; each stage needs those before it, `all` is all.",
+    (*STAGES, "all"),
 )
-flags.DEFINE_integer(
-    "processes", 0, "Processes that attack side by side; 0 for one a core. Decides no number.", 0
+text = "Processes that attack side by side; 0 for one a core. Decides no number."
+define.integer("processes", 0, text, "[0, 1024]")
+define.choices("data_sets", None, "What to train on.", TEXT_DATA_SETS)
+define.integer("train_examples", None, "Training examples; 0 for all.", common.EXAMPLES)
+define.integer("validation_examples", None, "Validation examples; 0 for all.", common.EXAMPLES)
+define.integer("test_examples", None, "Test examples; 0 for all.", common.EXAMPLES)
+text = (
+    "keras-nlp's BERT to start from, downloaded if need be. Empty, and no --bert_dir: MiniLM, six "
+    "layers, which comes with the extra `text`."
 )
-flags.DEFINE_list("data_sets", None, f"Any of: {', '.join(TEXT_DATA_SETS)}.")
-flags.DEFINE_integer("train_examples", None, "Training examples; 0 for all.")
-flags.DEFINE_integer("validation_examples", None, "Validation examples; 0 for all.")
-flags.DEFINE_integer("test_examples", None, "Test examples; 0 for all.")
-flags.DEFINE_string("bert_preset", None, "keras-nlp's BERT to start from, downloaded if need be.")
-flags.DEFINE_string(
-    "bert_dir",
-    None,
-    "Or a folder as Hugging Face has it: config.json, model.safetensors, vocab.txt. Neither of "
-    "the two: MiniLM, six layers, which comes with the extra `text`.",
+define.define(kinds.Optional(kinds.Name("bert_preset", kinds.any_name)), "bert_preset", None, text)
+text = (
+    "The BERT to start from: a folder as Hugging Face has it, with config.json, "
+    "model.safetensors and vocab.txt."
 )
-flags.DEFINE_integer("layers", None, "Keeps so many of the encoder's layers, the first; 0: all.")
-flags.DEFINE_integer("length", None, "Tokens an example is cut to; 0: the paper's, 128 or 256.")
-flags.DEFINE_list("methods", None, f"What study main compares: {', '.join(METHODS)}.")
-flags.DEFINE_integer("sparsity", None, "Of tickets, in percent; the paper's if not given.")
-flags.DEFINE_list("sparsities", None, "The same of study sparsity.")
-flags.DEFINE_list("penalties", None, "λ of study regularization.")
-flags.DEFINE_integer("epochs", None, "Length of a fine-tuning or a retraining.")
-flags.DEFINE_integer("longer_epochs", None, "The same of without_structure_longer.")
-flags.DEFINE_integer("batch_size", None, "Examples a step.")
-flags.DEFINE_float("learning_rate", None, "AdamW's highest; it falls linearly to 0.")
-flags.DEFINE_float(
-    "warmup", None, "Part of a fine-tuning or retraining in which it rises from 0."
-)
-flags.DEFINE_enum(
+define.define(kinds.Optional(kinds.Path()), "bert_dir", None, text)
+text = "Keeps so many of the encoder's layers, the first; 0: all."
+define.integer("layers", None, text, "[0, 1000]")
+text = "Tokens an example is cut to; 0: the paper's, 128 or 256."
+define.integer("length", None, text, "[0, 100000]")
+define.choices("methods", None, "What study main compares.", METHODS)
+text = "Sparsity of tickets, in percent; the paper's if not given."
+define.integer("sparsity", None, text, "[1, 99]")
+text = "Sparsities of tickets in study sparsity, in percent."
+define.numbers("sparsities", None, text, "[1, 99]", whole=True)
+text = "λ, weight of the masks' L0 norm, in study regularization."
+define.numbers("penalties", None, text, "[0, 1000000]")
+define.integer("epochs", None, "Length of a fine-tuning or a retraining.", common.EPOCHS)
+text = "Length of a retraining of without_structure_longer."
+define.integer("longer_epochs", None, text, common.EPOCHS)
+define.integer("batch_size", None, "Examples a step.", common.BATCH)
+text = "AdamW's learning rate at the beginning; it falls linearly to 0."
+define.number("learning_rate", None, text, common.RATE)
+text = "Part of a fine-tuning or retraining in which the learning rate rises from 0."
+define.number("warmup", None, text, "[0, 1)")
+define.choice(
     "weights",
     None,
-    WEIGHTS,
     "What a training ends with: the weights best on validation data, or those after its last step, "
     "so that all methods are trained equally long.",
+    WEIGHTS,
 )
-flags.DEFINE_float("weight_decay", None, "AdamW's.")
-flags.DEFINE_float("dropout", None, "Rate of all dropout layers.")
-flags.DEFINE_float("clip_value", None, "Gradients are cut to ± this.")
-flags.DEFINE_integer("search_epochs", None, "Length of the learning of masks.")
-flags.DEFINE_float(
-    "search_learning_rate", None, "Its highest learning rate; the paper's if not given."
-)
-flags.DEFINE_float("search_weight_decay", None, "Its weight decay.")
-flags.DEFINE_enum(
+define.number("weight_decay", None, "AdamW's weight decay.", "[0, 1)")
+define.number("dropout", None, "Rate of all dropout layers.", "[0, 1)")
+define.number("clip_value", None, "Gradients are cut to ± this.", "(0, 1000000]")
+define.integer("search_epochs", None, "Length of the learning of masks.", common.EPOCHS)
+text = "Highest learning rate of the masks; the paper's if not given."
+define.number("search_learning_rate", None, text, common.RATE)
+define.number("search_weight_decay", None, "Weight decay of the masks.", "[0, 1)")
+define.choice(
     "search_clip",
     None,
+    "What --clip_value cuts as masks are learned: the values of gradients, or, as the paper's "
+    "code, the norm of the loss' gradients, before λ∇R is added.",
     SEARCH_CLIPS,
-    "What --clip_value cuts in it: the values of its gradients, or, as the paper's code, the norm "
-    "of the loss' gradients, before λ∇R is added.",
 )
-flags.DEFINE_float("penalty", None, "λ, weight of the masks' L0 norm; the paper's if not given.")
-flags.DEFINE_list(
-    "penalty_warmup", None, "Parts of the search between which λ rises from 0, such as 0.1,0.4."
-)
-flags.DEFINE_enum("granularity", None, GRANULARITIES, "What one mask stands for.")
-flags.DEFINE_enum(
-    "objective", None, SEARCH_OBJECTIVES, "How masks, not weights, meet perturbed embeddings."
-)
-flags.DEFINE_float("adv_step_size", None, "η of Equation 7; the paper's if not given.")
-flags.DEFINE_float("adv_init_magnitude", None, "ε₀ of the random start; likewise.")
-flags.DEFINE_integer("adv_steps", None, "K: forward passes of FreeLB, or steps of PGD; likewise.")
-flags.DEFINE_float("adv_bound", None, "ε that perturbations are projected to; 0: no bound.")
-flags.DEFINE_list("attacks", None, f"Any of: {', '.join(ATTACKS)}; the first is all studies'.")
-flags.DEFINE_enum(
-    "attack_recipe", None, RECIPE_PRESETS, "Recipes as TextAttack or as the paper's code has them."
-)
-flags.DEFINE_float(
-    "max_words_changed", None, "Share of a text's words that attacks may change; 0: no limit."
-)
-flags.DEFINE_integer(
-    "bert_attack_candidates", None, "Words that BERT-Attack tries for one; TextAttack 0.3.0 had 48."
-)
-flags.DEFINE_integer("attacked_examples", None, "Of the test examples; 0 for as many as the paper.")
-flags.DEFINE_string(
-    "sentence_encoder", None, "use, minilm, textattack, or a folder; what attacks compare texts by."
-)
-flags.DEFINE_string(
-    "word_vectors", None, "textattack, a .npz or a .json; where attacks find synonyms."
-)
-flags.DEFINE_string(
-    "masked_lm", None, "textattack or a folder; what BERT-Attack proposes words by."
-)
-flags.DEFINE_string("nltk_data", None, "NLTK's data, if not where NLTK looks for them.")
+text = "λ, weight of the masks' L0 norm; the paper's if not given."
+define.number("penalty", None, text, "[0, 1000000]")
+text = "Parts of the search between which λ rises from 0, such as 0.1,0.4."
+define.numbers("penalty_warmup", None, text, "[0, 1]", least=2, most=2)
+define.choice("granularity", None, "What one mask stands for.", GRANULARITIES)
+text = "How masks, not weights, meet perturbed embeddings."
+define.choice("objective", None, text, SEARCH_OBJECTIVES)
+text = "η of Equation 7, the length of a step of the embeddings' attack; the paper's if not given."
+define.number("adv_step_size", None, text, "[0, 1000]")
+text = "ε₀, the size of the random start of the embeddings' attack; the paper's if not given."
+define.number("adv_init_magnitude", None, text, "[0, 1000]")
+text = "K: forward passes of FreeLB, or steps of PGD; the paper's if not given."
+define.integer("adv_steps", None, text, "[1, 1000]")
+text = "ε that perturbations of embeddings are projected to; 0: no bound."
+define.number("adv_bound", None, text, "[0, 1000]")
+text = "What attacks the networks' texts; the first of them is all studies'."
+define.choices("attacks", None, text, ATTACKS)
+text = "Recipes as TextAttack or as the paper's code has them."
+define.choice("attack_recipe", None, text, RECIPE_PRESETS)
+text = "Share of a text's words that attacks may change; 0: no limit."
+define.number("max_words_changed", None, text, "[0, 1]")
+text = "Words that BERT-Attack tries for one; TextAttack 0.3.0 had 48."
+define.integer("bert_attack_candidates", None, text, "[1, 1000]")
+text = "Test examples that are attacked; 0 for as many as the paper."
+define.integer("attacked_examples", None, text, common.EXAMPLES)
+text = "What attacks compare texts by: use, minilm, textattack, or a folder."
+define.path("sentence_encoder", None, text)
+text = "Where attacks find synonyms: textattack, a .npz or a .json."
+define.path("word_vectors", None, text)
+define.path("masked_lm", None, "What BERT-Attack proposes words by: textattack or a folder.")
+text = "Folder of NLTK's data, if they are not where NLTK looks for them."
+define.define(kinds.Optional(kinds.Path()), "nltk_data", None, text)
+FLAGS = define.values
 
 REFERENCE = Path(__file__).parent / "reference" / "robust_bert_tickets.csv"
 # By data set; others are as SST-2 if they are short reviews, and as QNLI if they are pairs.
@@ -229,8 +238,8 @@ PRESETS = dict(zip(common.PRESETS, (SMOKE, QUICK, PAPER)))
 
 def configuration():
     """Of this run; a folder given takes the place of the preset's encoder."""
-    config = common.resolve(PRESETS)
-    if flags.FLAGS.bert_dir and flags.FLAGS.bert_preset is None:
+    config = common.resolve(FLAGS, PRESETS)
+    if FLAGS.bert_dir and FLAGS.bert_preset is None:
         config["bert_preset"] = ""
     return config
 
@@ -239,16 +248,12 @@ def mask_learning(config, data_set):
     """How masks are learned on a data set: Table 6, but for what flags say."""
     paper = dict(zip(COLUMNS_OF_TABLE_6, TABLE_6[data_set]))
     chosen = {name: paper[name] if config[name] is None else config[name] for name in paper}
-    warmup = common.numbers("penalty_warmup", config["penalty_warmup"])
-    if len(warmup) != 2:
-        text = ",".join(config["penalty_warmup"])
-        raise UserError(f"--penalty_warmup={text}: expected two numbers, such as 0.1,0.4")
     return MaskLearning(
         epochs=config["search_epochs"],
         learning_rate=chosen["search_learning_rate"],
         weight_decay=config["search_weight_decay"],
         penalty=chosen["penalty"],
-        penalty_warmup=warmup,
+        penalty_warmup=common.numbers(config["penalty_warmup"]),
         granularity=config["granularity"],
         objective=config["objective"],
         attack=EmbeddingAttack(
@@ -264,7 +269,6 @@ def mask_learning(config, data_set):
 def settings_of(config):
     """The run that a configuration describes."""
     names = tuple(config["data_sets"])
-    require_choices("data_sets", names, TEXT_DATA_SETS)
     own = {name: SPARSITY.get(name, OTHER_SPARSITY) for name in names}
     given = config["sparsity"]
     return common.settings_of(
@@ -274,8 +278,8 @@ def settings_of(config):
             "data_sets": names,
             "methods": tuple(config["methods"]),
             "sparsity": own if given is None else dict.fromkeys(names, given),
-            "sparsities": common.whole_numbers("sparsities", config["sparsities"]),
-            "penalties": common.numbers("penalties", config["penalties"]),
+            "sparsities": common.whole_numbers(config["sparsities"]),
+            "penalties": common.numbers(config["penalties"]),
         },
         studies=studies(),
         seeds=range(config["seed"], config["seed"] + config["trials"]),
@@ -286,9 +290,7 @@ def settings_of(config):
 
 def studies():
     """The studies asked for."""
-    asked = tuple(flags.FLAGS.study or STUDIES[:1])
-    require_choices("study", asked, STUDIES)
-    return asked
+    return tuple(FLAGS.study or STUDIES[:1])
 
 
 def judge_settings(config):
@@ -312,13 +314,23 @@ def scale(config):
     return common.scale(config | words, PAPER | everything | own)
 
 
+def read_config():
+    """The configuration of the run, checked as far as that is possible without data."""
+    config = configuration()
+    settings_of(config)
+    attacked, most = FLAGS.attacked_examples, config["test_examples"]
+    expected = f"at most --test_examples={most}"
+    require(not (attacked and most) or attacked <= most, "attacked_examples", attacked, expected)
+    return config
+
+
 def main():
     """Runs, or resumes, the stages asked for."""
     require_extra("text", "keras_nlp", "tensorflow_text", "textattack")
-    config = configuration()
+    config = read_config()
     settings, judge = settings_of(config), judge_settings(config)
-    place = common.settings_of(TextPlace, config, data_dir=flags.FLAGS.data_dir)
-    stages = STAGES if flags.FLAGS.stage == "all" else (flags.FLAGS.stage,)
+    place = common.settings_of(TextPlace, config, data_dir=FLAGS.data_dir)
+    stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
     if "attack" in stages:
         judge.require_resources()
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
@@ -326,19 +338,16 @@ def main():
     if encoder.left_out:
         left_out = " and ".join(encoder.left_out)
         print(f"--bert_dir: {left_out} left out; each trial has a new classifier", file=sys.stderr)
-    with runtime.stoppable() as stop_if_requested:
-        run = RunDirectory(
-            common.run_path("robust_bert_tickets", config),
-            config,
-            runtime.environment_report(strategy),
-            writable=runtime.is_chief(strategy),
-        )
+    with (
+        runtime.stoppable() as stop_if_requested,
+        common.opened_run("robust_bert_tickets", config, FLAGS.run_dir, strategy) as run,
+    ):
         tickets = BertTickets(settings, encoder, place, run, strategy, stop_if_requested)
         tickets.require_trainable()
         if "train" in stages:
             tickets.train()
         if "attack" in stages:
-            processes = flags.FLAGS.processes or runtime.available_cores()
+            processes = FLAGS.processes or runtime.available_cores()
             attack_networks(tickets, judge, settings.studies, processes)
         stop_if_requested()
         if run.writable and "report" in stages:
@@ -350,4 +359,4 @@ def main():
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main, FLAGS, __doc__, PRESETS)

@@ -8,43 +8,46 @@ Ends with natural and adversarial accuracy by density beside the paper's Tables 
 
 from pathlib import Path
 
-from absl import flags
-
 from experiments import flags as common
+from experiments import program
 from tf_tickets import runtime
 from tf_tickets.analysis import report
 from tf_tickets.attacks.threat_model import LABELS, fgsm, pgd
-from tf_tickets.data.specs import DATA_SETS
+from tf_tickets.data.specs import DATA_SETS, SPECS
 from tf_tickets.deployment.exports import export_best_tickets
-from tf_tickets.models.registry import MODELS
-from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.models.registry import MODELS, require_model
 from tf_tickets.search.iterative import METHODS, SearchSettings
 from tf_tickets.search.study import StudySettings, run_study
 from tf_tickets.training.trainer import TrainingSettings
 
-flags.adopt_module_key_flags(common)
-flags.DEFINE_list("data_sets", None, f"Any of: {', '.join(DATA_SETS)}.")
-flags.DEFINE_enum("model", None, list(MODELS), "The network.")
-flags.DEFINE_list("regimes", None, "Kinds of training, any of: natural, fgsm, pgd.")
-flags.DEFINE_list("pruning_strategies", None, f"Any of: {', '.join(METHODS)}.")
-flags.DEFINE_integer("rounds", None, "Levels of a search, the dense one included.")
-flags.DEFINE_integer("iterations", None, "Optimizer steps a level.")
-flags.DEFINE_integer("evaluate_every", None, "Optimizer steps between evaluations.")
-flags.DEFINE_integer("batch_size", None, "Examples a step, over all replicas.")
-flags.DEFINE_float("learning_rate", None, "Adam's learning rate.")
-flags.DEFINE_float("label_smoothing", None, "Share of the training target spread over all classes.")
-flags.DEFINE_float("pruning_rate", None, "Share of a hidden layer's weights a round removes.")
-flags.DEFINE_float("output_pruning_rate", None, "The same for the output layer.")
-flags.DEFINE_integer("rewind_iteration", None, "Iteration of level 0 to rewind to; 0 is θ₀.")
-flags.DEFINE_float("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].")
-flags.DEFINE_float("step_size", None, "Length of a PGD step.")
-flags.DEFINE_integer("attack_steps", None, "Number of PGD steps.")
-flags.DEFINE_bool(
-    "random_start",
-    None,
-    "Whether PGD, in training and evaluation, starts at a random point of the ball.",
-)
-flags.DEFINE_enum("attack_labels", None, LABELS, "The labels whose loss the attacks raise.")
+REGIMES = ("natural", "fgsm", "pgd")
+ONE_SIZE = tuple(name for name in DATA_SETS if SPECS[name].one_size)
+
+define = common.definitions(("embedded", "tfds"))
+define.choices("data_sets", None, "What to train on.", ONE_SIZE)
+define.name("model", None, f"The network: {', '.join(MODELS)}.", require_model)
+define.choices("regimes", None, "Kinds of training.", REGIMES)
+define.choices("pruning_strategies", None, "How tickets are found.", METHODS)
+define.integer("rounds", None, "Levels of a search, the dense one included.", "[1, 100]")
+define.integer("iterations", None, "Optimizer steps a level.", common.STEPS)
+define.integer("evaluate_every", None, "Optimizer steps between evaluations.", common.STEPS)
+define.integer("batch_size", None, "Examples a step, over all replicas.", common.BATCH)
+define.number("learning_rate", None, "Adam's learning rate.", common.RATE)
+text = "Share of the training target spread over all classes."
+define.number("label_smoothing", None, text, "[0, 1)")
+text = "Share of a hidden layer's weights that a round removes."
+define.number("pruning_rate", None, text, "[0, 1)")
+text = "Share of the output layer's weights that a round removes."
+define.number("output_pruning_rate", None, text, "[0, 1)")
+text = "Iteration of level 0 to rewind to; 0 is θ₀."
+define.integer("rewind_iteration", None, text, "[0, 10000000]")
+define.number("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].", "[0, 1]")
+define.number("step_size", None, "Length of a PGD step.", "[0, 1]")
+define.integer("attack_steps", None, "Number of PGD steps.", common.ATTACK_STEPS)
+text = "Whether PGD, in training and evaluation, starts at a random point of the ball."
+define.switch("random_start", None, text)
+define.choice("attack_labels", None, "The labels whose loss the attacks raise.", LABELS)
+FLAGS = define.values
 
 REFERENCE = Path(__file__).parent / "reference" / "sparse_robust_networks.csv"
 PAPER = {
@@ -91,7 +94,7 @@ def study_settings(config):
         experiment="sparse_robust_networks",
         data_sets=config["data_sets"],
         data_source=config["data_source"],
-        data_dir=flags.FLAGS.data_dir,
+        data_dir=FLAGS.data_dir,
         regimes=config["regimes"],
         methods=config["pruning_strategies"],
         seeds=range(config["seed"], config["seed"] + config["trials"]),
@@ -111,18 +114,22 @@ def report_on(run, config, exports):
     return report.write_report(run, cells, levels, exports, REFERENCE, scale)
 
 
+def read_config():
+    """The configuration of the run, checked as far as that is possible without data."""
+    config = common.resolve(FLAGS, PRESETS)
+    study_settings(config)
+    return config
+
+
 def main():
     """Runs, or resumes, the study and reports on it."""
-    config = common.resolve(PRESETS)
+    config = read_config()
     settings = study_settings(config)
     strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"])
-    with runtime.stoppable() as stop_if_requested:
-        run = RunDirectory(
-            common.run_path("sparse_robust_networks", config),
-            config,
-            runtime.environment_report(strategy),
-            writable=runtime.is_chief(strategy),
-        )
+    with (
+        runtime.stoppable() as stop_if_requested,
+        common.opened_run("sparse_robust_networks", config, FLAGS.run_dir, strategy) as run,
+    ):
         run_study(settings, run, strategy, stop_if_requested)
         stop_if_requested()
         if run.writable:
@@ -130,4 +137,4 @@ def main():
 
 
 if __name__ == "__main__":
-    common.run(main)
+    program.run(main, FLAGS, __doc__, PRESETS)

@@ -36,7 +36,8 @@ def one_line(error: object, most: int = 120) -> str:
 def require(holds: bool, flag: str, value, expected: str) -> None:
     """Raises a `UserError` about the flag `--flag` unless `holds`."""
     if not holds:
-        raise UserError(f"--{flag}={value}: expected {expected}")
+        shown = one_line(value) if f"{value}" else ""
+        raise UserError(f"--{flag}={shown}: expected {expected}")
 
 
 def require_choices(flag: str, values, choices) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import evaluate, program
+from experiments import evaluate
 from tests import trained
 from tests.bilinear import bilinear
 from tests.drivers import programs
@@ -107,26 +107,27 @@ def test_images_are_scaled_for_a_ticket_whose_own_were(run, tmp_path):
     "flag,message",
     [
         ("--model=nowhere", "--model=nowhere: no such file or folder"),
-        ("--attack=bim", "--attack=bim: expected one or more of fgsm, pgd"),
+        ("--attack=bim", "--attack=bim: expected one of fgsm, pgd"),
         ("--attack=", "--attack="),
         ("--attack=transfer", "--attack=transfer: needs --source"),
-        ("--eps=8/0", "--eps=8/0: expected a decimal or a fraction in [0, 1]"),
+        ("--eps=8/0", "--eps=8/0: expected a number in [0, 1], such as 0.03 or 8/255"),
         ("--eps=1e999999999", "--eps=1e999999999: expected"),
         ("--eps=2", "--eps=2: expected"),
         ("--eps=nan", "--eps=nan: expected"),
         ("--eps=__import__('os')", "--eps=__import__('os'): expected"),
         ("--eps=0", "--eps=0.0: expected above 0, or --nochecks"),
         ("--step_size=1", "--step_size=1.0: expected in [0, 0.06"),
-        ("--steps=0", "--steps=0: expected at least 1"),
-        ("--restarts=0", "--restarts=0: expected at least 1"),
-        ("--examples=-1", "--examples=-1: expected at least 0"),
+        ("--steps=0", "--steps=0: expected a whole number in [1, "),
+        ("--steps=99999999999", "--steps=99999999999: expected a whole number in [1, "),
+        ("--restarts=0", "--restarts=0: expected a whole number in [1, "),
+        ("--examples=-1", "--examples=-1: expected a whole number in [0, "),
         ("--examples=5000", "--examples=5000: expected at most 2000, or 0 for all"),
-        ("--batch_size=0", "--batch_size=0: expected at least 1"),
+        ("--batch_size=0", "--batch_size=0: expected a whole number in [1, "),
         ("--data_set=cifar10", "--data_source=embedded: cifar10 has no embedded sample"),
         ("--data_set=mnits", "--data_set=mnits is not known; use one of mnist"),
         ("--data_set=mnist_classes_3_1", "--data_set=mnist_classes_3_1: expected <data set>_cla"),
         ("--data_set=mnist_classes_3_7", "tells 10 classes apart, but mnist_classes_3_7 has 5"),
-        ("--data_source=web", "flag --data_source=web"),
+        ("--data_source=web", "--data_source=web: expected one of embedded, tfds, folder"),
         ("--source=/", "--source=/: no saved_model.pb in it"),
         ("--output=/", "--output=/: expected a file, not a folder"),
         (
@@ -154,13 +155,6 @@ def test_what_must_be_given(saved, run):
 def test_help(run):
     code, output, _ = run("--help")
     assert code == 0 and "--eps" in output and "8/255" in output
-
-
-@pytest.mark.parametrize(
-    "text,value", [("8/255", 8 / 255), ("0.03", 0.03), ("1", 1.0), ("3e-2", 0.03)]
-)
-def test_numbers(text, value):
-    assert program.number("eps", text) == pytest.approx(value)
 
 
 def test_what_was_measured_survives_a_later_attack(saved, run, tmp_path, monkeypatch):

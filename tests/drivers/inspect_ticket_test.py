@@ -131,7 +131,7 @@ def wrong(lenet, convolutional, tmp_path):
         (["--ticket=a,b,c"], "--ticket=a,b,c: expected the path of a ticket, or of two"),
         (["--ticket=ONE,ONE"], "expected no file twice"),
         (["--ticket=no.npz"], "no.npz: no such file"),
-        (["--ticket=FILES"], "damaged"),
+        (["--ticket=FILES"], "a folder, not a file"),
         (["--ticket=FILES/text.npz"], "text.npz: damaged"),
         (["--ticket=FILES/weights.npz"], "weights.npz: not a ticket"),
         (["--ticket=ONE,LENET"], "expected masks of the same weights as ONE has"),

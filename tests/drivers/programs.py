@@ -35,7 +35,6 @@ def run(module, *flags, **environment):
 
 _RUN_EACH = """
 import contextlib, importlib, io, json, sys
-from absl import flags
 from experiments import program
 
 module, flag_sets = json.loads(sys.argv[1])
@@ -44,10 +43,9 @@ results = []
 for flag_set in flag_sets:
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
-        flags.FLAGS.unparse_flags()
         try:
-            program.parse([module, *flag_set], flags.FLAGS)
-            code = program.exit_code(driver.main)
+            program.parse([module, *flag_set], driver.FLAGS)
+            code = program.exit_code(driver.main, driver.FLAGS)
         except SystemExit as end:
             code = end.code
     results.append((code, errors.getvalue()))
@@ -78,8 +76,9 @@ def in_this_process(program_module, capfd):
 
     def call(*flags):
         try:
-            program_module.parse([program_module.__name__, *flags])
-            code = program.exit_code(program_module.main, resumable=False)
+            values = program_module.FLAGS
+            program.parse([program_module.__name__, *flags], values, program_module.__doc__)
+            code = program.exit_code(program_module.main, values, resumable=False)
         except SystemExit as end:
             code = end.code
         return code, *capfd.readouterr()

@@ -33,7 +33,7 @@ def test_what_is_no_run_is_refused_in_a_line(capfd, tmp_path):
     run = programs.in_this_process(report, capfd)
     (tmp_path / "config.json").write_text("{}")
     for folder, message in (
-        ("", "error: --run=: expected a run's folder; it has no config.json"),
+        ("", "error: --run=: expected a path"),
         (tmp_path, f"error: --run={tmp_path}: expected a run's folder; it has no results.csv"),
         (MEASURED / "pruning_robustness", "expected a run of sparse_robust_networks or boosting"),
     ):

@@ -163,14 +163,14 @@ def test_two_devices_run_it_too(small, tmp_path):
 
 
 REFUSED = {
-    "--study=sparseness": "--study=sparseness: expected one or more of main",
-    "--data_sets=yelp": "--data_sets=yelp: expected one or more of movie_reviews",
-    "--penalty_warmup=0.1": "--penalty_warmup=0.1: expected two numbers",
-    "--penalties=a": "--penalties=a: expected numbers",
-    "--sparsities=2.5": "--sparsities=2.5: expected whole numbers",
-    "--sparsity=100": "--sparsity=100: expected percent",
-    "--adv_steps=0": "--adv_steps=0: expected at least 1",
-    "--attacks=pgd": "--attacks=pgd: expected one or more of textfooler",
+    "--study=sparseness": "--study=sparseness: expected one of main",
+    "--data_sets=yelp": "--data_sets=yelp: expected one of movie_reviews",
+    "--penalty_warmup=0.1": "--penalty_warmup=0.1: expected 2, with commas between",
+    "--penalties=a": "--penalties=a: expected a number in [0, ",
+    "--sparsities=2.5": "--sparsities=2.5: expected a whole number in [1, 99]",
+    "--sparsity=100": "--sparsity=100: expected a whole number in [1, 99]",
+    "--adv_steps=0": "--adv_steps=0: expected a whole number in [1, 1000]",
+    "--attacks=pgd": "--attacks=pgd: expected one of textfooler",
     "--attacks=bert_attack": "--masked_lm=textattack: expected what TextAttack",
     "--length=4": "--length=4: expected 0 or 5 to 20 tokens",
     "--layers=3": "--layers=3: expected 1 to 2",

@@ -57,7 +57,7 @@ class TextAttackWorkers:
     """
 
     def __init__(self, processes: int):
-        require(processes >= 1, "attack_processes", processes, "at least 1")
+        require(processes >= 1, "processes", processes, "at least 1")
         self._processes = processes
         self._workers = {}
 
@@ -73,15 +73,15 @@ class TextAttackWorkers:
         Leaving the iteration early stops the processes.
 
         Raises:
-          UserError: a resource is missing.
-          RuntimeError: a worker failed or died.
+          UserError: a resource is missing, or a worker was killed.
+          RuntimeError: a worker failed.
         """
         examples = list(examples)
         if self._processes == 1 or not examples:
             for example in examples:
                 yield _attack(job, example)
             return
-        self._start()
+        self._start(min(self._processes, len(examples)))
         try:
             yield from self._attack_in_workers(job, examples)
         except BaseException:
@@ -98,12 +98,14 @@ class TextAttackWorkers:
             connection.close()
         self._workers = {}
 
-    def _start(self):
+    def _start(self, count):
+        """Starts processes until there are `count`."""
         context = multiprocessing.get_context("spawn")
-        while len(self._workers) < self._processes:
+        while len(self._workers) < count:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs,), daemon=True)
-            process.start()
+            with _without_interrupts():
+                process.start()
             theirs.close()
             self._workers[ours] = process
 
@@ -139,13 +141,33 @@ class TextAttackWorkers:
         except (EOFError, ConnectionError):
             process = self._workers[connection]
             process.join()
-            raise RuntimeError(f"a worker died with exit code {process.exitcode}") from None
+            raise UserError(_death(process.exitcode, self._processes)) from None
+
+
+@contextlib.contextmanager
+def _without_interrupts():
+    """Processes started in the body never see Ctrl-C, which reaches all of a terminal.
+
+    The first process decides what to do; it gets what arrives meanwhile afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _death(exit_code, processes):
+    """What to do about a worker that is no more."""
+    how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with {exit_code}"
+    return (
+        f"a process that attacks texts {how}, often for lack of memory; all that was attacked is "
+        f"kept. Run the same command again with fewer --processes than {processes}"
+    )
 
 
 def _work(connection):
     """A worker's life: takes (job, example) and answers with what came of it, or an error."""
-    # Ctrl-C reaches all processes of a terminal; the first one decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _use_one_core()
     while True:
         try:

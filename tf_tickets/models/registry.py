@@ -116,5 +116,5 @@ def _find_builder(name, flag="models"):
         names = ", ".join([*MODELS, "wide_resnet_<depth>_<width>"])
         raise UserError(f"--{flag}={name}: unknown; choose from {names}")
     depth, widen_factor = map(int, match.groups())
-    require_depth(depth, widen_factor)
+    require_depth(depth, widen_factor, flag)
     return functools.partial(wide_resnet, depth=depth, widen_factor=widen_factor)

@@ -5,19 +5,25 @@ import tf_keras as keras
 from tf_tickets.errors import require
 from tf_tickets.models.layers import SeededLayers, batch_norm, relu, scaled
 
+# Larger ones would take longer to build than anybody waits.
+_DEEPEST, _WIDEST = 1000, 64
 
-def require_depth(depth: int, widen_factor: int) -> None:
+
+def require_depth(depth: int, widen_factor: int, flag: str = "models") -> None:
     """Checks that three stages of equally many blocks make up the depth.
 
+    Args:
+      depth, widen_factor: the network's.
+      flag: the flag that errors name.
+
     Raises:
-      UserError: the depth is not 6n + 4 with n at least 1.
+      UserError: the depth is not 6n + 4 with n at least 1, or the network is too large.
     """
-    require(
-        depth >= 10 and depth % 6 == 4,
-        "models",
-        f"wide_resnet_{depth}_{widen_factor}",
-        "a depth of 6n + 4, such as 10, 16 or 28",
-    )
+    name = f"wide_resnet_{depth}_{widen_factor}"
+    expected = "a depth of 6n + 4, such as 10, 16 or 28"
+    require(depth >= 10 and depth % 6 == 4, flag, name, expected)
+    expected = f"a depth of at most {_DEEPEST} and a width of at most {_WIDEST}"
+    require(depth <= _DEEPEST and widen_factor <= _WIDEST, flag, name, expected)
 
 
 def wide_resnet(

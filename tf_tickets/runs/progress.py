@@ -1,6 +1,30 @@
 """Progress bars that show the time left."""
 
+import sys
+
 from tqdm import tqdm
+
+
+class _Forgiving:
+    """A stream that may be closed or full: what is shown decides nothing."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self):
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
 
 
 class ProgressBar:
@@ -14,7 +38,8 @@ class ProgressBar:
     def __init__(self, total: float, visible: bool = True):
         self._bar = tqdm(
             total=total,
-            disable=not visible or not total,
+            file=_Forgiving(sys.stderr),
+            disable=not visible or not total or sys.stderr is None,
             bar_format="{percentage:3.0f}% {bar:30} {elapsed} passed, {remaining} left  {desc}",
             mininterval=1.0,
         )

@@ -171,6 +171,11 @@ class RunDirectory:
         """The results of a finished level."""
         return read_record(self.path, self.record_path(cell, level))
 
+    def discard(self) -> None:
+        """Removes the folder again, unless anything was computed in it."""
+        if self.writable and not self._holds_work() and not (self.path / "pieces").exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
     def write_results(self) -> None:
         """Makes `results.csv` anew from the records."""
         rows = []
