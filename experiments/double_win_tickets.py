@@ -46,7 +46,7 @@ text = "Data set to pre-train and to prune on."
 define.name("source", None, text, image_flags.data_set_name)
 define.names("targets", None, "Data sets to transfer to.", image_flags.data_set_name)
 text = "name=DIR,...: data sets that are image folders, DIR/train/<class>/*.png."
-define.names("folders", None, text, kinds.pair, least=0)
+define.define(kinds.Several(kinds.Pair(), least=0), "folders", None, text)
 define.integer("image_size", None, "Images are scaled to this size; 0 leaves them.", common.SIDE)
 text = "Training images of the source; 0 for all."
 define.integer("source_examples", None, text, common.EXAMPLES)
@@ -67,14 +67,11 @@ define.numbers("percents", None, text, "(0, 100]")
 text = f"The network, one of {', '.join(MODELS)}, wide_resnet_<depth>_<width>."
 define.name("model", None, text, image_flags.convolutional_model)
 define.number("width_multiplier", None, "Scales the network's channels.", common.WIDTH)
-define.names(
-    "pretrained",
-    None,
+text = (
     "std=WEIGHTS,fat=WEIGHTS,at=WEIGHTS: ResNet-50 weights to use in place of training here; "
-    "`imagenet` for Keras', or a PyTorch or safetensors file.",
-    kinds.pair,
-    least=0,
+    "`imagenet` for Keras', or a PyTorch or safetensors file."
 )
+define.define(kinds.Several(kinds.Pair(), least=0), "pretrained", None, text)
 text = "Ways to find tickets, <pre-training>_<pruning>_<training between prunings>."
 define.choices("tickets", None, text, TICKETS)
 text = "Rounds of pruning whose tickets are transferred; round 19 leaves 1.44% of the weights."
@@ -337,6 +334,8 @@ def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
     config = common.resolve(FLAGS, PRESETS)
     settings = settings_of(config)
+    size, least = config["image_size"], 8  # Networks halve images three times and more.
+    require(size == 0 or size >= least, "image_size", size, f"0 or at least {least}")
     if FLAGS.trajectory_levels:
         text = ",".join(FLAGS.trajectory_levels)
         among = set(settings.trajectory_levels) <= set(settings.levels)

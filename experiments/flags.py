@@ -25,7 +25,7 @@ EPOCHS = "[1, 100000]"
 ATTACK_STEPS = "[1, 100000]"
 RATE = "(0, 1000]"
 WIDTH = "(0, 16]"
-SIDE = "[0, 1024]"
+SIDE = "[0, 512]"
 _SEEDS = 2**31
 
 _SOURCES = {

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from tf_tickets.errors import require
-
 # Of a name, as the file systems in use limit it, and of a whole path.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 # Python reads more than this: digits of all scripts, with lines between.
@@ -164,6 +162,19 @@ class Path(flags.ArgumentParser):
         return argument
 
 
+class Pair(flags.ArgumentParser):
+    """A name and a path."""
+
+    syntactic_help = "name=path"
+
+    def parse(self, argument) -> str:
+        name, _, path = argument.partition("=")
+        if not (name and path and name.isprintable()):
+            raise ValueError(f"expected {self.syntactic_help}")
+        Path().parse(path)
+        return argument
+
+
 class Optional(flags.ArgumentParser):
     """Nothing, or what another kind takes."""
 
@@ -267,9 +278,3 @@ class Definitions:
 
 def any_name(_text: str, _flag: str) -> None:
     """The check of names of which more is known only later."""
-
-
-def pair(text: str, flag: str) -> None:
-    """The check of name=value."""
-    name, _, value = text.partition("=")
-    require(bool(name and value), flag, text, "name=value")

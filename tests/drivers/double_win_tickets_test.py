@@ -180,6 +180,8 @@ CASES = {
     "--targets=visda": "--targets=visda: TensorFlow Datasets has no VisDA-17",
     "--pretrained=at=weights.bin": "--pretrained=at=weights.bin: expected imagenet or a file",
     "--model=alexnet": "--model=alexnet: unknown; choose from",
+    "--image_size=1": "--image_size=1: expected 0 or at least 8",
+    "--image_size=100000": "--image_size=100000: expected a whole number in [0, 512]",
     "--trajectory_levels=9": "--trajectory_levels=9: expected some of --levels=0,2",
     "--step_size=1": "--step_size=1.0: expected in [0, ",
     "--data_source=tfds --data_dir=/nowhere": "--data_dir=/nowhere is not a directory",

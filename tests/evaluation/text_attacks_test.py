@@ -277,3 +277,12 @@ def test_processes_change_nothing_and_their_death_is_an_error(resources, victim_
         with pytest.raises(UserError, match="was killed by signal 9.* fewer --processes than 2"):
             run(victim_folder, resources, tmp_path / "three.csv", workers)
         assert not any(child.is_alive() for child in children)
+
+
+def test_there_are_no_more_processes_than_examples(monkeypatch):
+    started = []
+    monkeypatch.setattr(TextAttackWorkers, "_start", lambda _, count: started.append(count))
+    monkeypatch.setattr(TextAttackWorkers, "_attack_in_workers", lambda _, job, examples: examples)
+    assert list(TextAttackWorkers(64).attack(None, "abc")) == ["a", "b", "c"]
+    assert list(TextAttackWorkers(2).attack(None, "abc")) == ["a", "b", "c"]
+    assert started == [3, 2]

@@ -143,7 +143,7 @@ def _senseless(kind, text):
         return None if text.lower() in ("true", "false", "0", "1") else "accepted"
     longest = max(len(part.encode("utf-8", "surrogateescape")) for part in text.split("/"))
     tame = text and "\0" not in text and longest <= 255 * getattr(kind, "most", 1)
-    tame = tame and (isinstance(kind, kinds.Path) or text.isprintable())
+    tame = tame and (isinstance(kind, (kinds.Path, kinds.Pair)) or text.isprintable())
     return None if tame else "accepted"
 
 
