@@ -33,7 +33,7 @@ _VALUES = (
 )
 _LARGEST = 1e8  # No number that a flag takes is larger but a seed.
 _LONGEST_MESSAGE = 300
-_SECONDS = 20
+_SECONDS = 60
 
 
 def programs() -> dict[str, object]:
