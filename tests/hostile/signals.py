@@ -100,7 +100,7 @@ def _streams():
         "help in ASCII": (_HELP, "", 0, ascii_),
         "a wrong flag's error in ASCII": (wrong, "", 2, ascii_),
         "no HOME": (_TOOL, "", 0, {"HOME": ""}),
-        "a HOME that is not there": (_TOOL, "", 0, {"HOME": "/proc/nowhere"}),
+        "a HOME that is not there": (_TOOL, "", 0, {"HOME": "nowhere"}),
     }
 
 
