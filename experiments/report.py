@@ -42,10 +42,15 @@ def read_run(folder: Path) -> tuple[str, dict]:
     return driver, config
 
 
+def read_config() -> dict:
+    """All flags, checked as far as that is possible without reading anything."""
+    require(bool(FLAGS.run), "run", "", "a run's folder")
+    return program.configuration(FLAGS)
+
+
 def main():
     """Reads the run, writes its report, and prints what the driver ended with."""
-    require(bool(FLAGS.run), "run", "", "a run's folder")
-    folder = Path(FLAGS.run)
+    folder = Path(read_config()["run"])
     name, config = read_run(folder)
     driver = importlib.import_module(f"experiments.{name}")
     driver.FLAGS.mark_as_parsed()
