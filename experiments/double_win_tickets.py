@@ -95,7 +95,8 @@ text = "λ of the penalty λ/2 ‖θ‖² on the weights in pre-training and bet
 define.number("source_weight_decay", None, text, "[0, 1)")
 text = "PGD steps of the AT pre-training."
 define.integer("pretraining_attack_steps", None, text, common.ATTACK_STEPS)
-define.number("fast_eps", None, "Radius of the FAT pre-training's L∞ ball.", "[0, 1]")
+text = "Radius of the FAT pre-training's L∞ ball; images lie in [0, 1]."
+define.number("fast_eps", None, text, "[0, 1]")
 text = "PGD steps of adversarial training between prunings."
 define.integer("source_attack_steps", None, text, common.ATTACK_STEPS)
 define.integer("standard_epochs", None, "Length of a standard transfer.", common.EPOCHS)
@@ -109,18 +110,20 @@ text = "Length of an adversarial transfer; 0: the paper's for the target."
 define.integer("epochs", None, text, "[0, 100000]")
 text = "Highest learning rate of an adversarial transfer; 0: the paper's for the target."
 define.number("learning_rate", None, text, "[0, 1000]")
-text = "How an adversarial transfer's learning rate falls; the paper's for the target if not given."
-define.choice("decay", None, text, DECAYS)
-text = "Images a step of an adversarial transfer."
-define.integer("batch_size", None, text, common.BATCH)
-text = (
+text = "How the learning rate of an adversarial transfer falls; the paper's for the target if "
+define.choice("decay", None, f"{text}not given.", DECAYS)
+define.integer("batch_size", None, "Images a step of an adversarial transfer.", common.BATCH)
+define.integer(
+    "select_from_epoch",
+    None,
     "The first epoch of an adversarial transfer whose weights may be kept; 0: the published "
-    "code's for the target, or 1 if --epochs is given."
+    "code's for the target, or 1 if --epochs is given.",
+    "[0, 100000]",
 )
-define.integer("select_from_epoch", None, text, "[0, 100000]")
-text = "λ of the penalty λ/2 ‖θ‖² on the weights in transfers."
+text = "λ of the penalty λ/2 ‖θ‖² on the weights in all transfers."
 define.number("weight_decay", None, text, "[0, 1)")
-define.integer("attack_steps", None, "PGD steps in transfers.", common.ATTACK_STEPS)
+text = "PGD steps of adversarial transfers."
+define.integer("attack_steps", None, text, common.ATTACK_STEPS)
 define.number("momentum", None, "SGD's momentum.", "[0, 1)")
 define.number("eps", None, "Radius of the attacks' L∞ ball; images lie in [0, 1].", "[0, 1]")
 define.number("step_size", None, "Length of a PGD step.", "[0, 1]")

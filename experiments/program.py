@@ -137,8 +137,11 @@ def naming_given(values: flags.FlagValues):
         yield
     except UserError as error:
         match = re.match(r"--(\w+)=[^\s:]", str(error))
-        if not match or match[1] not in values or values[match[1]].present:
+        name = match and match[1]
+        if name not in values or name in _ASIDE or values[name].present:
             raise
+        if "preset" not in values and values[name].value is None:
+            raise  # It has no default; that it was not given is the error.
         given = [name for name in values if values[name].present and name not in _ASIDE]
         if not given:
             raise
@@ -192,7 +195,7 @@ def exit_code(main: Callable[[], None], values: flags.FlagValues, resumable: boo
             code = _stopped(number, resumable, getattr(stop, "kept", "nothing was written"))
         except Exception as error:
             if stops:  # It broke because it was stopped: TensorFlow makes errors of interrupts.
-                code = _stopped(stops[-1], resumable)
+                code = _stopped(stops[-1], resumable, "what was finished is kept")
             elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 code = _disk_full(error, resumable)
             else:
@@ -201,7 +204,7 @@ def exit_code(main: Callable[[], None], values: flags.FlagValues, resumable: boo
     return (print_out(text, end="") if text else 0) or code
 
 
-def _stopped(number, resumable, kept="nothing was written"):
+def _stopped(number, resumable, kept):
     name = signal.Signals(number).name
     if resumable:
         command = f"python -m experiments.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}"
@@ -219,7 +222,7 @@ def _disk_full(error, resumable):
     told = "; everything recorded is kept. Free some space and run the same command again"
     _say(
         f"error: {one_line(place, 120)}: no space left on the disk"
-        f"{told if resumable else '; nothing was written. Free some space'}"
+        f"{told if resumable else '; it was not written. Free some space first'}"
     )
     return 3
 

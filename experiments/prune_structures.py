@@ -47,8 +47,6 @@ from tf_tickets.structured.surgery import Removal, remove
 # Flags of its own, as no preset and no run directory belongs to it.
 define = kinds.Definitions()
 define.path("model", None, "What to prune: a .keras or .h5 file, images in [0, 1] to logits.")
-text = "Loads a file that can run code, too. Only for those of people you trust."
-define.switch("trust", False, text)
 text = "Where the results go: a folder that is empty or not there yet."
 define.path("output", None, text)
 define.choice(
@@ -57,6 +55,8 @@ define.choice(
     f"What decides which structures go. All but {' and '.join(DATA_FREE_CRITERIA)} need data.",
     CRITERIA,
 )
+text = "Loads a file that can run code, too. Only for those of people you trust."
+define.switch("trust", False, text)
 text = "Share of the filters to remove, of those that may go. Default: 0.1."
 define.number("filters", None, text, "[0, 1)")
 text = "Instead of --filters: remove until at most this share of FLOPs is left."

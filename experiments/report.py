@@ -23,15 +23,17 @@ define.path("run", None, "A run's folder, with its config.json and results.csv."
 FLAGS = define.values
 
 
-def read_run(folder: Path) -> tuple[str, dict]:
-    """The driver that made a run, and the configuration it was made with.
+def read_config() -> tuple[Path, str, dict]:
+    """A run's folder, the driver that made it, and the configuration it was made with.
 
     Raises:
       UserError: there is no such run, or it is another driver's.
     """
+    require(FLAGS.run is not None, "run", "", "a run's folder")
+    folder = Path(FLAGS.run)
     for name in ("config.json", "results.csv"):
         expected = f"a run's folder; it has no {name}"
-        require((folder / name).is_file(), "run", folder, expected)
+        require((folder / name).is_file(), "run", FLAGS.run, expected)
     table = folder / "results.csv"
     rows = results.from_csv(table.read_text(encoding="utf-8"), str(table))
     driver = rows[0].experiment if rows else "no results"
@@ -39,21 +41,14 @@ def read_run(folder: Path) -> tuple[str, dict]:
     config = load_json(folder / "config.json")
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.json'}: expected the flags of a run")
-    return driver, config
-
-
-def read_config() -> dict:
-    """All flags, checked as far as that is possible without reading anything."""
-    require(bool(FLAGS.run), "run", "", "a run's folder")
-    return program.configuration(FLAGS)
+    return folder, driver, config
 
 
 def main():
     """Reads the run, writes its report, and prints what the driver ended with."""
-    folder = Path(read_config()["run"])
-    name, config = read_run(folder)
+    folder, name, config = read_config()
     driver = importlib.import_module(f"experiments.{name}")
-    driver.FLAGS.mark_as_parsed()
+    program.parse([name], driver.FLAGS)
     run = RunDirectory(folder, config, {}, writable=False)
     # A run from before a flag existed was as the paper's preset has it.
     print(driver.report_on(run, driver.PAPER | config, {}))

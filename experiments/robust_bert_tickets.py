@@ -8,6 +8,7 @@ and attacks all of them with texts. Which sparse networks resist better than the
 `--study` does a part of the paper; one run may hold all studies, one after the other.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -79,7 +80,7 @@ define.integer("epochs", None, "Length of a fine-tuning or a retraining.", commo
 text = "Length of a retraining of without_structure_longer."
 define.integer("longer_epochs", None, text, common.EPOCHS)
 define.integer("batch_size", None, "Examples a step.", common.BATCH)
-text = "AdamW's learning rate at the beginning; it falls linearly to 0."
+text = "AdamW's highest learning rate; it falls linearly to 0."
 define.number("learning_rate", None, text, common.RATE)
 text = "Part of a fine-tuning or retraining in which the learning rate rises from 0."
 define.number("warmup", None, text, "[0, 1)")
@@ -100,7 +101,7 @@ define.number("search_weight_decay", None, "Weight decay of the masks.", "[0, 1)
 define.choice(
     "search_clip",
     None,
-    "What --clip_value cuts as masks are learned: the values of gradients, or, as the paper's "
+    "What --clip_value cuts as masks are learned: the values of the gradients, or, as the paper's "
     "code, the norm of the loss' gradients, before λ∇R is added.",
     SEARCH_CLIPS,
 )
@@ -318,6 +319,10 @@ def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
     config = configuration()
     settings_of(config)
+    folder = config["bert_dir"]
+    found = not folder or os.path.isfile(Path(folder).expanduser() / "config.json")
+    expected = "a folder with config.json, model.safetensors and vocab.txt"
+    require(found, "bert_dir", folder, expected)
     attacked, most = FLAGS.attacked_examples, config["test_examples"]
     expected = f"at most --test_examples={most}"
     require(not (attacked and most) or attacked <= most, "attacked_examples", attacked, expected)

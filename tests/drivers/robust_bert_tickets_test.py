@@ -173,9 +173,10 @@ REFUSED = {
     "--attacks=pgd": "--attacks=pgd: expected one of textfooler",
     "--attacks=bert_attack": "--masked_lm=textattack: expected what TextAttack",
     "--length=4": "--length=4: expected 0 or 5 to 20 tokens",
+    "--bert_dir=/etc": "--bert_dir=/etc: expected a folder with config.json",
     "--layers=3": "--layers=3: expected 1 to 2",
-    "--max_words_changed=2": "--max_words_changed=2.0: expected a share in [0, 1]",
-    "--warmup=1": "--warmup=1.0: expected in [0, 1)",
+    "--max_words_changed=2": "--max_words_changed=2: expected a number in [0, 1]",
+    "--warmup=1": "--warmup=1: expected a number in [0, 1)",
     "--batch_size=999": "--batch_size=999: expected at most",
     "--data_source=tfds": "--data_sets=movie_reviews comes from --data_source=embedded",
 }

@@ -188,8 +188,7 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, flags, messag
 
 @pytest.mark.parametrize(("given", "starts"), [([], False), (["--random_start"], True)])
 def test_pgd_starts_at_the_image_unless_told_otherwise(given, starts):
-    driver.FLAGS.unparse_flags()
-    driver.FLAGS(["driver", "--preset=paper", *given])
+    program.parse(["driver", "--preset=paper", *given], driver.FLAGS)
     attacks = driver.study_settings(driver.read_config()).training.threat_models
     assert attacks["pgd"].random_start is starts and not attacks["fgsm"].random_start
 

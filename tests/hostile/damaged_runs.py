@@ -11,9 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from absl.testing import flagsaver
 
-from experiments import flags as driver_flags
 from experiments import program
 from experiments import sparse_robust_networks as driver
 from tf_tickets.analysis import figures
@@ -63,14 +61,13 @@ def _drive(folder):
     """Runs the driver here: exit code and standard error."""
     errors = io.StringIO()
     with (
-        flagsaver.flagsaver(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(errors),
         # Most of the time would go to them, and they read what the tables read.
         mock.patch.object(figures, "draw_figures", lambda *_: []),
     ):
-        driver_flags.parse(["driver", f"--run_dir={folder}", *FLAGS])
-        code = program.exit_code(driver.main)
+        program.parse(["driver", f"--run_dir={folder}", *FLAGS], driver.FLAGS)
+        code = program.exit_code(driver.main, driver.FLAGS)
     return code, errors.getvalue()
 
 

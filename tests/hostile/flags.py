@@ -19,7 +19,7 @@ _NEEDED = {
     "evaluate": {"model": "a.keras"},
     "export_ticket": {"run_dir": "a", "level": "1"},
     "inspect_ticket": {"ticket": "a.npz"},
-    "report": {"run": "a"},
+    "report": {"run": f"{Path(experiments.__file__).parent / 'measured' / 'boosting_tickets'}"},
     "prune_structures": {"model": "a.keras", "output": "a_folder", "criterion": "l1"},
 }
 _VALUES = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import kinds
+from experiments import kinds, program
 from tests.hostile import flags
 from tf_tickets.errors import UserError
 
@@ -63,6 +63,20 @@ def test_fractions_are_what_they_are_of():
     assert boosting.study_settings(config).sparsities == (0.5, 0.75)
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_shows_all_flags_and_what_presets_have_for_them(name, capsys):
+    module = PROGRAMS[name]
+    presets = getattr(module, "PRESETS", {})
+    with pytest.raises(SystemExit) as end:
+        program.parse([name, "--help"], module.FLAGS, module.__doc__, presets)
+    shown = capsys.readouterr().out
+    assert end.value.code == 0 and shown.startswith(module.__doc__)
+    assert all(f"--{flag}:" in shown.replace("[no]", "") for flag in module.FLAGS)
+    if name == "sparse_robust_networks":
+        assert "(smoke: 40; quick: 1000; paper: 50000)" in " ".join(shown.split())
+        assert "smoke: 40" not in module.FLAGS["iterations"].help  # But in --help alone.
+
+
 class _Program:
     """A program of one flag, whose configuration is what `read` says."""
 
@@ -80,7 +94,7 @@ def raising(error):
 
 
 @pytest.mark.parametrize(
-    "program, value, said",
+    "tried, value, said",
     [
         (_Program(lambda: {}), "0.5", None),
         (_Program(lambda: {}), "nan", None),
@@ -93,6 +107,6 @@ def raising(error):
         (_Program(lambda: {}, interval="[0, 1e300]"), "1e299", "accepted"),
     ],
 )
-def test_what_counts_as_bad(program, value, said):
-    found = flags._try(program, "program", "size", value)
+def test_what_counts_as_bad(tried, value, said):
+    found = flags._try(tried, "program", "size", value)
     assert found is None if said is None else found.startswith(said)
