@@ -31,6 +31,7 @@ _VALUES = (
     *("a\0b", "a\nb", "\x1b[31m", "\udcff", "naïve ±∞", "/nowhere/x", "/dev/full/x", "; exit"),
     *("wide_resnet_9994_9999", "wide_resnet_11_1", "mnist_classes_9_1", "mnist_classes_0_999999"),
 )
+_ANY_SIGN = {"input_range"}  # Flags of numbers that may be below 0.
 _LARGEST = 1e8  # No number that a flag takes is larger but a seed.
 _LONGEST_MESSAGE = 300
 _SECONDS = 60
@@ -101,7 +102,7 @@ def _try(module, name, flag, value):
     except BaseException as error:
         return f"{type(error).__name__}: {str(error)[:100]}"
     if said is None:
-        return _senseless(module.FLAGS[flag].parser, value)
+        return _senseless(module.FLAGS[flag].parser, value, flag in _ANY_SIGN)
     return _badly_said(said, flag)
 
 
@@ -126,17 +127,18 @@ def _number(text):
     return float(numerator) / float(denominator or 1)
 
 
-def _senseless(kind, text):
+def _senseless(kind, text, any_sign=False):
     """Why a value that was accepted makes no sense, or None."""
     if isinstance(kind, kinds.Optional):
         return _senseless(kind.kind, text) if text else None
     if isinstance(kind, kinds.Several):
-        return _senseless_list(kind, text)
+        return _senseless_list(kind, text, any_sign)
     if isinstance(kind, kinds.Number):
         value = _number(text)
         tame = text.isascii() and "_" not in text and math.isfinite(value)
         largest = 2**31 if kind.whole else _LARGEST
-        return None if tame and 0 <= value <= largest else "accepted"
+        least = -largest if any_sign else 0
+        return None if tame and least <= value <= largest else "accepted"
     if isinstance(kind, kinds.Choice):
         return None if text in kind.choices else "accepted"
     if isinstance(kind, kinds.Switch):
@@ -147,11 +149,12 @@ def _senseless(kind, text):
     return None if tame else "accepted"
 
 
-def _senseless_list(kind, text):
+def _senseless_list(kind, text, any_sign):
     texts = [part.strip() for part in text.split(",")] if text else []
     if len(texts) < kind.least:
         return "accepted though empty"
     numbers = isinstance(kind.kind, kinds.Number)
     if len(set(map(_number, texts) if numbers else texts)) < len(texts):
         return "accepted though one is there twice"
-    return next((said for said in (_senseless(kind.kind, part) for part in texts) if said), None)
+    each = (_senseless(kind.kind, part, any_sign) for part in texts)
+    return next((said for said in each if said), None)
