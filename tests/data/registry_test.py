@@ -213,7 +213,7 @@ def another_version(folder):
         (add_examples, "expected to contain 5 elements but contained at least 6 elements"),
         (remove_info, "dataset_info.json is missing"),
         (cut_info, "Failed to load JSON"),
-        (another_version, "restored proto"),
+        (another_version, "constructed DatasetInfo instance"),
     ],
 )
 def test_a_half_prepared_directory_is_refused_and_left_alone(tmp_path, damage, reason):
