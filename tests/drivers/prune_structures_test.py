@@ -386,7 +386,11 @@ def unfit_networks():
         ("softmax", [], "returns probabilities; expected logits"),
         ("no_filters", [], "--filters=0.1: expected 0, as this network has no convolution whose"),
         ("no_blocks", ["--blocks=1"], "--blocks=1: expected 0, as this network has no block"),
-        ("other_classes", ["--data_set=mnist", "--filters=0.5"], "tells 7 classes apart, but mnist has 10"),
+        (
+            "other_classes",
+            ["--data_set=mnist", "--filters=0.5"],
+            "tells 7 classes apart, but mnist has 10",
+        ),
         ("frozen", ["--data_set=mnist", "--filters=0.5"], "expected 0, as no weight"),
     ],
 )
