@@ -179,7 +179,7 @@ def test_data_are_padded_or_refused():
 
     assert of_shape(28, 28, 1) is data
     assert of_shape(32, 32, 1).image_shape == (32, 32, 1)
-    for shape in ((20, 20, 1), (28, 28, 3), (32, 40, 1)):
+    for shape in ((20, 20, 1), (28, 28, 3)):
         with pytest.raises(UserError, match="takes images of shape"):
             of_shape(*shape)
     with pytest.raises(UserError, match="tells 100 classes apart, but mnist has 10"):
@@ -206,3 +206,119 @@ def test_data_are_resized_if_the_victims_were():
 def test_a_ticket_tells_its_data(tmp_path, origin, known):
     victim = load_victim(trained.save_run(trained.lenet(), tmp_path, data_set=origin))
     assert (victim.data_set, victim.data_source, victim.resized) == known
+
+
+def saved_network(path, *layers, shape=(4, 4, 1)):
+    """A file of a Keras network of these layers, which ends in a flat output of three."""
+    model = keras.Sequential([keras.layers.Input(shape), keras.layers.Flatten(), *layers])
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("bias", [-3.0, 0.0, 3.0])
+def test_refuses_what_a_sigmoid_returns(tmp_path, bias):
+    dense = keras.layers.Dense(3, "sigmoid", bias_initializer=keras.initializers.Constant(bias))
+    message = refusal(saved_network(tmp_path / "sigmoid.keras", dense))
+    assert "returns values in [0, 1] only, as a sigmoid does; expected logits" in message
+
+
+def test_logits_that_happen_to_lie_in_the_unit_interval_are_taken(tmp_path):
+    """A mean of pixels of images in [0, 1] is in [0, 1], and no sigmoid."""
+    kernel = np.zeros((16, 3))
+    kernel[[0, 5, 9], [0, 1, 2]] = 1
+    dense = keras.layers.Dense(3, kernel_initializer=keras.initializers.Constant(kernel))
+    victim = load_victim(saved_network(tmp_path / "pixels.keras", dense))
+    images = np.random.default_rng(0).uniform(size=(5, 4, 4, 1)).astype(np.float32)
+    expected = images.reshape(5, 16)[:, [0, 5, 9]]
+    np.testing.assert_allclose(victim.logits_fn(tf.constant(images)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_refuses_what_answers_at_random(tmp_path, trust):
+    inputs = keras.Input((4, 4, 1))
+    noisy = keras.layers.GaussianNoise(0.3)(inputs, training=True)
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(noisy))
+    keras.Model(inputs, logits).save(tmp_path / "random.keras")
+    with pytest.raises(UserError, match="answers the same images differently each time") as error:
+        load_victim(tmp_path / "random.keras", trust=trust)
+    assert len(str(error.value)) - len(str(tmp_path)) <= 280
+
+
+def test_noise_of_training_alone_is_no_randomness(tmp_path):
+    layers = (keras.layers.GaussianNoise(0.3), keras.layers.Dropout(0.5), keras.layers.Dense(3))
+    load_victim(saved_network(tmp_path / "still.keras", *layers))
+
+
+def test_the_range_that_a_network_takes(tmp_path):
+    """Rescaled by the network or given in the range: the same function of images in [0, 1]."""
+    kernel = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
+    dense = keras.layers.Dense(3, kernel_initializer=keras.initializers.Constant(kernel))
+    layers = (keras.layers.Rescaling(1 / 127.5, -1.0), dense)
+    path = saved_network(tmp_path / "takes_255.keras", *layers)
+    victim = load_victim(path, input_range=(0, 255))
+    images = np.random.default_rng(0).uniform(size=(5, 4, 4, 1)).astype(np.float32)
+    expected = (2.0 * images.reshape(5, 16).astype(np.float64) - 1) @ kernel
+    np.testing.assert_allclose(victim.logits_fn(tf.constant(images)), expected, atol=1e-5)
+    _, gradient = logits_and_gradient(victim.logits_fn, tf.constant(images), tf.zeros(5, tf.int64))
+    shares = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
+    by_hand = 2 * (shares - np.eye(3)[0]) @ kernel.T
+    np.testing.assert_allclose(np.reshape(gradient, (5, 16)), by_hand, atol=1e-5)
+
+
+def test_logits_of_half_precision_are_float32(tmp_path):
+    inputs = keras.Input((4, 4, 1))
+    dense = keras.layers.Dense(3, dtype="mixed_float16")
+    keras.Model(inputs, dense(keras.layers.Flatten()(inputs))).save(tmp_path / "half.keras")
+    logits = load_victim(tmp_path / "half.keras").logits_fn(tf.ones([2, 4, 4, 1]))
+    assert logits.dtype == tf.float32
+    kernel = dense.kernel.numpy().astype(np.float64)
+    np.testing.assert_allclose(logits, np.tile(kernel.sum(axis=0), (2, 1)), atol=0.02)
+
+
+@pytest.mark.parametrize("form", ["keras", "saved_model"])
+def test_images_without_an_axis_of_channels(tmp_path, form):
+    kernel = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    if form == "keras":
+        dense = keras.layers.Dense(3, kernel_initializer=keras.initializers.Constant(kernel))
+        path = saved_network(tmp_path / "gray.keras", dense, shape=(4, 5))
+    else:
+        spec = tf.TensorSpec([None, 4, 5], tf.float32)
+        path = tmp_path / "gray"
+        save_function(lambda x: tf.reshape(x, [-1, 20]) @ kernel, path, spec)
+    victim = load_victim(path)
+    assert victim.image_shape == (4, 5, 1)
+    images = np.random.default_rng(0).uniform(size=(6, 4, 5, 1)).astype(np.float32)
+    expected = images.reshape(6, 20).astype(np.float64) @ kernel
+    np.testing.assert_allclose(victim.logits_fn(tf.constant(images)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "int32", "float64"])
+def test_refuses_images_of_another_type(tmp_path, dtype):
+    inputs = keras.Input((4, 4, 1), dtype=dtype)
+    floats = keras.layers.Rescaling(1.0)(inputs)
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(floats))
+    keras.Model(inputs, logits).save(tmp_path / "typed.keras")
+    message = refusal(tmp_path / "typed.keras")
+    assert f"expected one input, float32 [batch, height, width, channels]; has {dtype}" in message
+
+
+def test_models_pruned_by_tf_mot_are_told_to_be_stripped(tmp_path):
+    """As TF-MOT's `prune_low_magnitude` wraps layers."""
+
+    @keras.saving.register_keras_serializable("TFMOT")
+    class PruneLowMagnitude(keras.layers.Wrapper):
+        def call(self, inputs):
+            return self.layer(inputs)
+
+    path = saved_network(tmp_path / "pruned.keras", PruneLowMagnitude(keras.layers.Dense(3)))
+    message = refusal(path)
+    assert "strip_pruning(model)" in message and len(message) - len(str(path)) <= 250
+
+
+def test_refuses_images_that_are_not_square():
+    data = trained.mnist().limited(0, 10, 10, 10)
+    for shape in ((28, 32, 1), (32, 28, 1), (28, 32, 3)):
+        for resized in (False, True):
+            victim = dataclasses.replace(trained.victim_of(None, shape), resized=resized)
+            with pytest.raises(UserError, match=r"takes images of shape .*; expected square ones"):
+                fitting_data(victim, data)

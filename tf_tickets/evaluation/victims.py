@@ -172,11 +172,17 @@ def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageD
     Resized if the victim's ticket says that its own were, padded otherwise.
 
     Raises:
-      UserError: other channels or classes, or the images are larger and would be padded.
+      UserError: it takes images that are not square, other channels or classes, or the images
+        are larger and would be padded.
     """
     height, width, channels = victim.image_shape
+    if height != width:
+        raise UserError(
+            f"--{flag}={victim.path}: takes images of shape {victim.image_shape}; expected square "
+            "ones, as those of all data sets are"
+        )
     large_enough = victim.resized or height >= max(data.image_shape[:2])
-    fits = channels == data.image_shape[2] and height == width and large_enough
+    fits = channels == data.image_shape[2] and large_enough
     if not fits and victim.image_shape != data.image_shape:
         raise UserError(
             f"--{flag}={victim.path}: takes images of shape {victim.image_shape}, but "
