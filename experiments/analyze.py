@@ -36,7 +36,7 @@ from tf_tickets.data.specs import SOURCES
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation.loss_surface import LossSurface, Survey
-from tf_tickets.evaluation.victims import fitting_data, load_trained_ticket
+from tf_tickets.evaluation.victims import fitting_data, load_trained_ticket, square_shape
 from tf_tickets.evaluation.weight_planes import NoPlaneError, Plane, plane_of, trajectory_path
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import atomic_path, atomic_write_json
@@ -148,7 +148,7 @@ def load_surroundings(config, path, strategy) -> Surroundings:
     name = config["data_set"] or victim.data_set
     require(name is not None, "data_set", "", f"the data set that {path} was trained on")
     place = config["data_source"] or victim.data_source or "embedded"
-    size, _, channels = victim.image_shape
+    size, channels = square_shape(victim, "ticket")
     data = load_images(name, place, config["data_dir"], image_size=size, channels=channels)
     data = fitting_data(victim, data, "ticket")
     limit, most = config["examples"], len(data.test)

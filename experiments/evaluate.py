@@ -23,7 +23,7 @@ from tf_tickets.data.specs import DATA_SETS, SOURCES
 from tf_tickets.errors import UserError, require
 from tf_tickets.evaluation import masked_gradients, robustness
 from tf_tickets.evaluation.robustness import RobustnessEvaluator
-from tf_tickets.evaluation.victims import fitting_data, load_victim
+from tf_tickets.evaluation.victims import fitting_data, load_victim, square_shape
 from tf_tickets.runs.files import atomic_write_json
 from tf_tickets.runs.progress import ProgressBar
 
@@ -120,7 +120,7 @@ def load(config):
     name = config["data_set"] or victim.data_set
     require(name is not None, "data_set", "", f"one of {', '.join(DATA_SETS)} for this --model")
     place = config["data_source"] or victim.data_source or "embedded"
-    size, _, channels = victim.image_shape
+    size, channels = square_shape(victim)
     data = load_images(name, place, config["data_dir"], image_size=size, channels=channels)
     if source is not None:
         require(

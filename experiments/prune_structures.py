@@ -28,7 +28,12 @@ from tf_tickets.data.splits import stratified_subset
 from tf_tickets.data.vision import ImageData
 from tf_tickets.deployment.pruned_export import accuracy_on_test, export_and_compare
 from tf_tickets.errors import UserError, require
-from tf_tickets.evaluation.victims import Victim, fitting_data, load_keras_model
+from tf_tickets.evaluation.victims import (
+    Victim,
+    fitting_data,
+    load_keras_model,
+    square_shape,
+)
 from tf_tickets.models.graph import graph_of
 from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_text
 from tf_tickets.runs.progress import ProgressBar
@@ -176,7 +181,7 @@ def load(config) -> Loaded:
         raise
     if not config["data_set"]:
         return Loaded(model, victim, channels, None)
-    size, _, depth = victim.image_shape
+    size, depth = square_shape(victim)
     place = (config["data_source"], config["data_dir"], config["seed"], size, depth)
     data = fitting_data(victim, load_images(config["data_set"], *place))
     count, most = config["scoring_examples"], len(data.train)

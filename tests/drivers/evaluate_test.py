@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
+from PIL import Image
 
 from experiments import evaluate
 from tests import trained
 from tests.bilinear import bilinear
 from tests.drivers import programs
+from tf_tickets.attacks.threat_model import carlini_wagner
 from tf_tickets.data.registry import load_images
+from tf_tickets.evaluation.robustness import Outcome, RobustnessEvaluator
 from tf_tickets.models.registry import build_model
 
 
@@ -185,3 +189,125 @@ def test_what_was_measured_survives_a_later_attack(saved, run, tmp_path, monkeyp
     monkeypatch.setattr(judge, "under_carlini_wagner_l2", stop)
     code, text, errors = run(*flags)
     assert code == 130 and "fgsm" in text and str(output) in errors.splitlines()[-1]
+
+
+def small_network(path, shape, *layers):
+    keras.Sequential([keras.layers.Input(shape), *layers]).save(path)
+    return path
+
+
+def outcomes_of(run, output, model, *flags):
+    """Attack → images answered right, and the remarks."""
+    code, text, errors = run(f"--model={model}", *flags, "--nochecks", f"--output={output}")
+    assert code == 0, errors
+    found = json.loads(output.read_text())
+    assert all(f"Remark: {remark}" in text for remark in found["remarks"])
+    return {each["attack"]: each["correct"] for each in found["outcomes"]}, found["remarks"]
+
+
+def test_a_network_that_takes_0_to_255(run, tmp_path):
+    """Two such networks are the same function; in the wrong range one answers 3 to everything."""
+    biased = keras.layers.Dense(
+        10,
+        kernel_initializer=keras.initializers.Identity(),
+        bias_initializer=keras.initializers.Constant(2 * np.eye(10)[3]),
+    )
+    network = (trained.lenet(), biased)
+    small_network(tmp_path / "plain.keras", trained.SHAPE, *network)
+    other = (keras.layers.Rescaling(1 / 255), *network)
+    small_network(tmp_path / "other.keras", trained.SHAPE, *other)
+    flags = ("--data_set=mnist", "--attack=fgsm", "--eps=0.1", "--examples=200")
+
+    plain, remarks = outcomes_of(run, tmp_path / "1.json", tmp_path / "plain.keras", *flags)
+    assert remarks == [] and plain["natural"] > 150 > plain["fgsm"]
+    wrong, remarks = outcomes_of(run, tmp_path / "2.json", tmp_path / "other.keras", *flags)
+    assert wrong["natural"] == 20
+    (remark,) = remarks
+    assert "10.00%, is near chance (10.00%)" in remark and "--input_range=0,255" in remark
+    flags += ("--input_range=0,255",)
+    right, remarks = outcomes_of(run, tmp_path / "3.json", tmp_path / "other.keras", *flags)
+    assert remarks == []
+    for attack, correct in plain.items():  # Rounding may turn an image around.
+        assert abs(right[attack] - correct) <= 1
+
+
+def test_remarks_by_hand():
+    victim = trained.victim_of(None)
+    well = Outcome("natural", {}, 90, 100)
+    assert evaluate.remarks_on(victim, []) == evaluate.remarks_on(victim, [well]) == []
+    (lost,) = evaluate.remarks_on(victim, [Outcome("natural", {}, 90, 100, {"not_finite": 3})])
+    assert lost.startswith("3 of 100 images got logits that are not finite")
+    two = trained.victim_of(None, num_classes=2)
+    (chance,) = evaluate.remarks_on(two, [Outcome("natural", {}, 52, 100)])
+    assert "52.00%, is near chance (50.00%)" in chance
+
+
+def test_half_precision_under_every_gradient_attack(run, tmp_path):
+    """The network of float16 withstands as often as that of float32, nearly."""
+    sizes = ((300, "relu"), (100, "relu"), (10, None))
+    half = [keras.layers.Dense(*size, False, dtype="mixed_float16") for size in sizes]
+    model = keras.Sequential([keras.layers.Input(trained.SHAPE), keras.layers.Flatten(), *half])
+    model.set_weights(trained.lenet().get_weights())
+    assert model.output.dtype == "float16"
+    model.save(tmp_path / "half.keras")
+    flags = ("--data_set=mnist", "--attack=fgsm,pgd,cw_linf", "--steps=3", "--examples=100")
+    found, _ = outcomes_of(run, tmp_path / "half.json", tmp_path / "half.keras", *flags)
+    assert list(found) == ["natural", "fgsm", "pgd", "cw_linf"]
+
+    victim = trained.victim_of(lambda images: trained.lenet()(images, training=False))
+    judge = RobustnessEvaluator(victim, trained.images_of_test(100), 100)
+    margin = carlini_wagner(8 / 255, 2 / 255, 3)
+    for name, expected in (("natural", judge.natural()), ("cw_linf", judge.under("", margin))):
+        assert abs(found[name] - expected.correct) <= 2
+
+
+@pytest.mark.parametrize("attacks", ["auto_attack", "pgd,auto_attack"])
+def test_auto_attack_with_two_classes_is_refused_before_any_work(
+    run, tmp_path, monkeypatch, attacks
+):
+    def fail(*_, **__):
+        raise AssertionError("worked already")
+
+    monkeypatch.setattr(evaluate, "require_toolbox", lambda: None)
+    monkeypatch.setattr(evaluate, "load_images", fail)
+    layers = (keras.layers.Flatten(), keras.layers.Dense(2))
+    path = small_network(tmp_path / "two.keras", trained.SHAPE, *layers)
+    flags = (f"--model={path}", "--data_set=mnist_classes_0_1", f"--attack={attacks}")
+    code, output, errors = run(*flags)
+    assert code == 2 and output == ""
+    line = programs.last_line(errors)
+    assert "--attack=auto_attack: its difference of logits ratio needs three classes" in line
+    assert len(line) - len(str(tmp_path)) <= 250
+    with pytest.raises(AssertionError, match="worked already"):
+        run(*flags[:2], "--attack=cw_linf")
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (6, 6, 1)])
+def test_a_gray_network_on_gray_images_of_a_folder(run, tmp_path, shape):
+    """Dark and bright images, told apart by their mean; two of the bright ones lie in `dark`."""
+    values = {"bright": [180, 200, 220], "dark": [10, 20, 30, 240, 250]}
+    for part in ("train", "test"):
+        for name, shades in values.items():
+            folder = tmp_path / "data" / part / name
+            folder.mkdir(parents=True)
+            for number, shade in enumerate(shades):
+                Image.new("L", (6, 6), shade).save(folder / f"{number}.png")
+    kernel = keras.initializers.Constant(np.tile([[1.0, -1.0]], (36, 1)))
+    bias = keras.initializers.Constant([-18.0, 18.0])
+    dense = keras.layers.Dense(2, kernel_initializer=kernel, bias_initializer=bias)
+    path = small_network(tmp_path / "gray.keras", shape, keras.layers.Flatten(), dense)
+    flags = ("--data_set=shades", "--data_source=folder", f"--data_dir={tmp_path / 'data'}")
+    flags += ("--attack=fgsm", "--eps=0.22", "--examples=0")
+    found, _ = outcomes_of(run, tmp_path / "found.json", path, *flags)
+    # Of the six that are right, 180 / 255 - 0.22 alone is below a half.
+    assert found == {"natural": 6, "fgsm": 5}
+
+
+@pytest.mark.parametrize("shape", [(28, 32, 1), (32, 28)])
+def test_a_network_that_takes_no_squares(run, tmp_path, shape):
+    layers = (keras.layers.Flatten(), keras.layers.Dense(10))
+    path = small_network(tmp_path / "long.keras", shape, *layers)
+    code, _, errors = run(f"--model={path}", "--data_set=mnist")
+    line = programs.last_line(errors)
+    expected = f"takes images of shape {(*shape, 1)[:3]}; expected square ones"
+    assert code == 2 and expected in line and len(line) - len(str(tmp_path)) <= 250

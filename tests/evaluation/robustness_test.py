@@ -175,3 +175,31 @@ def test_the_batch_size_decides_nothing(victim, split):
     }
     # Matrix products of other shapes round differently, which may turn one image around.
     assert max(counts) - min(counts) <= 1
+
+
+def test_logits_that_are_no_numbers_are_wrong_and_counted(split):
+    """Images with a bright pixel in a corner region get NaN, which argmax takes for class 0."""
+    model = trained.lenet()
+
+    def broken(images):
+        lost = tf.reduce_max(images[:, :, :9], axis=(1, 2, 3)) > 0.5
+        logits = model(images, training=False)
+        return tf.where(lost[:, tf.newaxis], np.nan, logits)
+
+    images, labels = trained.unit_interval(split)
+    lost = np.max(images.numpy()[:, :, :9], axis=(1, 2, 3)) > 0.5
+    answers = np.argmax(model(images, training=False), axis=1)
+    right = answers == labels.numpy()
+    assert np.sum(lost & right & (answers == 0)) > 0 and np.sum(right & ~lost) > 0
+
+    judge = RobustnessEvaluator(trained.victim_of(broken), split, 100)
+    natural = judge.natural()
+    assert natural.measured == {"not_finite": np.sum(lost)}
+    assert abs(natural.correct - np.sum(right & ~lost)) <= 1
+    # Too little to change an answer: what is lost stays lost under an attack, and nothing else.
+    for attack in (fgsm(1e-6), pgd(1e-6, 1e-6, 2, random_start=True)):
+        assert abs(judge.under("", attack).correct - natural.correct) <= 1
+    l2 = judge.limited(50).under_carlini_wagner_l2(L2Settings(1, 1, 1e-9))
+    assert abs(l2.correct - np.sum((right & ~lost)[:50])) <= 1
+    whole = RobustnessEvaluator(trained.victim_of(model), split, 100).natural()
+    assert whole.measured == {}

@@ -1,7 +1,10 @@
 """Saved networks give the numbers of the network in memory, and wrong ones a clear word."""
 
 import dataclasses
+import importlib.util
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -322,3 +325,31 @@ def test_refuses_images_that_are_not_square():
             victim = dataclasses.replace(trained.victim_of(None, shape), resized=resized)
             with pytest.raises(UserError, match=r"takes images of shape .*; expected square ones"):
                 fitting_data(victim, data)
+
+
+_SAVE_TEXT_MODEL = """
+import sys
+import tensorflow as tf
+import tensorflow_text
+
+module = tf.Module()
+module.words = tensorflow_text.FastWordpieceTokenizer(["[UNK]", "a"], token_out_type=tf.int32)
+strings = tf.TensorSpec([None], tf.string)
+module.serve = tf.function(lambda x: module.words.tokenize(x).to_tensor(0), [strings])
+tf.saved_model.save(module, sys.argv[1], signatures=module.serve)
+"""
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_refuses_a_network_for_texts(tmp_path, trust):
+    """Made and loaded in processes of their own: the operations stay once they are there."""
+    if importlib.util.find_spec("tensorflow_text") is None:
+        pytest.skip("needs the extra `text`")
+    folder = tmp_path / "texts"
+    subprocess.run([sys.executable, "-c", _SAVE_TEXT_MODEL, folder], check=True, timeout=300)
+    call = f"victims.load_victim({str(folder)!r}, trust={trust})"
+    code = f"from tf_tickets.evaluation import victims; {call}"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    line = ran.stderr.splitlines()[-1]
+    assert f"UserError: --model={folder}: its graph has the operation FastWordpiece" in line
+    assert "networks for texts" in line and len(line) - len(str(folder)) <= 250

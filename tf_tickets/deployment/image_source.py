@@ -23,6 +23,7 @@ from tf_tickets.evaluation.victims import (
     fitting_data,
     load_keras_model,
     load_trained_ticket,
+    square_shape,
 )
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.models.registry import build_model
@@ -124,7 +125,7 @@ def load_image_source(
         raise UserError(f"{network.path}: does not say what data it was trained on")
     refuse_other_level(network, ticket)
     require_data_dir(source, data_dir)
-    size, _, channels = victim.image_shape
+    size, channels = square_shape(victim, "run_dir")
     loaded = load_images(name, source, data_dir, network.cell.seed, size, channels)
     data = fitting_data(victim, loaded, "run_dir")
     count = examples_to_judge_on(test_examples, len(data.test))

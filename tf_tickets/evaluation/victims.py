@@ -166,6 +166,21 @@ def trained_weights_path(path: Path) -> Path:
     return weights_path
 
 
+def square_shape(victim: Victim, flag: str = "model") -> tuple[int, int]:
+    """The height of the victim's images, which is their width, and their channels.
+
+    Raises:
+      UserError: they are not square, as those of all data sets are.
+    """
+    height, width, channels = victim.image_shape
+    if height != width:
+        raise UserError(
+            f"--{flag}={victim.path}: takes images of shape {victim.image_shape}; expected square "
+            "ones, as those of all data sets are"
+        )
+    return height, channels
+
+
 def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageData:
     """The data in the victim's image size: as they are, resized, or padded with zeros.
 
@@ -175,13 +190,8 @@ def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageD
       UserError: it takes images that are not square, other channels or classes, or the images
         are larger and would be padded.
     """
-    height, width, channels = victim.image_shape
-    if height != width:
-        raise UserError(
-            f"--{flag}={victim.path}: takes images of shape {victim.image_shape}; expected square "
-            "ones, as those of all data sets are"
-        )
-    large_enough = victim.resized or height >= max(data.image_shape[:2])
+    size, channels = square_shape(victim, flag)
+    large_enough = victim.resized or size >= max(data.image_shape[:2])
     fits = channels == data.image_shape[2] and large_enough
     if not fits and victim.image_shape != data.image_shape:
         raise UserError(
@@ -195,7 +205,7 @@ def fitting_data(victim: Victim, data: ImageData, flag: str = "model") -> ImageD
         )
     if victim.image_shape == data.image_shape:
         return data
-    return data.resized(height) if victim.resized else data.padded(height)
+    return data.resized(size) if victim.resized else data.padded(size)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """SavedModels, whose graphs are looked through before anything in them can run."""
 
+import re
 from pathlib import Path
 
 import tensorflow as tf
@@ -10,6 +11,8 @@ from tf_tickets.errors import UserError, one_line
 
 _FILE = "saved_model.pb"
 _MOST_BYTES = 2**31
+# In TensorFlow's words, which no error of a type of its own says.
+_FOREIGN_OPERATION = re.compile(r"Op type not registered '(\w+)'")
 # How TensorFlow writes and reads the variables; loading calls none of them.
 _SAVING = {
     *("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch"),
@@ -41,6 +44,12 @@ def load_saved_model(folder: Path, trust: bool = False):
     try:
         return tf.saved_model.load(str(folder))
     except Exception as error:  # Every op and storage layer has errors of its own.
+        foreign = _FOREIGN_OPERATION.search(str(error))
+        if foreign:
+            raise UserError(
+                f"{folder}: its graph has the operation {one_line(foreign[1], 60)} of another "
+                "library, as networks for texts have of tensorflow_text; expected TensorFlow's own"
+            ) from None
         raise UserError(
             f"{folder}: cannot be loaded as a SavedModel ({type(error).__name__}: "
             f"{one_line(error)})"
