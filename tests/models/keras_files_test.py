@@ -90,19 +90,21 @@ def keras_3(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 @pytest.mark.parametrize("name", ["residual", "nested", "activations", "half"])
-def test_keras_3_computes_the_same(keras_3, name, suffix):
+def test_keras_3_computes_the_same(keras_3, name, suffix, trust):
     images = np.random.default_rng(0).uniform(size=(4, 12, 12, 3)).astype("float32")
     expected = np.load(keras_3 / f"{name}.npy")
-    found = read_keras_model(keras_3 / f"{name}.{suffix}")(images, training=False)
+    found = read_keras_model(keras_3 / f"{name}.{suffix}", trust)(images, training=False)
     assert found.dtype == expected.dtype and np.ptp(expected) > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-6 * max(1, np.abs(expected).max()))
 
 
-def test_what_keras_2_computes_differently_is_refused(keras_3):
+@pytest.mark.parametrize("trust", [False, True])
+def test_what_keras_2_computes_differently_is_refused(keras_3, trust):
     with pytest.raises(UserError, match="Keras 3, .* the activation hard_sigmoid") as error:
-        read_keras_model(keras_3 / "other.keras")
+        read_keras_model(keras_3 / "other.keras", trust)
     assert "model.export()" in str(error.value) and len(str(error.value)) <= 300
 
 

@@ -31,7 +31,8 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
 
     Args:
       path: a `.keras` file, or a `.h5` file with the whole model.
-      trust: whether to load what only Keras itself can, which may run code that the file holds.
+      trust: whether to load what only Keras itself can, which may run code that the file holds;
+        nothing else for a file of Keras 3, which Keras 2 cannot load.
 
     Returns:
       The model, not compiled.
@@ -49,7 +50,7 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a Keras model's file, {', '.join(SUFFIXES)}")
     require_file(path)
-    if trust:
+    if trust and not _is_of_keras_3(path):
         return _read_as_keras_does(path)
     try:
         configuration, version, numbers = _parts(path)
@@ -64,6 +65,14 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
         raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except (Exception, RecursionError) as error:  # Every layer's settings have errors of their own.
         raise UserError(f"{path}: cannot be loaded as a Keras model ({_reason(error)})") from None
+
+
+def _is_of_keras_3(path):
+    """Whether Keras 2 itself can only fail on it; what is damaged it may judge for itself."""
+    try:
+        return _parts(path)[1].startswith("3")
+    except (Exception, RecursionError):
+        return False
 
 
 def _read_as_keras_does(path):
