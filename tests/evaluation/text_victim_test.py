@@ -113,5 +113,5 @@ def test_a_folder_that_is_no_victim_is_refused(saved, tmp_path):
     with pytest.raises(UserError, match="expected a victim's folder"):
         load_victim(tmp_path)
     (tmp_path / "victim.json").write_text((saved[0] / "victim.json").read_text())
-    with pytest.raises(UserError, match="expected a victim's SavedModel"):
+    with pytest.raises(UserError, match="no saved_model.pb in it"):
         load_victim(tmp_path)

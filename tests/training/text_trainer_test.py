@@ -100,7 +100,12 @@ def test_a_natural_step_is_adamw_on_the_clipped_gradient(encoder):
         adam = 0.1 * gradient / (np.abs(gradient) + 1e-8)
         decay = 0.0 if path.endswith("bias") else 0.1 * 0.01
         expected = before[path] * (1 - decay) - adam
-        np.testing.assert_allclose(trainer.weights()[path], expected, atol=2e-4)
+        after = trainer.weights()[path]
+        # A gradient near Adam's ε decides the step's length by its last bits.
+        sure = np.abs(gradient) > 1e-6
+        assert sure.mean() > 0.9
+        np.testing.assert_allclose(after[sure], expected[sure], atol=2e-4)
+        assert np.all(np.abs(after - before[path] * (1 - decay)) <= 0.1 + 1e-6)
 
 
 @pytest.mark.parametrize("regime", ["natural", "free_lb", "pgd", "info_bert"])
