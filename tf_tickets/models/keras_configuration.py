@@ -23,7 +23,10 @@ _OPERATIONS = {
     "SlicingOpLambda": "tf_keras.src.layers.core.tf_op_layer",
 }
 # Layers that run code of the file's, or read files that it names.
-_DANGEROUS = {"Lambda", "StringLookup", "IntegerLookup", "TextVectorization", "TFSMLayer"}
+_DANGEROUS = {
+    *("Lambda", "StringLookup", "IntegerLookup", "TextVectorization", "TFSMLayer"),
+    "DenseFeatures",
+}
 _OBJECTS = ("layers", "initializers", "regularizers", "constraints")
 _OUR_OWN = "tf_tickets>"
 
@@ -32,8 +35,9 @@ _ACTIVATIONS = {
     *("relu6", "leaky_relu", "silu", "crelu", "log_softmax"),
 } - {"deserialize", "get", "serialize"}
 
+_NUMBERS = ("float16", "float32", "float64", "int32", "int64", "uint8")
 # The largest networks of keras.applications make a thousand.
-_MOST_CALLS = 10_000
+_MOST_CALLS = 4_000
 
 # TensorFlow's functions from tensors to tensors that do nothing else.
 _FUNCTIONS = {
@@ -79,8 +83,24 @@ def checked(configuration) -> dict:
             f"expected a functional or sequential model, found {one_line(found)}; a class of one's "
             "own runs code"
         )
-    _require_ways_through(configuration)
+    if _calls(configuration) > _MOST_CALLS:
+        raise UserError(f"expected at most {_MOST_CALLS} calls of layers, those of models included")
     return _walk(configuration)
+
+
+def _calls(layer):
+    """How many layers are called where a layer is: of models within models, the product."""
+    if not isinstance(layer, dict) or layer.get("class_name") not in _MODELS:
+        return 1
+    inner = layer.get("config")
+    inner = inner.get("layers") if isinstance(inner, dict) else None
+    if not isinstance(inner, list):
+        return 1
+    return sum(
+        max(1, len(each.get("inbound_nodes") or ())) * _calls(each)
+        for each in inner
+        if isinstance(each, dict)
+    )
 
 
 def _require_ways_through(configuration):
@@ -95,14 +115,10 @@ def _require_ways_through(configuration):
     waiting, counts, known = [], {}, set()
     for layer in layers:
         name, nodes = layer.get("name"), layer.get("inbound_nodes") or []
-        if layer.get("class_name") in _MODELS:
-            _require_ways_through(layer)
         counts[name] = int(_starts_with_input(layer))
         if not nodes:
             known.add((name, 0))
         waiting += [(name, _read(node)) for node in nodes]
-    if len(waiting) > _MOST_CALLS:
-        raise UserError(f"has {len(waiting)} calls of layers; expected at most {_MOST_CALLS}")
     inputs = {layer.get("name") for layer in layers if layer.get("class_name") == "InputLayer"}
     while waiting:
         still = []
@@ -132,7 +148,9 @@ def _read(node):
         return set().union(*map(_read, node.values()))
     if not isinstance(node, list):
         return set()
-    if len(node) >= 3 and isinstance(node[0], str) and all(type(n) is int for n in node[1:3]):
+    if len(node) in (3, 4) and isinstance(node[0], str):  # As Keras tells a place from others.
+        if node[0] != "_CONSTANT_VALUE" and not all(type(each) is int for each in node[1:3]):
+            return {(node[0], None)}
         place = set() if node[0] == "_CONSTANT_VALUE" else {(node[0], node[1])}
         return place.union(*map(_read, node[3:]))
     return set().union(*map(_read, node))
@@ -159,13 +177,23 @@ def _object(value):
         return _policy(config)
     if name == "function":
         return _activation(config)
-    if name in ("__tensor__", "__numpy__", "__tuple__", "__ellipsis__", "TensorShape"):
+    if name == "__numpy__" and isinstance(config, dict):
+        if config.get("dtype") not in _NUMBERS:
+            raise UserError("damaged: an array of no numbers")
+        return {"class_name": name, "config": config}
+    if name in ("__tuple__", "__ellipsis__", "TensorShape"):
         return {"class_name": name, "config": _walk(config)}
     if not isinstance(config, dict):
         raise UserError(f"damaged: {one_line(name, 40)} has no configuration")
     place = _place(name, value.get("registered_name"))
+    if name in _MODELS:
+        _require_ways_through(value)
+    if name in _OPERATIONS:
+        _require_tensors(value)
     if name in _OPERATIONS:
         _require_function(config)
+    if name == "Normalization" and config.get("mean") is not None:
+        _require_statistics(config)
     kept = {key: _walk(value[key]) for key in ("name", "inbound_nodes") if key in value}
     registered = name if place is None else None
     if place is None:
@@ -200,6 +228,20 @@ def _place(name, registered_name):
         f"has {one_line(name, 60)} in it, which is not a layer of Keras' own or runs code of the "
         "file's; give --trust if you know who made it"
     )
+
+
+def _require_tensors(operation):
+    """Refuses an operation on constants alone, which is carried out as the model is built."""
+    for node in operation.get("inbound_nodes") or ():
+        if not _read(node):
+            raise UserError("damaged: an operation that reads no layer")
+
+
+def _require_statistics(config):
+    """Refuses statistics that would be repeated for all numbers of an input of any size."""
+    for key in ("mean", "variance"):
+        if not isinstance(config.get(key), list) and config.get("axis") not in (None, []):
+            raise UserError(f"damaged: a Normalization with one {key} for many channels")
 
 
 def _policy(config):

@@ -7,6 +7,7 @@ Keras' own, the model is built of these, and only numbers are read from the file
 import contextlib
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -17,13 +18,14 @@ import tf_keras as keras
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.keras_3 import as_keras_2
 from tf_tickets.models.keras_configuration import checked
-from tf_tickets.runs.files import parse_json, require_bounded_archive, require_file
+from tf_tickets.runs.files import parse_json, require_bounded_archive, require_file, unpack
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _CONFIGURATION, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_JSON = 64 * 2**20
 # HDF5 may compress, and may claim arrays that were never written.
 _UNPACKED_RATIO = 20
+_SMALL_CHUNK = 2**20
 
 
 def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
@@ -101,20 +103,22 @@ def _parts(path):
             raise UserError(f"damaged: without {', '.join(sorted(missing))}")
         configuration = _json(archive, _CONFIGURATION)
         metadata = _json(archive, _METADATA)
-        weights = archive.read(_WEIGHTS)
+        weights = unpack(archive, archive.getinfo(_WEIGHTS))
     version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
     with h5py.File(io.BytesIO(weights), "r") as file:
         return configuration, str(version), _count(file, len(weights))
 
 
 def _json(archive, name):
-    if archive.getinfo(name).file_size > _MOST_JSON:
+    entry = archive.getinfo(name)
+    if entry.file_size > _MOST_JSON:
         raise UserError(f"damaged: {name} is too large")
-    return parse_json(archive.read(name).decode(), name)
+    return parse_json(unpack(archive, entry).decode(), name)
 
 
 def _parts_of_hdf5(path):
     with h5py.File(path, "r") as file:
+        _require_plain_attributes(file)
         if "model_config" not in file.attrs:
             raise UserError(
                 "holds weights alone; expected a whole model, as model.save('model.keras') writes"
@@ -124,6 +128,16 @@ def _parts_of_hdf5(path):
         version = file.attrs.get("keras_version", "")
         version = version.decode() if isinstance(version, bytes) else str(version)
         return parse_json(text, "its configuration"), version, _count(file, path.stat().st_size)
+
+
+def _require_plain_attributes(group):
+    """Refuses attributes that claim more text than a file of their size can hold."""
+    for name in group.attrs:
+        shape = group.attrs.get_id(name).shape
+        if name in ("model_config", "keras_version", "backend", "training_config") and shape:
+            raise UserError(f"damaged: {one_line(name, 40)} is no single text")
+        if shape and group.attrs.get_id(name).dtype.kind == "O":
+            raise UserError(f"damaged: {one_line(name, 40)} is a list of texts of any length")
 
 
 def _count(file, size):
@@ -138,6 +152,10 @@ def _count(file, size):
         if isinstance(found, h5py.Dataset):
             if found.external or found.is_virtual:
                 raise UserError(f"damaged: {one_line(name, 60)} lies in another file")
+            if found.dtype.kind not in "fiu":
+                raise UserError(f"damaged: {one_line(name, 60)} holds no numbers")
+            if found.chunks and math.prod(found.chunks) > max(found.size, _SMALL_CHUNK):
+                raise UserError(f"damaged: {one_line(name, 60)} is stored in parts too large")
             numbers += found.size or 0
             stored += found.nbytes
 

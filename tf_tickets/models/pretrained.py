@@ -15,7 +15,7 @@ import tf_keras as keras
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.conversion import from_application, from_pytorch
 from tf_tickets.models.weights import Weights, head_paths, read_weights
-from tf_tickets.runs.files import require_bounded_archive, require_file
+from tf_tickets.runs.files import require_bounded_archive, require_file, unpack
 
 IMAGENET = "imagenet"
 
@@ -156,6 +156,7 @@ def _read_checkpoint(path, torch):
     try:
         if zipfile.is_zipfile(path):
             require_bounded_archive(path)
+        _require_no_allocation(path)
         inert = [(_LeftOut, name) for name in _LEFT_OUT]
         with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
             warnings.simplefilter("ignore")
@@ -165,6 +166,17 @@ def _read_checkpoint(path, torch):
             f"{path}: damaged, or with Python objects besides tensors, which are never executed "
             "here; where you trust it, save its state dict alone and use that"
         ) from error
+
+
+def _require_no_allocation(path):
+    """Refuses the one global that PyTorch allows and that takes any amount of memory by itself."""
+    content = path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            content = b"".join(unpack(archive, entry) for entry in pickles)
+    if b"bytearray" in content:
+        raise ValueError("makes an array of bytes of any length")
 
 
 def _find_state_dict(path, contents, torch):

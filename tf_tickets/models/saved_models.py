@@ -13,6 +13,7 @@ _FILE = "saved_model.pb"
 _MOST_BYTES = 2**31
 # In TensorFlow's words, which no error of a type of its own says.
 _FOREIGN_OPERATION = re.compile(r"Op type not registered '(\w+)'")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # How TensorFlow writes and reads the variables; loading calls none of them.
 _SAVING = {
     *("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch"),
@@ -74,10 +75,21 @@ def _require_harmless(folder):
 
 def _dangerous_operations(graph):
     """Names of operations that may do more than compute, the saver's own functions apart."""
+    if not graph.object_graph_def.nodes:
+        yield "of TensorFlow 1, whose saver runs as it is loaded"
+        return
     saver = _saver_functions(graph)
     reachable = {name for node in graph.object_graph_def.nodes for name in _functions_of(node)}
+    library = graph.graph_def.library
+    reachable |= {gradient.gradient_func for gradient in library.registered_gradients}
+    reachable |= {gradient.gradient_func for gradient in library.gradient}
     calls = [node for node in graph.graph_def.node if not _is_savers(node, graph)]
-    for function in graph.graph_def.library.function:
+    for node in graph.graph_def.node:
+        if _is_savers(node, graph) and node.op not in _CALLS:
+            yield node.op
+    for function in library.function:
+        if "api_implements" in function.attr:
+            yield "that takes the place of another"
         name = function.signature.name
         if name in saver and name not in reachable:
             allowed = harmless_operations() | _SAVING
@@ -93,10 +105,9 @@ def _dangerous_operations(graph):
 
 
 def _saver_functions(graph):
-    """The functions that only the nodes of the saver call."""
-    return set().union(
-        *(_called(node) for node in graph.graph_def.node if _is_savers(node, graph)), set()
-    )
+    """The functions that the nodes of the saver call."""
+    nodes = (node for node in graph.graph_def.node if _is_savers(node, graph))
+    return {node.attr["f"].func.name for node in nodes if node.op in _CALLS}
 
 
 def _is_savers(node, graph):

@@ -146,7 +146,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             _require_bounded(archive, path)
             return {
-                entry.filename.removesuffix(".npy"): _parse_array(_unpack(archive, entry))
+                entry.filename.removesuffix(".npy"): _parse_array(unpack(archive, entry))
                 for entry in archive.infolist()
             }
     except Exception as error:  # Archives, compression and headers have errors of their own.
@@ -179,7 +179,7 @@ def _require_bounded(archive, path):
         raise ValueError(f"unpacks to {unpacked:.3g} bytes, of {file_size}")
 
 
-def _unpack(archive, entry):
+def unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """The bytes of an entry, of which the archive says how many there are; not one more is read.
 
     The checksum is compared at the end.
