@@ -269,3 +269,9 @@ def test_an_unknown_criterion_is_refused(network, examples):
         score(network, "l7", examples, 0)
     with pytest.raises(ValueError, match="no criterion kl of the form other"):
         score(network, "kl", examples, 0, form="other")
+
+
+def test_importance_where_one_component_explains_everything():
+    features = np.array([[0.0, 0], [0, 0], [1, 1], [1, 1]])
+    found = variable_importance(features, np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(found, [1, 1])

@@ -235,3 +235,15 @@ def test_cuts_out_of_range(changes):
     values = {"criterion": "l1", "filters": 0.1, "blocks": 1, "scope": "global"} | changes
     with pytest.raises(UserError, match=f"--{next(iter(changes))}="):
         Cut(**values)
+
+
+def test_any_kind_of_layer_can_be_kept():
+    """A depthwise convolution has the channels of the convolution before it."""
+    image = keras.Input((8, 8, 3))
+    hidden = keras.layers.Conv2D(8, 3, name="first")(image)
+    hidden = keras.layers.DepthwiseConv2D(3, name="depthwise")(hidden)
+    hidden = keras.layers.Conv2D(8, 1, name="second")(hidden)
+    hidden = keras.layers.GlobalAveragePooling2D()(hidden)
+    model = keras.Model(image, keras.layers.Dense(3)(hidden))
+    cut = Cut("l1", 0.5, 0, "layerwise", keep_layers=("depthwise",))
+    assert list(choose_removal(model, cut, None)[0].filters) == ["second"]

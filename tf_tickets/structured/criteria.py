@@ -137,7 +137,9 @@ def variable_importance(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     components = min(_PLS_COMPONENTS, int(np.sum(varied)), len(features) - 1)
     pls = PLSRegression(n_components=components).fit(features[:, varied], targets)
     explained = np.sum(pls.x_scores_**2, axis=0) * np.sum(pls.y_loadings_**2, axis=0)
-    weights = pls.x_weights_ / np.linalg.norm(pls.x_weights_, axis=0)
+    # The second component is zero where the first explains everything.
+    norms = np.linalg.norm(pls.x_weights_, axis=0)
+    weights = pls.x_weights_ / np.where(norms > 0, norms, 1)
     importance[varied] = np.sqrt(np.sum(varied) * (weights**2 @ explained) / np.sum(explained))
     return importance
 

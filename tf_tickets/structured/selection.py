@@ -219,8 +219,10 @@ def _pools(model, channels, cut, scores, blocks):
             if name in staying:
                 of_units.setdefault(unit, []).append(value)
                 places.setdefault(unit, (name, index))
-    named = [channels.filters[name] for name in cut.keep_layers if name in channels.filters]
-    kept = {unit for units in named for unit in units.tolist()}
+    # Of any kind of layer: what it makes must stay, whichever convolution it comes from.
+    named = [call for call in channels.graph.calls if call.name in cut.keep_layers]
+    made = [channels.units[tensor] for call in named for tensor in call.outputs]
+    kept = {unit for units in made for unit in units.tolist()}
     found = {}
     for unit, (name, index) in places.items():
         if unit not in kept:
