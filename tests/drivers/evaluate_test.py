@@ -64,7 +64,13 @@ def test_from_flags_to_files(saved, tmp_path):
     accuracy = {outcome["attack"]: outcome["accuracy"] for outcome in found["outcomes"]}
     assert accuracy["natural"] > accuracy["transfer"] > accuracy["pgd"]
     assert found["outcomes"][2]["settings"]["restarts"] == 2
-    assert [check["verdict"] for check in found["checks"]] == ["PASS"] * 6
+    verdicts = {check["name"]: check["verdict"] for check in found["checks"]}
+    margin = next(check for check in found["checks"] if "margin" in check["name"])
+    # The margin loss may well beat PGD on this network; then the check must say so.
+    left = margin["measured"]
+    beaten = left["PGD"] - left["margin loss"] > max(0.005, 2.5 / 100)
+    assert verdicts.pop(margin["name"]) == ("FAIL" if beaten else "PASS")
+    assert list(verdicts.values()) == ["PASS"] * 5
 
 
 def test_a_saved_model_in_this_process(saved, run, tmp_path):
