@@ -133,22 +133,22 @@ def explanation() -> str:
     """How to read the tables."""
     budgets = " and ".join(f"{budget:.0%}" for budget in WORD_BUDGETS)
     return (
-        "Comparisons are sentence by sentence: all seeds attack the same sentences, so that a "
-        "sentence counts once, with the sum of what its seeds say. Differences of accuracies are "
-        "points of all sentences and seeds, the mean over seeds. They have the exact test of these "
-        "sums, in which each sentence's sign falls like a coin (of one seed: McNemar's), and its "
-        '95% interval; "withstands more" counts the sentences that the one or the other network '
-        'withstands in more of the seeds, and "seen from" is the smallest difference of Aua that '
-        f"this test finds with {POWER:.0%} probability, given how far the sentences tell the two "
-        "apart. #Query, of the sentences that both classify correctly, and words, the share of "
-        "words that must change (0 of a sentence that is wrong as it is, all of one that "
-        "withstands), have Wilcoxon's signed-rank test of each sentence's mean over the seeds. "
-        f"Aua at {budgets} counts an attack as failed that changed more of the words. A sentence "
-        "that both networks were attacked on in some of the seeds only is compared in those. "
-        f"Verdicts are on Aua alone: a difference with p < {SIGNIFICANCE:g} confirms or "
-        "contradicts the paper's, or is higher or lower where the paper has none; any other cannot "
-        "be told. No p is corrected for the number of comparisons, and all speak of the "
-        "sentences and of these seeds, not of other seeds."
+        "Comparisons are sentence by sentence. All seeds attack the same sentences, so that each "
+        "counts once: by d, in how many more seeds the first network is right than the second. "
+        "Differences of accuracies, in points, are the sum of d over sentences times seeds, which "
+        "is the mean over seeds. They have the exact test in which each d has either sign like a "
+        "coin (of one seed: McNemar's), and its 95% interval. \"withstands more\" counts the "
+        'sentences with d above 0 and below; "seen from" is the smallest difference of Aua that '
+        f"the test finds with {POWER:.0%} probability, given the sizes of d. #Query, of the "
+        "sentences that both classify correctly, and words, the share of words that must change (0 "
+        "of a sentence that is wrong as it is, all of one that withstands), have Wilcoxon's "
+        "signed-rank test of each sentence's mean over the seeds. A sentence that both were "
+        "attacked on in some of the seeds only is compared in those. "
+        f"Aua at {budgets} counts an attack as failed that changed more of the words. Verdicts are "
+        f"on Aua alone: a difference with p < {SIGNIFICANCE:g} confirms or contradicts the "
+        "paper's, or is higher or lower where the paper has none; any other cannot be told. No p "
+        "is corrected for the number of comparisons, and all speak of the sentences and of these "
+        "seeds, not of other seeds."
     )
 
 
