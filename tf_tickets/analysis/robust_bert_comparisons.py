@@ -137,8 +137,9 @@ def explanation() -> str:
         "counts once: by d, in how many more seeds the first network is right than the second. "
         "Differences of accuracies, in points, are the sum of d over sentences times seeds, which "
         "is the mean over seeds. They have the exact test in which each d has either sign like a "
-        "coin (of one seed: McNemar's), and its 95% interval. \"withstands more\" counts the "
-        'sentences with d above 0 and below; "seen from" is the smallest difference of Aua that '
+        "coin (of one seed: McNemar's), and its 95% interval. "
+        '"withstands more" counts the sentences with d above 0 and below; "seen from" is the '
+        "smallest difference of Aua that "
         f"the test finds with {POWER:.0%} probability, given the sizes of d. #Query, of the "
         "sentences that both classify correctly, and words, the share of words that must change (0 "
         "of a sentence that is wrong as it is, all of one that withstands), have Wilcoxon's "
