@@ -211,3 +211,13 @@ def test_public_weights_stand_for_a_pretraining(tmp_path, animals, classes, keep
     assert_same(ticket.masks, largest(found, source.ticket(IMP, 0), kept_of(ticket)))
     with pytest.raises(UserError, match=f"--pretrained=at={weights}: holds weights for RGB"):
         open_run(tmp_path / "gray", pretrained={"at": str(weights)})[0].pretrain()
+
+
+def test_an_error_in_a_folder_names_only_the_flag_that_gave_it(animals):
+    for number in range(1, 16):
+        (animals / "train" / "dogs" / f"{number}.png").unlink()
+    place = ImagePlace("tfds", None, {"animals": str(animals)}, 32)
+    with pytest.raises(UserError) as caught:
+        place.load("animals", seed=0)
+    expected = f"--folders=animals={animals}: too few training images of class dogs"
+    assert str(caught.value).startswith(expected)

@@ -131,7 +131,8 @@ class ImagePlace:
             try:
                 return load_images(name, "folder", self.folders[name], seed, image_size=size)
             except UserError as error:
-                reason = str(error).removeprefix(f"--data_dir={self.folders[name]}: ")
+                own = (f"--data_dir={self.folders[name]}: ", f"--data_set={name}: ")
+                reason = str(error).removeprefix(own[0]).removeprefix(own[1])
                 raise UserError(f"--folders={name}={self.folders[name]}: {reason}") from None
         data = load_images(name, self.data_source, self.data_dir, seed, image_size=size)
         return data.resized(size) if size else data
