@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class Diverged(UserError):
+    """A training whose losses or measurements are no longer finite."""
+
+
 class StopRequested(Exception):
     """Ctrl-C or SIGTERM arrived; everything up to here is on disk."""
 
