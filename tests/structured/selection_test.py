@@ -14,7 +14,7 @@ from tf_tickets.errors import UserError
 from tf_tickets.models.registry import build_model
 from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.cost import flops
-from tf_tickets.structured.criteria import score
+from tf_tickets.structured.criteria import CRITERIA, score
 from tf_tickets.structured.selection import (
     Cut,
     choose_removal,
@@ -86,12 +86,12 @@ def test_as_many_stay_as_make_a_multiple(size, share, stay):
     assert size - len(chosen.get("a", ())) == stay
 
 
-def two_convolutions():
+def two_convolutions(activation="relu"):
     """16 filters of 27 weights, then 24 of 144: raw sums are smaller in the first layer."""
     keras.utils.set_random_seed(0)
     image = keras.layers.Input((8, 8, 3))
     x = keras.layers.Conv2D(16, 3, activation="relu", name="first")(image)
-    x = keras.layers.Conv2D(24, 3, activation="relu", name="second")(x)
+    x = keras.layers.Conv2D(24, 3, activation=activation, name="second")(x)
     return keras.Model(image, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
 
 
@@ -149,6 +149,23 @@ def test_as_many_filters_go_as_the_flops_ask_for(network):
     require_possible(network, cut)
     with pytest.raises(UserError, match=r"--flops=0.005: expected at least 0\.\d+, which is what"):
         require_possible(network, dataclasses.replace(cut, flops=0.005))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("criterion", [each for each in CRITERIA if each != "random"])
+def test_scores_that_are_not_finite_decide_nothing(criterion, value):
+    """What one broken filter of the second layer makes of them, by the name of that layer."""
+    # ReLU would make 0 of NaN.
+    model, generator = two_convolutions(activation=None), np.random.default_rng(2)
+    images = generator.integers(256, size=(40, 8, 8, 3), dtype=np.uint8)
+    kernel = model.get_layer("second").kernel
+    kernel.assign(np.where(np.arange(24) == 3, value, kernel.numpy()))
+    # KL compares all answers with those of the broken network.
+    layer = "first" if criterion == "kl" else "second"
+    message = f"^--criterion={criterion}: expected finite scores, which those of {layer} are not$"
+    with pytest.raises(UserError, match=message):
+        split = ImageSplit(images, generator.integers(10, size=40))
+        choose_removal(model, Cut(criterion, 0.3, 0, "global"), split)
 
 
 def test_a_share_that_takes_nothing_is_refused():

@@ -106,12 +106,14 @@ def choose_removal(
       together the removal names the first layer's.
 
     Raises:
-      UserError: the network has less to remove than asked for, or no layer of a name.
+      UserError: the network has less to remove than asked for, or no layer of a name; or a score
+        is not finite.
     """
     channels = channels_of(model)
     _require_layers(channels, cut.keep_layers)
     names = channels.untied_convolutions if cut.free_convolutions_only else None
     scores = score(model, cut.criterion, examples, seed, progress, cut.form, names)
+    _require_finite(cut.criterion, scores)
     blocks = _choose_blocks(channels.graph, cut, scores.blocks)
     if not cut.removes_filters:
         return Removal({}, blocks), scores
@@ -177,6 +179,13 @@ def _require_layers(channels, names):
     for name in names:
         expected = f"names of layers, such as {', '.join([*channels.filters][:3]) or 'none'}"
         require(name in known, "keep_layers", name, expected)
+
+
+def _require_finite(criterion, scores):
+    """Refuses what cannot be compared, by the first layer or block that has it."""
+    for name, values in [*scores.filters.items(), *scores.blocks.items()]:
+        expected = f"finite scores, which those of {name} are not"
+        require(bool(np.all(np.isfinite(values))), "criterion", criterion, expected)
 
 
 def _choose_blocks(graph, cut, scores):
