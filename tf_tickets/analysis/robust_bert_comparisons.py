@@ -209,7 +209,8 @@ def _counts(shares):
 
 def _points(shares):
     low, high = shares.interval
-    return f"{_signed(shares.difference)} [{low:z.1f}, {high:z.1f}], {_p(shares.p_value)}"
+    shown = f" [{low:z.1f}, {high:z.1f}]" if shares.unequal else ""
+    return f"{_signed(shares.difference)}{shown}, {_p(shares.p_value)}"
 
 
 def _mean(means):

@@ -1,5 +1,6 @@
 """Two networks on the same texts: exact tests, rank tests and what they could have seen."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,11 +46,11 @@ class PairedShares(NamedTuple):
         """The difference's 95% confidence interval.
 
         Clopper and Pearson's of the first network's share among the n unequal texts, as points
-        of N, which leaves 0 out where the exact test is beyond chance and nowhere else; (0, 0)
-        where none is unequal.
+        of N, which leaves 0 out where the exact test is beyond chance and nowhere else. NaN where
+        none is unequal: one of no width would rule out every difference.
         """
         if not self.unequal:
-            return 0.0, 0.0
+            return math.nan, math.nan
         found = binomtest(self.first_only, self.unequal).proportion_ci(1 - SIGNIFICANCE)
         scale = 100 * self.unequal / self.texts
         return (2 * found.low - 1) * scale, (2 * found.high - 1) * scale
