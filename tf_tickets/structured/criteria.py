@@ -162,7 +162,8 @@ def _standardized(columns):
 def _to_the_mean(scores):
     """Scores of a layer's filters, which are at least 0, divided by their mean."""
     mean = np.mean(scores)
-    return scores / mean if mean != 0 else np.zeros_like(scores)
+    with np.errstate(invalid="ignore"):  # `choose_removal` refuses NaN by name.
+        return scores / mean if mean != 0 else np.zeros_like(scores)
 
 
 def _random(channels, names, seed):
