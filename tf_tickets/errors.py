@@ -18,6 +18,10 @@ class UntrustedError(UserError):
     """
 
 
+class Diverged(UserError):
+    """A training whose losses or measurements are no longer finite."""
+
+
 class StopRequested(Exception):
     """Ctrl-C or SIGTERM arrived; everything up to here is on disk."""
 

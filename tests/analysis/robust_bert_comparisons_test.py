@@ -77,6 +77,7 @@ def test_every_method_is_held_against_both(maker):
     # 2 / 2⁸; the exact interval's lower end of 8 of 8 is 0.025 ^ (1/8).
     low = 8 / 12 * 100 * (2 * 0.025 ** (1 / 8) - 1)
     assert table[2][5] == f"+66.7 [{low:.1f}, 66.7], p = 0.0078"
+    assert table[3][5] == "+0.0, p = 1"  # No sentence tells them apart: there is no interval.
     assert table[4][5].endswith("p < 0.001")
 
 

@@ -9,10 +9,11 @@ from safetensors.numpy import save_file
 
 from tests.models import torchvision_resnet
 from tests.search.double_win_runs import open_run, phase
+from tf_tickets.data.image_place import ImagePlace
 from tf_tickets.errors import UserError
 from tf_tickets.masking.magnitude import sparsity_after_rounds
 from tf_tickets.runs.files import load_arrays
-from tf_tickets.search.double_win import TICKETS, ImagePlace, TicketKind
+from tf_tickets.search.double_win import TICKETS, TicketKind
 from tf_tickets.search.training_session import TrainingSession
 
 IMP = TicketKind("at", "imp_st")

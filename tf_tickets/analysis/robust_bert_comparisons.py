@@ -1,5 +1,6 @@
 """Every method beside fine-tuning and beside robust tickets, on the same sentences."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -224,7 +225,8 @@ def _smallest(shares):
 
 def _points(shares):
     low, high = shares.interval
-    return f"{_signed(shares.difference)} [{low:z.1f}, {high:z.1f}], {_p(shares.p_value)}"
+    shown = "" if math.isnan(low) else f" [{low:z.1f}, {high:z.1f}]"
+    return f"{_signed(shares.difference)}{shown}, {_p(shares.p_value)}"
 
 
 def _mean(means):

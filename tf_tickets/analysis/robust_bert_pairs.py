@@ -4,6 +4,7 @@ The unit is the text. All seeds face the same texts, so that what a text shows u
 is one observation, not several.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,8 +77,10 @@ class PairedShares(NamedTuple):
         Of the probability that a text is on the first network's side, as points of N: from where
         a sum as high as the one found is 2.5% likely to where one as low is. Of one seed that is
         Clopper and Pearson's. It leaves 0 out where the exact test is beyond chance and nowhere
-        else; (0, 0) where no text differs.
+        else. NaN where no text differs: one of no width would rule out every difference.
         """
+        if not self._sizes:
+            return math.nan, math.nan
         first, second = self._sides
         low, high = _lowest_side(self._sizes, first), 1 - _lowest_side(self._sizes, second)
         return self._points(self._sizes, low), self._points(self._sizes, high)
@@ -90,7 +93,7 @@ class PairedShares(NamedTuple):
         differ in one seed are added until there are enough; NaN where there are not so many.
         """
         if len(self.changes) < _FEWEST:
-            return np.nan
+            return math.nan
         sizes = self._sizes + [1] * (_FEWEST - len(self._sizes))
         side = brentq(lambda side: power(sizes, side) - POWER, 0.5, 1.0)
         return self._points(sizes, side)
