@@ -1,4 +1,4 @@
-"""Keras files and SavedModels that were made to run code, read files or fill the memory."""
+"""Keras files that were made to run code, read files, take for ever or fill the memory."""
 
 import copy
 import io
@@ -9,34 +9,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
-import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.errors import UserError
 from tf_tickets.models.keras_files import read_keras_model
-from tf_tickets.models.saved_models import load_saved_model
 
 layers = keras.layers
-_LONGEST_MESSAGE = 300
-_CANARY = "canary"
+LONGEST_MESSAGE = 300
+CANARY = "canary"
 
 
 def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
     """See tests/hostile: every hostile model, as a name and a function that tries it."""
     scratch.mkdir(parents=True, exist_ok=True)
-    for part in (_configurations, _weights, _archives, _hdf5, _saved_models):
+    for part in (_configurations, _weights, _archives, _hdf5):
         for name, path in part(scratch):
-            yield name, lambda path=path: _try(path, scratch / _CANARY)
+            yield name, lambda path=path: try_to_load(read_keras_model, path, scratch / CANARY)
 
 
-def _try(path, canary):
-    """What is bad about how a hostile model is met; nothing if it is refused in a line."""
+def try_to_load(load: Callable[[Path], object], path: Path, canary: Path) -> str | None:
+    """What is bad about how a hostile model is met; nothing if it is refused in a line.
+
+    Args:
+      load: what is given the model.
+      path: the model.
+      canary: what is there if code of the file's has run.
+    """
     try:
-        (load_saved_model if path.is_dir() else read_keras_model)(path)
+        load(path)
         said = "loaded"
     except UserError as error:
         message = str(error)
-        good = len(message) <= _LONGEST_MESSAGE and "\n" not in message
+        good = len(message) <= LONGEST_MESSAGE and "\n" not in message
         said = None if good else f"a message of {len(message)} characters"
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
@@ -70,7 +74,7 @@ def write_keras(path: Path, entries: dict[str, bytes]) -> Path:
 
 def _configurations(scratch):
     """Files whose configuration names what must not be called."""
-    entries, touch = _entries(sound_model()), f"touch {scratch / _CANARY}"
+    entries, touch = _entries(sound_model()), f"touch {scratch / CANARY}"
     sound = json.loads(entries["config.json"])
     for name, change in _CHANGES.items():
         hostile = copy.deepcopy(sound)
@@ -84,10 +88,10 @@ def _configurations(scratch):
             layers.Dense(2),
         ]
     )
-    (scratch / _CANARY).unlink(missing_ok=True)  # Building it ran it.
+    (scratch / CANARY).unlink(missing_ok=True)  # Building it ran it.
     yield "a Lambda with bytecode", write_keras(scratch / "lambda.keras", _entries(lambda_model))
     lambda_model.save(scratch / "lambda.h5")
-    (scratch / _CANARY).unlink(missing_ok=True)
+    (scratch / CANARY).unlink(missing_ok=True)
     yield "HDF5 with a Lambda", scratch / "lambda.h5"
     (scratch / "hdf5_lambda.keras").write_bytes((scratch / "lambda.h5").read_bytes())
     yield "HDF5 with a Lambda, called .keras", scratch / "hdf5_lambda.keras"
@@ -393,80 +397,3 @@ def _hdf5(scratch):
     yield "HDF5: weights alone", scratch / "alone.h5"
     (scratch / "zip.h5").write_bytes((scratch / "without_config.json.keras").read_bytes())
     yield "an archive called .h5", scratch / "zip.h5"
-
-
-def _saved_models(scratch):
-    """SavedModels whose graphs do more than compute."""
-    canary = str(scratch / _CANARY)
-
-    def writes(x):
-        tf.io.write_file(canary, "x")
-        return x
-
-    def reads(x):
-        return x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
-
-    def lists(x):
-        return x + tf.cast(tf.size(tf.io.matching_files("/etc/*")), tf.float32)
-
-    def runs_python(x):
-        return tf.ensure_shape(tf.py_function(lambda y: y, [x], tf.float32), x.shape)
-
-    def runs_numpy(x):
-        return tf.ensure_shape(tf.numpy_function(lambda y: y, [x], tf.float32), x.shape)
-
-    def prints(x):
-        tf.print("x", output_stream=f"file://{canary}")
-        return x
-
-    def saves(x):
-        tf.raw_ops.SaveV2(
-            prefix=canary, tensor_names=["x"], shape_and_slices=[""], tensors=[tf.reduce_sum(x)]
-        )
-        return x
-
-    def writes_in_a_loop(x):
-        return tf.while_loop(lambda i, _: i < 1, lambda i, y: (i + 1, writes(y)), (0, x))[1]
-
-    def writes_in_a_branch(x):
-        return tf.cond(tf.reduce_sum(x) > 0, lambda: writes(x), lambda: x)
-
-    def reads_lines(x):
-        lines = tf.data.TextLineDataset("/etc/passwd")
-        return x + lines.reduce(0.0, lambda count, _: count + 1)
-
-    for function in (
-        *(writes, reads, lists, runs_python, runs_numpy, prints, saves),
-        *(writes_in_a_loop, writes_in_a_branch, reads_lines),
-    ):
-        folder = scratch / f"saved_{function.__name__}"
-        _save(folder, function)
-        yield f"SavedModel: {function.__name__.replace('_', ' ')}", folder
-    vocabulary = scratch / "vocabulary.txt"
-    vocabulary.write_text("a\n")
-    table = tf.lookup.StaticVocabularyTable(
-        tf.lookup.TextFileInitializer(
-            str(vocabulary), tf.string, 0, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-        ),
-        1,
-    )
-    folder = scratch / "saved_table"
-    _save(folder, lambda x: x + tf.cast(table.lookup(tf.constant(["a"])), tf.float32), table)
-    yield "SavedModel: reads a table as it is loaded", folder
-    for name, change in {
-        "truncated": lambda content: content[: len(content) // 2],
-        "emptied of its graphs": lambda _: b"",
-        "noise": lambda content: bytes(255 - byte for byte in content),
-    }.items():
-        folder = scratch / f"saved_{name.replace(' ', '_')}"
-        _save(folder, lambda x: 2.0 * x)
-        file = folder / "saved_model.pb"
-        file.write_bytes(change(file.read_bytes()))
-        yield f"SavedModel: {name}", folder
-
-
-def _save(folder, function, *resources):
-    module = tf.Module()
-    module.resources = list(resources)
-    module.serve = tf.function(function, input_signature=[tf.TensorSpec([None, 3])])
-    tf.saved_model.save(module, str(folder), signatures=module.serve)

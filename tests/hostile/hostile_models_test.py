@@ -5,12 +5,11 @@ import pytest
 from tests.hostile import hostile_models
 from tf_tickets.errors import UserError
 from tf_tickets.models.keras_files import read_keras_model
-from tf_tickets.models.saved_models import load_saved_model
 
 
 def test_no_hostile_model_is_handled_badly(tmp_path):
     tried = [(name, attempt()) for name, attempt in hostile_models.attempts(tmp_path)]
-    assert len(tried) > 70
+    assert len(tried) > 60
     bad = [f"{name}: {said}" for name, said in tried if said]
     assert not bad, "\n".join(bad)
 
@@ -21,11 +20,6 @@ def test_trust_runs_what_is_in_a_file(tmp_path):
     path = made["a Lambda of os.system"]
     with pytest.raises(UserError):  # What it returns is no tensor, but it has run.
         read_keras_model(path, trust=True)
-    assert (tmp_path / "canary").exists()
-    (tmp_path / "canary").unlink()
-    made = dict(hostile_models._saved_models(tmp_path))
-    loaded = load_saved_model(made["SavedModel: writes"], trust=True)
-    loaded.serve([[1.0, 2.0, 3.0]])
     assert (tmp_path / "canary").exists()
 
 
