@@ -205,6 +205,7 @@ def _made_up_tickets(content):
     start = arrays["metadata.npy"].index(b"\n") + 1
     metadata = json.loads(arrays["metadata.npy"][start:])
     lies = [10**400, -1, 1e300, float("inf"), float("nan"), True, None, "x" * 400_000, [], {}, "\n"]
+    lies.append([10**400] * 2_000 + [0])
     keys = [*metadata, *(f"provenance.{field}" for field in metadata["provenance"])]
     for key in (*keys, "shapes.a", "shapes.new", "provenance.new", "new"):
         for number, lie in enumerate(lies):
