@@ -1,14 +1,17 @@
 """Keras files whose configuration was made to run code, take for ever or fill the memory."""
 
 import copy
+import functools
 import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import tf_keras as keras
 
+from tests.hostile.damaged_files import SEED, damaged
 from tf_tickets.errors import UserError
 from tf_tickets.models.keras_files import read_keras_model
 
@@ -45,6 +48,21 @@ def try_to_load(load: Callable[[Path], object], path: Path, canary: Path) -> str
         canary.unlink()
         return "ran code"
     return said
+
+
+def attempts_with_damage(
+    load: Callable[[Path], object], path: Path, file: Path, count: int
+) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Changes of a sound model's file at random, of which each may load or be refused."""
+    sound = file.read_bytes()
+
+    def attempt(content):
+        file.write_bytes(content)
+        said = try_to_load(load, path, path.parent / CANARY)
+        return None if said == "loaded" else said
+
+    for what, content in damaged(sound, count, np.random.default_rng(SEED)):
+        yield f"{file.name}: {what}", functools.partial(attempt, content)
 
 
 def sound_model() -> keras.Model:

@@ -8,7 +8,12 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.hostile.hostile_models import CANARY, try_to_load
+from tests.hostile.hostile_models import (
+    CANARY,
+    attempts_with_damage,
+    sound_model,
+    try_to_load,
+)
 from tf_tickets.evaluation.victims import load_victim
 from tf_tickets.models.saved_models import load_saved_model
 
@@ -30,6 +35,16 @@ def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
                     name,
                     lambda load=load, folder=folder: try_to_load(load, folder, scratch / CANARY),
                 )
+    folder = scratch / "damaged"
+    model, module = sound_model(), tf.Module()
+    module.model_variables = model.variables
+    images = tf.TensorSpec([None, *model.input_shape[1:]])
+    module.serve = tf.function(lambda images: model(images), input_signature=[images])
+    tf.saved_model.save(module, str(folder), signatures=module.serve)
+    for name, count in (("saved_model.pb", 120), ("variables/variables.index", 40)):
+        sound = (folder / name).read_bytes()
+        yield from attempts_with_damage(load_victim, folder, folder / name, count)
+        (folder / name).write_bytes(sound)
 
 
 def that_do_more(scratch: Path) -> Iterator[tuple[str, Path]]:

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from tests.hostile.hostile_models import (
     CANARY,
+    attempts_with_damage,
     entries_of,
     sound_model,
     try_to_load,
@@ -29,6 +30,10 @@ def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
     for part in (_weights, _archives, _hdf5, _outputs):
         for name, path in part(scratch):
             yield name, lambda path=path: try_to_load(read_keras_model, path, scratch / CANARY)
+    for suffix, count in (("keras", 70), ("h5", 200)):
+        path = scratch / f"damaged.{suffix}"
+        sound_model().save(path)
+        yield from attempts_with_damage(read_keras_model, path, path, count)
 
 
 def _weights(scratch):
@@ -157,6 +162,13 @@ def _hdf5(scratch):
     yield "HDF5: weights alone", scratch / "alone.h5"
     (scratch / "zip.h5").write_bytes((scratch / "without_config.json.keras").read_bytes())
     yield "an archive called .h5", scratch / "zip.h5"
+    endless = changed("endless", json.dumps(sound))
+    content = endless.read_bytes()
+    heap = content.index(b"GCOL\x01")
+    rest = content.index(json.dumps(sound).encode()[-30:], heap)
+    place = rest + 30 + -(rest + 30 - heap) % 8
+    endless.write_bytes(content[:place] + bytes(16) + content[place + 16 :])
+    yield "HDF5: a text that never ends", endless
     with h5py.File(changed("listed", json.dumps(sound)), "r+") as file:
         del file.attrs["model_config"]
         file.attrs["model_config"] = [json.dumps(sound)] * 3

@@ -12,14 +12,13 @@ from tf_tickets.errors import UserError, one_line
 MOST_NUMBERS = 2**28
 # Nodes of a function with those of all that it calls, which TensorFlow puts into one graph.
 _MOST_NODES = 2**20
-# What runs as a SavedModel is loaded: functions by these names, and savers of single objects.
+# What runs as a SavedModel is loaded: functions by these names, and those that restore an object.
 _RUN_AT_LOADING = ("_create_resource", "_initialize", "_destroy_resource")
 # What fills a table, and makes nothing that is larger than what it is made of.
 _FILLS_A_TABLE = {
     *("Const", "NoOp", "Identity", "IdentityN", "Placeholder", "_Arg", "_Retval"),
-    *("HashTableV2", "MutableHashTableV2", "MutableDenseHashTableV2"),
-    *("MutableHashTableOfTensorsV2", "LookupTableImportV2", "LookupTableInsertV2"),
-    *("LookupTableExportV2", "LookupTableSizeV2"),
+    *("HashTableV2", "MutableHashTableV2", "MutableHashTableOfTensorsV2"),
+    *("LookupTableImportV2", "LookupTableInsertV2", "LookupTableExportV2", "LookupTableSizeV2"),
 }
 
 
@@ -97,8 +96,7 @@ def _functions_at_loading(graph):
     run = set()
     for each in objects:
         run |= {child.node_id for child in each.children if child.local_name in _RUN_AT_LOADING}
-        for saver in each.saveable_objects.values():
-            run |= {saver.save_function, saver.restore_function}
+        run |= {saver.restore_function for saver in each.saveable_objects.values()}
     found = set()
     for number in run & set(range(len(objects))):
         found |= functions_of(objects[number])

@@ -18,6 +18,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.graph_bounds import require_bounded_shapes
+from tf_tickets.models.hdf5_heaps import require_ending_heaps
 from tf_tickets.models.keras_3 import as_keras_2
 from tf_tickets.models.keras_configuration import checked
 from tf_tickets.runs.files import (
@@ -114,6 +115,7 @@ def _parts(path):
         metadata = _json(archive, _METADATA)
         weights = unpack(archive, archive.getinfo(_WEIGHTS))
     version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
+    require_ending_heaps(weights)
     with h5py.File(io.BytesIO(weights), "r") as file:
         return configuration, str(version), _count(file, path)
 
@@ -126,6 +128,7 @@ def _json(archive, name):
 
 
 def _parts_of_hdf5(path):
+    require_ending_heaps(path.read_bytes())
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             raise UserError(

@@ -114,9 +114,9 @@ def _dangerous_operations(graph):
         if _is_savers(node, graph) and node.op not in _CALLS:
             yield node.op
     for function in library.function:
-        if "api_implements" in function.attr:
-            yield "that takes the place of another"
         name = function.signature.name
+        if name in saver and "api_implements" in function.attr:
+            yield "that the saver takes the place of"
         if name in saver and name not in reachable:
             allowed = harmless_operations() | _SAVING
             yield from (node.op for node in function.node_def if node.op not in allowed)
