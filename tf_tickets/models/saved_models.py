@@ -93,10 +93,7 @@ def _require_harmless(folder):
                 "to only compute"
             )
         if found := unbounded_part(graph):
-            raise UserError(
-                f"{folder}: may take for ever or all memory: has {one_line(found)}; give --trust "
-                "if you know who made it"
-            )
+            raise UntrustedError(f"{folder}: may take for ever or all memory: has {one_line(found)}")
 
 
 def _dangerous_operations(graph):
