@@ -17,13 +17,13 @@ from tf_tickets.models.registry import build_model
 from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.cost import flops
 from tf_tickets.structured.criteria import CRITERIA, score
+from tf_tickets.structured.outcome import widths
 from tf_tickets.structured.selection import (
     Cut,
     choose_removal,
     exact_ceil,
     least_important,
     require_possible,
-    widths,
 )
 from tf_tickets.structured.surgery import Removal, remove
 

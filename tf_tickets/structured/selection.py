@@ -16,7 +16,7 @@ from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import require, require_choices
 from tf_tickets.models.graph import graph_of
 from tf_tickets.structured.blocks import choose_blocks, choose_in_order, removable_blocks
-from tf_tickets.structured.channels import ChannelMap, channels_of
+from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.cost import flops
 from tf_tickets.structured.criteria import CRITERIA, FORMS, Scores, score
 from tf_tickets.structured.surgery import Removal, remove
@@ -150,24 +150,6 @@ def require_possible(model: keras.Model, cut: Cut) -> None:
     _require_flops(model, cut, *filters_beside(blocks))
 
 
-def widths(channels: ChannelMap, removal: Removal) -> dict[str, tuple[int, int]]:
-    """Name of each layer whose filters may go → how many it has, and how many stay.
-
-    Args:
-      channels: of the network.
-      removal: what is taken out of it; that of blocks does not count.
-    """
-    gone = {
-        unit
-        for name, indices in removal.filters.items()
-        for unit in channels.filters[name][list(indices)].tolist()
-    }
-    return {
-        name: (len(units), sum(unit not in gone for unit in units.tolist()))
-        for name, units in channels.filters.items()
-    }
-
-
 def _require_layers(channels, names):
     known = {call.name for call in channels.graph.calls}
     for name in names:
@@ -223,9 +205,7 @@ def _pools(model, channels, cut, scores, blocks):
                 of_units.setdefault(unit, []).append(value)
                 places.setdefault(unit, (name, index))
     # Of any kind of layer: what it makes must stay, whichever convolution it comes from.
-    named = [call for call in channels.graph.calls if call.name in cut.keep_layers]
-    made = [channels.units[tensor] for call in named for tensor in call.outputs]
-    kept = {unit for units in made for unit in units.tolist()}
+    kept = channels.units_made_by(cut.keep_layers)
     found = {}
     for unit, (name, index) in places.items():
         if unit not in kept:
