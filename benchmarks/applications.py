@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import app, flags
 
+from benchmarks import parse
 from tf_tickets.analysis.markdown import markdown_table
 from tf_tickets.errors import UserError
 from tf_tickets.models.folding import FoldedNetwork
@@ -138,4 +139,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -23,6 +23,7 @@ import tf_keras as keras
 from absl import app, flags, logging
 from tabulate import tabulate
 
+from benchmarks import parse
 from benchmarks.timing import time_in_turn
 from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
@@ -136,4 +137,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -20,7 +20,7 @@ from absl import app, flags
 from tabulate import tabulate
 from torch.nn import functional
 
-from benchmarks import torch_networks
+from benchmarks import parse, torch_networks
 from benchmarks.timing import time_in_turn
 from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import pgd
@@ -157,4 +157,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

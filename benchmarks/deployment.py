@@ -26,6 +26,7 @@ from absl import app, flags, logging
 from tabulate import tabulate
 from tqdm import tqdm
 
+from benchmarks import parse
 from tf_tickets.deployment.footprint import compare_latency, size_of
 from tf_tickets.deployment.inference import Inference, image_inference, text_inference
 from tf_tickets.deployment.onnx import OnnxArtifact, write_onnx
@@ -259,4 +260,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -23,6 +23,8 @@ import tensorflow as tf
 from absl import flags
 from tabulate import tabulate
 
+from benchmarks import parse
+
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("cases", 3000, "Shapes to try.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Decides the shapes and numbers.", 0, flag_values=FLAGS)
@@ -36,6 +38,7 @@ flags.DEFINE_list("threads", ["1", "2"], "Threads of an operation.", flag_values
 flags.DEFINE_boolean(
     "mended", True, "Whether the package's own gradients are in use.", flag_values=FLAGS
 )
+flags.DEFINE_boolean("help", False, "Shows this text.", flag_values=FLAGS)
 flags.DEFINE_boolean("worker", False, "Tries the shapes in this process.", flag_values=FLAGS)
 
 # Relative to the largest number of the result.
@@ -377,5 +380,8 @@ def main():
 
 
 if __name__ == "__main__":
-    FLAGS(sys.argv)
-    main()
+    parse(sys.argv, FLAGS)
+    if FLAGS.help:
+        print(f"{__doc__}\n{FLAGS.get_help(include_special_flags=False)}")
+    else:
+        main()

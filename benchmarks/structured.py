@@ -23,6 +23,7 @@ import tf_keras as keras
 from absl import app, flags, logging
 from tabulate import tabulate
 
+from benchmarks import parse
 from tf_tickets import runtime
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.deployment.footprint import Latency, compare_saved_models, size_of
@@ -141,4 +142,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

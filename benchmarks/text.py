@@ -27,6 +27,7 @@ from absl import app, flags
 from tabulate import tabulate
 from torch.nn import functional
 
+from benchmarks import parse
 from benchmarks.timing import time_in_turn
 from tf_tickets import runtime
 from tf_tickets.attacks.embedding import EmbeddingAttack
@@ -308,4 +309,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

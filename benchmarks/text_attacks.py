@@ -24,6 +24,7 @@ import tf_keras as keras
 from absl import app, flags
 from tabulate import tabulate
 
+from benchmarks import parse
 from benchmarks.timing import time_in_turn
 from tf_tickets.attacks.text_library import import_textattack
 from tf_tickets.attacks.text_recipes import ATTACKS, TextRecipe, build_text_attack
@@ -192,4 +193,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -18,6 +18,7 @@ from absl import app, flags
 from tabulate import tabulate
 from torch.nn import functional
 
+from benchmarks import parse
 from benchmarks.timing import time_in_turn
 from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import fgsm, pgd
@@ -195,4 +196,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

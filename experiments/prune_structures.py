@@ -40,13 +40,8 @@ from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.fine_tuning import FineTuning, fine_tune
 from tf_tickets.structured.channels import ChannelMap, channels_of
 from tf_tickets.structured.criteria import CRITERIA, DATA_FREE_CRITERIA, FORMS, Scores
-from tf_tickets.structured.selection import (
-    SCOPES,
-    Cut,
-    choose_removal,
-    require_possible,
-    widths,
-)
+from tf_tickets.structured.outcome import count_that_may_go, left_alone, removed_filters, widths
+from tf_tickets.structured.selection import SCOPES, Cut, choose_removal, require_possible
 from tf_tickets.structured.surgery import Removal, remove
 
 # Flags of its own, as no preset and no run directory belongs to it.
@@ -177,7 +172,7 @@ def load(config) -> Loaded:
     try:
         require_possible(model, cut_of(config))
     except UserError:
-        print(pruned_model.left_alone_text(channels.left_alone))
+        print(pruned_model.left_alone_text(left_alone(channels, config["keep_layers"])))
         raise
     if not config["data_set"]:
         return Loaded(model, victim, channels, None)
@@ -226,19 +221,25 @@ def report(config, loaded, pruned, before, after, strategy) -> dict:
         images = {split: len(getattr(loaded.data, split)) for split in splits}
         images["scoring"] = pruned.scored_images
     filters = {name: values.tolist() for name, values in pruned.scores.filters.items()}
+    channels, keep_layers = loaded.channels, config["keep_layers"]
     staying = {call.name for call in graph_of(pruned.model).calls}
-    kept = dict.fromkeys(config["keep_layers"], "it is one of --keep_layers")
+    removed = {
+        name: indices
+        for name, indices in removed_filters(channels, pruned.removal).items()
+        if indices and name in staying
+    }
     return {
         "config": config,
         "model": {"path": loaded.victim.path, "sha256": loaded.victim.sha256},
         "images": images,
-        "removed": pruned.removal.to_json(),
+        "removed": Removal(removed, pruned.removal.blocks).to_json(),
+        "filters_that_may_go": count_that_may_go(channels, keep_layers),
         "widths": {
             name: width
-            for name, width in widths(loaded.channels, pruned.removal).items()
+            for name, width in widths(channels, pruned.removal).items()
             if name in staying
         },
-        "left_alone": dict(loaded.channels.left_alone) | kept,
+        "left_alone": left_alone(channels, keep_layers),
         "scores": {"filters": filters, "blocks": dict(pruned.scores.blocks)},
         "before": dataclasses.asdict(before),
         "after": dataclasses.asdict(after),

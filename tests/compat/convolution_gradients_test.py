@@ -33,6 +33,24 @@ def test_no_kernel_is_wrong(instructions, threads):
     assert [json.loads(line) for line in done.stdout.splitlines()] == []
 
 
+@pytest.mark.parametrize("flag, code", [("--nosuch", 2), ("--cases=few", 2), ("--help", 0)])
+def test_the_sweep_says_what_its_flags_are(flag, code):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kernels", flag],
+        env=os.environ | kernels.SWITCHES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    if code:
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith("error: ") and flag.split("=")[0].strip("-") in line
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.stdout.startswith(kernels.__doc__) and "--cases" in done.stdout
+
+
 def test_the_sweep_sees_a_wrong_gradient():
     case = next(each for each in kernels.draw_cases(20, 0) if each.kind == "strided points")
 

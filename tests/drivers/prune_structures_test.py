@@ -120,17 +120,19 @@ def test_what_is_removed_is_what_was_asked_for(saved, done):
     folder, _ = done
     report = json.loads((folder / "report.json").read_text())
     removed, scores = report["removed"], report["scores"]
-    assert {name: len(values) for name, values in scores["filters"].items()} == (
-        FILTERS | TOGETHER
-    )
+    scored = {name: len(values) for name, values in scores["filters"].items()}
+    assert scored == FILTERS | TOGETHER
     assert set(scores["blocks"]) == {"sum_2", "sum_3"}
     assert removed["blocks"] == [min(scores["blocks"], key=scores["blocks"].get)]
     gone = removed["blocks"][0].replace("sum", "wide")
     taken = {name: len(indices) for name, indices in removed["filters"].items()}
     quarters = {n: math.floor(0.25 * count + 0.5) for n, count in (FILTERS | TOGETHER).items()}
     alone = {name: quarters[name] for name in FILTERS if name != gone}
-    assert taken == alone | {"stem": quarters["stem"]}
     without = {gone, gone.replace("wide", "narrow")}
+    together = {name: quarters[name] for name in TOGETHER if name not in without}
+    assert taken == alone | together
+    same = [removed["filters"][name] for name in together]
+    assert all(indices == same[0] for indices in same)
     assert report["widths"] == {
         name: [count, count - quarters[name]]
         for name, count in (FILTERS | TOGETHER).items()
@@ -240,6 +242,19 @@ def test_a_share_of_the_flops_in_multiples_and_a_warning(saved, run, tmp_path):
     thin = [name for name, count in left.items() if count < 0.2 * FILTERS[name]]
     assert thin and all(f"{name} keeps {left[name]} of {FILTERS[name]}" in text for name in thin)
     assert "WARNING: " in printed
+
+
+def test_what_is_tied_to_a_kept_layer_is_left_alone_too(saved, run, tmp_path):
+    code, printed, _ = run(
+        *(f"--model={saved}", "--criterion=l1", "--filters=0.5", "--keep_layers=stem,last"),
+        "--output=out",
+    )
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    # 12, 12, 12, 6 and 10 filters, half of which go; those of stem and last stay.
+    assert code == 0 and "26 of the 52 filters that may go" in printed
+    tied = dict.fromkeys(TOGETHER.keys() - {"stem"}, "it is tied to stem, which is one of --keep_l")
+    assert set(report["left_alone"]) == LEFT_ALONE | {"stem", "last", *tied}
+    assert all(report["left_alone"][name].startswith(why) for name, why in tied.items())
 
 
 def test_a_refusal_says_what_is_left_alone_and_why(run, tmp_path):

@@ -2,7 +2,8 @@
 
     python -m tests.hostile [KIND ...]
 
-A kind is a module beside this one. Ends with 1 where anything was handled badly.
+A kind is a module beside this one. Ends with 1 where anything was handled badly, and with 2
+where there is no such kind.
 """
 
 import importlib
@@ -24,9 +25,17 @@ def kinds() -> list[str]:
 
 def main() -> int:
     """Tries the kinds that are named, or all of them."""
+    known, named = kinds(), sys.argv[1:]
+    if "--help" in named:
+        print(f"{__doc__}\nKinds: {', '.join(known)}.")
+        return 0
+    for kind in named:
+        if kind not in known:
+            print(f"error: {kind}: expected kinds of {', '.join(known)}", file=sys.stderr)
+            return 2
     all_bad = []
     print("| Kind of input | tried | handled badly |\n| --- | --: | --: |")
-    for kind in sys.argv[1:] or kinds():
+    for kind in named or known:
         module = importlib.import_module(f"tests.hostile.{kind}")
         what = module.__doc__.splitlines()[0].rstrip(".")
         with tempfile.TemporaryDirectory() as scratch:

@@ -180,3 +180,17 @@ def test_weights_alone_are_named_as_what_they_are(tmp_path):
     network().save_weights(path)
     with pytest.raises(UserError, match="holds weights alone; expected a whole model"):
         read_keras_model(path)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_model_that_was_not_built_is_named_as_such(tmp_path, trust):
+    """A Sequential of a model that is built, but that was itself never called."""
+    path = tmp_path / "model.keras"
+    inner = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten()])
+    outer = keras.Sequential([inner, keras.layers.Dense(2)])
+    outer.save(path)
+    with pytest.raises(UserError, match="Sequential model that was not built when it was saved"):
+        read_keras_model(path, trust)
+    outer.build((None, 4, 4, 1))
+    outer.save(path)
+    assert read_keras_model(path, trust).input_shape == (None, 4, 4, 1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -16,13 +17,13 @@ from tf_tickets.models.registry import build_model
 from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.cost import flops
 from tf_tickets.structured.criteria import CRITERIA, score
+from tf_tickets.structured.outcome import widths
 from tf_tickets.structured.selection import (
     Cut,
     choose_removal,
     exact_ceil,
     least_important,
     require_possible,
-    widths,
 )
 from tf_tickets.structured.surgery import Removal, remove
 
@@ -214,6 +215,17 @@ def test_a_share_that_takes_nothing_is_refused():
     cut = Cut("l1", 0.01, 0, "layerwise")
     with pytest.raises(UserError, match="--filters=0.01: expected more, as no layer has filters"):
         choose_removal(two_convolutions(), cut, None)
+
+
+@pytest.mark.parametrize("amount", [{"filters": 0.3}, {"filters": 0.0, "flops": 0.5}])
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_rounding_that_keeps_everything_is_refused_by_its_own_flag(scope, amount):
+    """Layers of 16 and 24 filters have no multiple of 1024, and 8 as one that suits both."""
+    cut = Cut(**{"criterion": "l1", "blocks": 0, "scope": scope, "round_to": 1024} | amount)
+    for choose in (require_possible, functools.partial(choose_removal, examples=None)):
+        with pytest.raises(UserError, match="^--round_to=1024: expected less, as no layer loses"):
+            choose(two_convolutions(), cut)
+        choose(two_convolutions(), dataclasses.replace(cut, round_to=8))
 
 
 def test_every_layer_keeps_its_best_filter():

@@ -96,7 +96,7 @@ def comparison_table(report: Mapping) -> str:
 
 def _how(report):
     config, images = report["config"], report["images"]
-    removed, candidates = report["removed"], sum(map(len, report["scores"]["filters"].values()))
+    removed, candidates = report["removed"], report["filters_that_may_go"]
     filters = sum(before - after for before, after in report["widths"].values())
     scored = images["scoring"] if images else 0
     sentences = [

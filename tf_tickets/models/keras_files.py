@@ -50,7 +50,8 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
 
     Raises:
       UserError: nothing is there, it is damaged or not what its name says; it has layers that are
-        not Keras' own or that Keras 2 does not have; its layers need more numbers than it holds.
+        not Keras' own or that Keras 2 does not have; its layers need more numbers than it holds; or
+        it was not built.
 
     Example:
       >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3)])
@@ -61,15 +62,18 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a Keras model's file, {', '.join(SUFFIXES)}")
     require_file(path)
-    if trust and not _is_of_keras_3(path):
-        return _read_as_keras_does(path)
     try:
+        if trust and not _is_of_keras_3(path):
+            model = keras.models.load_model(path, compile=False, safe_mode=False)
+            _require_built(model)
+            return model
         configuration, version, numbers = _parts(path)
         if version.startswith("3"):
             configuration = as_keras_2(configuration)
         configuration = checked(configuration)
         with _empty_weights(numbers):
             model = _build(configuration)
+        _require_built(model)
         _require_bounded_outputs(model)
         model.load_weights(path)
         return model
@@ -85,13 +89,6 @@ def _is_of_keras_3(path):
         return _parts(path)[1].startswith("3")
     except (Exception, RecursionError):
         return False
-
-
-def _read_as_keras_does(path):
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=False)
-    except Exception as error:  # Every layer's settings have errors of their own.
-        raise UserError(f"{path}: cannot be loaded as a Keras model ({_reason(error)})") from None
 
 
 def _reason(error):
@@ -207,6 +204,15 @@ def _empty_weights(numbers):
 
     with tf.variable_creator_scope(create):
         yield
+
+
+def _require_built(model):
+    """Refuses a model that has no graph yet, and so no inputs."""
+    if isinstance(model, keras.Sequential) and not model.inputs:
+        raise UserError(
+            "is a Sequential model that was not built when it was saved; expected one that begins "
+            "with an Input layer"
+        )
 
 
 def _require_bounded_outputs(model):

@@ -68,6 +68,13 @@ class ChannelMap:
             if name not in self.tied and type(self.graph.layer(name)) is layers.Conv2D
         ]
 
+    def units_made_by(self, names: Collection[str]) -> set[int]:
+        """The units of what the layers of these names make; none of a name that is no layer's."""
+        tensors = [
+            tensor for call in self.graph.calls if call.name in names for tensor in call.outputs
+        ]
+        return {unit for tensor in tensors for unit in self.units[tensor].tolist()}
+
 
 def channels_of(model: keras.Model) -> ChannelMap:
     """Finds the units of a functional or sequential model of one input and one output.

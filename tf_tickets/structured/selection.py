@@ -16,7 +16,7 @@ from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import require, require_choices
 from tf_tickets.models.graph import graph_of
 from tf_tickets.structured.blocks import choose_blocks, choose_in_order, removable_blocks
-from tf_tickets.structured.channels import ChannelMap, channels_of
+from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.cost import flops
 from tf_tickets.structured.criteria import CRITERIA, FORMS, Scores, score
 from tf_tickets.structured.surgery import Removal, remove
@@ -120,6 +120,7 @@ def choose_removal(
     if cut.flops is not None:
         return _within_flops(model, cut, removal_of, shares), scores
     removal = removal_of(cut.filters)
+    _require_not_all_rounded_away(cut, removal_of, cut.filters)
     expected = "more, as no layer has filters enough to lose any"
     require(bool(removal.filters), "filters", cut.filters, expected)
     return removal, scores
@@ -137,32 +138,16 @@ def require_possible(model: keras.Model, cut: Cut) -> None:
         return
     channels = channels_of(model)
 
-    def narrowest(blocks):
+    def filters_beside(blocks):
         # How many filters may go does not depend on which.
-        removal_of, shares = _by_share(model, channels, cut, scores.filters, blocks)
-        return removal_of(shares[-1])
+        return _by_share(model, channels, cut, scores.filters, blocks)
 
-    # The blocks that cost most go: no choice leaves less.
-    left = _flops_without_each_block(remove(model, narrowest(()))) if cut.blocks else {}
-    _require_flops(model, cut, narrowest(_choose_blocks(channels.graph, cut, left)))
-
-
-def widths(channels: ChannelMap, removal: Removal) -> dict[str, tuple[int, int]]:
-    """Name of each layer whose filters may go → how many it has, and how many stay.
-
-    Args:
-      channels: of the network.
-      removal: what is taken out of it; that of blocks does not count.
-    """
-    gone = {
-        unit
-        for name, indices in removal.filters.items()
-        for unit in channels.filters[name][list(indices)].tolist()
-    }
-    return {
-        name: (len(units), sum(unit not in gone for unit in units.tolist()))
-        for name, units in channels.filters.items()
-    }
+    left = {}
+    if cut.blocks:  # Those that cost most go: no choice leaves less.
+        removal_of, shares = filters_beside(())
+        left = _flops_without_each_block(remove(model, removal_of(shares[-1])))
+    blocks = _choose_blocks(channels.graph, cut, left)
+    _require_flops(model, cut, *filters_beside(blocks))
 
 
 def _require_layers(channels, names):
@@ -220,9 +205,7 @@ def _pools(model, channels, cut, scores, blocks):
                 of_units.setdefault(unit, []).append(value)
                 places.setdefault(unit, (name, index))
     # Of any kind of layer: what it makes must stay, whichever convolution it comes from.
-    named = [call for call in channels.graph.calls if call.name in cut.keep_layers]
-    made = [channels.units[tensor] for call in named for tensor in call.outputs]
-    kept = {unit for units in made for unit in units.tolist()}
+    kept = channels.units_made_by(cut.keep_layers)
     found = {}
     for unit, (name, index) in places.items():
         if unit not in kept:
@@ -242,13 +225,13 @@ def _by_share(model, channels, cut, scores, blocks):
     """A function: share of the filters → removal, and the shares that make a difference to it."""
     pools = _pools(model, channels, cut, scores, blocks)
 
-    def removal_of(share):
+    def removal_of(share, round_to=cut.round_to):
         chosen = least_important(
             {name: pool.scores for name, pool in pools.items()},
             share,
             cut.scope,
             cut.max_share_per_layer,
-            cut.round_to,
+            round_to,
         )
         filters = {
             name: tuple(pools[name].indices[list(places)].tolist())
@@ -282,17 +265,26 @@ def _flops_without_each_block(model):
     return left
 
 
-def _require_flops(model, cut, removal):
-    whole, least = flops(model), flops(remove(model, removal))
+def _require_not_all_rounded_away(cut, removal_of, share):
+    """Names the flag to blame where filters would go, but for the multiples that are to stay."""
+    is_to_blame = not removal_of(share).filters and removal_of(share, round_to=1).filters
+    expected = "less, as no layer loses any filter when rounded so"
+    require(not is_to_blame, "round_to", cut.round_to, expected)
+
+
+def _require_flops(model, cut, removal_of, shares):
+    whole, least = flops(model), flops(remove(model, removal_of(shares[-1])))
     expected = "none, as no layer has filters enough to lose any"
-    if least < whole:
+    if least == whole:
+        _require_not_all_rounded_away(cut, removal_of, shares[-1])
+    else:
         expected = f"at least {math.ceil(1000 * least / whole) / 1000}, which is what can go"
     require(least <= cut.flops * whole, "flops", cut.flops, expected)
 
 
 def _within_flops(model, cut, removal_of, shares):
     """The removal of the smallest share of filters that leaves as few FLOPs as asked for."""
-    _require_flops(model, cut, removal_of(shares[-1]))
+    _require_flops(model, cut, removal_of, shares)
     goal = cut.flops * flops(model)
 
     def is_enough(share):
