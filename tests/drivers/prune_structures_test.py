@@ -120,9 +120,7 @@ def test_what_is_removed_is_what_was_asked_for(saved, done):
     folder, _ = done
     report = json.loads((folder / "report.json").read_text())
     removed, scores = report["removed"], report["scores"]
-    assert {name: len(values) for name, values in scores["filters"].items()} == (
-        FILTERS | TOGETHER
-    )
+    assert {name: len(values) for name, values in scores["filters"].items()} == (FILTERS | TOGETHER)
     assert set(scores["blocks"]) == {"sum_2", "sum_3"}
     assert removed["blocks"] == [min(scores["blocks"], key=scores["blocks"].get)]
     gone = removed["blocks"][0].replace("sum", "wide")
