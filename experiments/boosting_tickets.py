@@ -276,35 +276,28 @@ def main():
     strategy = runtime.make_strategy(
         config["strategy"], config["logical_cpus"], threads=FLAGS.threads
     )
-    seeds = list(studies_of(config, strategy))
-    trainings = [each for studies in seeds for each in studies.trainings_of(config["study"])]
+    seeds, studies = list(studies_of(config, strategy)), config["study"]
+    trainings = [training for seed in seeds for training in seed.trainings_of(studies)]
+    measured = [each for seed in seeds for each in seed.measured(seed.trainings_of(studies))]
+    assessed = [each for seed in seeds for each in seed.assessed(attack(config, 100))]
+    if "acceleration" not in studies:
+        assessed = []
     require_possible(trainings)
+    path = common.run_path("boosting_tickets", config, FLAGS.run_dir)
+    store = engine.open_store(FLAGS, path, strategy)
+    if FLAGS.plan:
+        print(engine.plan([*measured, *assessed], FLAGS, store))
+        return
     with (
         runtime.stoppable() as stop_if_requested,
         common.opened_run("boosting_tickets", config, FLAGS.run_dir, strategy, grows=True) as run,
     ):
-        view = View(
-            run,
-            engine.open_store(FLAGS, run.path, strategy),
-            "boosting_tickets",
-            tuple(
-                each
-                for studies in seeds
-                for each in studies.measured(studies.trainings_of(config["study"]))
-            ),
-            tuple(
-                each
-                for studies in seeds
-                if "acceleration" in config["study"]
-                for each in studies.assessed(attack(config, 100))
-            ),
-        )
+        view = View(run, store, "boosting_tickets", tuple(measured), tuple(assessed))
         engine.perform(view, FLAGS, FLAGS.data_dir, strategy, stop_if_requested)
         if run.writable:
             _, data = image_source(config).read(config["seed"])
             place = run.path / "exports"
-            exports = export_best_trainings(trainings, view.store, data, place)
-            print(report_on(run, config, exports))
+            print(report_on(run, config, export_best_trainings(trainings, store, data, place)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How a driver's plan is carried out: the flags, and the work in this process or in several."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,7 +12,7 @@ from tf_tickets import runtime
 from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.work.image_work import ImageWork, passes
-from tf_tickets.work.nodes import Platform, Training
+from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
@@ -61,6 +61,11 @@ def open_store(values: flags.FlagValues, run_path: Path, strategy) -> Store:
     return Store(root, runtime.is_chief(strategy))
 
 
+def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
+    """What would be done, in a few lines."""
+    return overview(wanted, store, _workers(values, len(missing(wanted, store))))
+
+
 def perform(
     view: View,
     values: flags.FlagValues,
@@ -77,8 +82,7 @@ def perform(
     view.show_finished()
     nodes = missing(view.wanted, view.store)
     runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
-    workers = _workers(values, strategy, len(nodes))
-    visible = runtime.is_chief(strategy)
+    workers, visible = _workers(values, len(nodes)), runtime.is_chief(strategy)
     if visible:
         print(overview(view.wanted, view.store, workers), file=sys.stderr)
     with ProgressBar(sum(map(passes, nodes)), visible) as bar:
@@ -100,7 +104,7 @@ def perform(
     view.show_finished()
 
 
-def _workers(values, strategy, pieces):
+def _workers(values, pieces):
     """How much is done at once."""
     if values.strategy != "one_device":
         expected = f"0 or 1 with --strategy={values.strategy}, where devices share a training"

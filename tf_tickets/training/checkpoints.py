@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.masking.weight_masks import WeightMasks
+from tf_tickets.runs import files
 from tf_tickets.runs.files import naming_full_disk
 from tf_tickets.training.selection import KeptWeights
 
@@ -81,6 +82,7 @@ class LevelCheckpoint:
         if not self._writable:
             self._take_part()
             return
+        files.before_commit(Path(self._manager.directory))
         with naming_full_disk(Path(self._manager.directory)):
             self._manager.save()
 
