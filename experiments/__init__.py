@@ -1,7 +1,7 @@
 """One driver per paper.
 
 TensorFlow announces its kernels and a missing GPU on every start, before its own log
-level takes effect. A driver's user sees that only with TF_CPP_MIN_LOG_LEVEL set.
+level takes effect. A driver's user sees that only with TF_CPP_MIN_LOG_LEVEL set to less than 3.
 """
 
 import contextlib
@@ -56,9 +56,8 @@ def _silent_standard_error():
         os.close(kept)
 
 
-_silent = "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-if _silent:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Processes that we start find the level set, and are as silent.
+_silent = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
 with _silent_standard_error() if _silent else contextlib.nullcontext():
     # It chooses Keras 2 and oneDNN before TensorFlow loads.
     import tf_tickets  # noqa: F401

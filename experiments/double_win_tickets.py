@@ -17,6 +17,7 @@ from tf_tickets import runtime
 from tf_tickets.analysis import double_win_report
 from tf_tickets.analysis.double_win_masks import mask_studies
 from tf_tickets.attacks.threat_model import fast, pgd
+from tf_tickets.data.image_place import ImagePlace
 from tf_tickets.data.vision import AUGMENTATIONS
 from tf_tickets.deployment.exports import export_best_transfers
 from tf_tickets.errors import require
@@ -25,7 +26,6 @@ from tf_tickets.search.double_win import (
     DECAYS,
     TICKETS,
     DoubleWinSettings,
-    ImagePlace,
     Phase,
 )
 from tf_tickets.search.source_tickets import SourceTickets

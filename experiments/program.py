@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from absl import flags, logging
 
-from tf_tickets.errors import StopRequested, UserError, one_line
+from tf_tickets.errors import StopRequested, UntrustedError, UserError, one_line
 from tf_tickets.runs.files import TEMPORARY_PREFIX
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -189,7 +189,9 @@ def exit_code(main: Callable[[], None], values: flags.FlagValues, resumable: boo
             code = 0
         except UserError as error:
             code = 2
-            _say(f"error: {one_line(error, _LONGEST)}")
+            may_trust = isinstance(error, UntrustedError) and "trust" in values
+            advice = "; give --trust if you know who made it" if may_trust else ""
+            _say(f"error: {one_line(error, _LONGEST - len(advice))}{advice}")
         except (StopRequested, KeyboardInterrupt) as stop:
             number = getattr(stop, "signal_number", signal.SIGINT)
             code = _stopped(number, resumable, getattr(stop, "kept", "nothing was written"))

@@ -137,6 +137,8 @@ define.path("word_vectors", None, text)
 define.path("masked_lm", None, "What BERT-Attack proposes words by: textattack or a folder.")
 text = "Folder of NLTK's data, if they are not where NLTK looks for them."
 define.define(kinds.Optional(kinds.Path()), "nltk_data", None, text)
+text = "Loads a --sentence_encoder that can run code, too. Only one of people you trust."
+define.switch("trust", False, text)
 FLAGS = define.values
 
 REFERENCE = Path(__file__).parent / "reference" / "robust_bert_tickets.csv"
@@ -302,7 +304,7 @@ def judge_settings(config):
         config["max_words_changed"],
         config["bert_attack_candidates"],
         config["attacked_examples"],
-        common.settings_of(TextResources, config),
+        common.settings_of(TextResources, config, trust=FLAGS.trust),
     )
 
 

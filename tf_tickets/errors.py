@@ -11,6 +11,17 @@ class UserError(Exception):
     """
 
 
+class UntrustedError(UserError):
+    """A file is refused because it may do more than compute.
+
+    Programs with the flag `--trust`, which loads it all the same, say so in the same line.
+    """
+
+
+class Diverged(UserError):
+    """A training whose losses or measurements are no longer finite."""
+
+
 class StopRequested(Exception):
     """Ctrl-C or SIGTERM arrived; everything up to here is on disk."""
 

@@ -88,6 +88,25 @@ def test_the_training_that_finds_tickets_can_get_there_by_itself(trainings):
     ]
 
 
+def test_of_two_trainings_that_find_tickets_the_longer_one_counts_everywhere(trainings):
+    """By name the first is the one of the learning rate 0.01, which took 2 s; the other took 6."""
+    robust = [0.1, 0.29, 0.41]
+    worse = [0.1, 0.2, 0.3]
+    trainings.train("finding_fgsm_0.01", "fgsm", robust, robust, seconds=[1, 2])
+    trainings.train("finding_fgsm_0.05", "fgsm", worse, worse, seconds=[3, 6])
+    for method in ("dense_100", "fgsm_ticket_40"):
+        trainings.train(method, "pgd", robust, robust, seconds=[10, 20])
+    group = trainings.group("acceleration")
+    curves = boosting_times.timed_curves(group)
+    found = {
+        method: list(zip(rows["seconds"], rows["value"]))
+        for method, rows in curves.groupby("method")
+    }
+    assert found[boosting_times.FINDER] == [(0, 0.1), (3, 0.2), (6, 0.3)]
+    assert found["fgsm_ticket_40"] == [(6, 0.1), (16, 0.29), (26, 0.41)]
+    assert boosting_times.finding_seconds(group.rows).to_dict() == {0: 6}
+
+
 def test_nothing_is_reached_before_training(trainings):
     trainings.train("finding_fgsm_0.05", "fgsm", [0.1], seconds=[1])
     for method in ("dense_100", "fgsm_ticket_40"):

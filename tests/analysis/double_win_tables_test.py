@@ -111,12 +111,14 @@ def test_accuracies(transfers):
 def test_differences_are_of_the_trials_that_both_have(transfers):
     transfers.transfer("at_dense_100", [0.5, 0.6, 0.7], [0.5, 0.7], [0.3, 0.5])
     transfers.transfer("at_imp_st_100", [0.4, 0.5, 0.6], [0.4, 0.5], [0.2], level=1)
+    transfers.transfer("at_imp_st_100", [0.4, 0.51, 0.59], level=2)
     text = differences_table(transfers.group(), 100)
     (table,) = parse(text)
+    # Three equal differences say nothing of how far others would be from them, as one does not.
     # −10 and −20: mean −15, deviation 7.07; t of 0.975 with one degree of freedom is 12.706.
-    assert table[1] == [
-        "AT", "IMP (standard)", "20.00", "**-10.00±0.00**", "-15.00±63.53", "-10.00¹"
-    ]  # fmt: skip
+    assert table[1] == ["AT", "IMP (standard)", "20.00", "-10.00¹", "-15.00±63.53", "-10.00¹"]
+    # −10, −9 and −11: deviation 1; t of 0.975 with two degrees of freedom is 4.303.
+    assert table[2] == ["AT", "IMP (standard)", "36.00", "**-10.00±2.48**", "–", "–"]
     assert differences_table(transfers.group(), 10) == ""
     (accuracies,) = parse(accuracy_table(transfers.group(), 100))
     # RA is of one trial, and its mean of 20 is not compared with dense's of 40.

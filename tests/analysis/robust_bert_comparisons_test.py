@@ -19,25 +19,36 @@ def maker(tmp_path):
     return BertMaker(tmp_path / "run")
 
 
-def test_seeds_are_taken_together(maker):
+def test_a_sentence_counts_once_whatever_its_seeds(maker):
     maker.network("robust", [0.9] * 3, {"textfooler": ["ffs-", "tfo", "ff"]}, level=30)
     # One seed that the other lacks, and one sentence more.
     maker.network("fine_tune", [0.9] * 3, {"textfooler": ["sfff", "soof", None]})
     found = compare(maker.group(), "textfooler", ROBUST, FINE_TUNE)
     assert found.seeds == 2
-    # Seed 0: first, second and third sentence; seed 1: the second alone. The fourth of seed 0 is
-    # skipped by one, which is as if it did not withstand.
-    assert found.accuracy == PairedShares(7, 2, 2)
-    assert found.clean == PairedShares(7, 0, 1)
+    # Seed 0 tells sentences 0, 2 and 3 apart, seed 1 sentence 1. Sentence 3 is of seed 0 alone,
+    # where one skips it, which is as if it did not withstand.
+    assert found.accuracy == PairedShares(7, (1, 1, -1, -1))
+    assert found.clean == PairedShares(7, (0, 0, 0, -1))
     # At a tenth t withstands as s does, o does not; at a fifth s alone.
-    assert found.within[0.1] == PairedShares(7, 1, 1)
-    assert found.within[0.2] == PairedShares(7, 1, 2)
+    assert found.within[0.1] == PairedShares(7, (0, 1, 0, -1))
+    assert found.within[0.2] == PairedShares(7, (-1, 1, 0, -1))
     # Queries are 10 times the index under both; only sentences that both get right are asked.
-    assert (found.queries.texts, found.queries.difference) == (6, 0.0)
-    # In %: robust 100 100 50 0, 20 100 10; fine-tuning 50 100 100 100, 50 10 10.
-    assert found.needed.texts == 7
-    assert found.needed.difference == pytest.approx((380 - 420) / 7)
+    assert (found.queries.texts, found.queries.difference) == (3, 0.0)
+    # In %: robust 100 100 50 0, 20 100 10; fine-tuning 50 100 100 100, 50 10 10. Means of the
+    # changes over seeds: (50 - 30) / 2, (0 + 90) / 2, (-50 + 0) / 2, -100.
+    assert found.needed.texts == 4
+    assert found.needed.difference == pytest.approx((10 + 45 - 25 - 100) / 4)
     assert compare(maker.group(), "textbugger", ROBUST, FINE_TUNE) is None
+
+
+def test_seeds_that_say_the_same_are_no_more_evidence_than_one(maker):
+    strong, weak = "f" * 5 + "s" * 5, "s" * 10
+    maker.network("robust", [0.9] * 3, {"textfooler": [strong] * 3}, level=30)
+    maker.network("fine_tune", [0.9] * 3, {"textfooler": [weak] * 3})
+    found = compare(maker.group(), "textfooler", ROBUST, FINE_TUNE)
+    assert found.accuracy == PairedShares(30, (3,) * 5 + (0,) * 5)
+    # Five sentences, all one way: 2 / 2⁵, of the accuracy and of the words' ranks alike.
+    assert found.accuracy.p_value == found.needed.p_value == 2 / 2**5
 
 
 def test_every_method_is_held_against_both(maker):
@@ -66,6 +77,7 @@ def test_every_method_is_held_against_both(maker):
     # 2 / 2⁸; the exact interval's lower end of 8 of 8 is 0.025 ^ (1/8).
     low = 8 / 12 * 100 * (2 * 0.025 ** (1 / 8) - 1)
     assert table[2][5] == f"+66.7 [{low:.1f}, 66.7], p = 0.0078"
+    assert table[3][5] == "+0.0, p = 1"  # No sentence tells them apart: there is no interval.
     assert table[4][5].endswith("p < 0.001")
 
 
@@ -94,7 +106,17 @@ def test_ablations_are_held_against_robust_tickets(maker):
     ],
 )
 def test_verdicts(counts, expected, word):
-    assert verdict(PairedShares(100, *counts), expected) == word
+    first_more, second_more = counts
+    measured = PairedShares(100, (1,) * first_more + (-1,) * second_more)
+    assert verdict(measured, expected) == word
+
+
+def test_of_fewer_than_six_sentences_no_smallest_difference_is_shown(maker):
+    for sentences, shown in ((5, "–"), (6, "92.7")):
+        maker.network("robust", [0.5], {"textfooler": ["f" * sentences]}, level=30)
+        maker.network("fine_tune", [0.5], {"textfooler": ["s" * sentences]})
+        (table,) = parse(comparison_table(maker.group(), "textfooler", METHODS, None))
+        assert table[1][table[0].index("seen from")] == shown
 
 
 def test_without_shared_sentences_there_is_no_table(maker):

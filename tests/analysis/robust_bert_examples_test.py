@@ -73,7 +73,9 @@ def test_sentences_that_both_were_attacked_on(maker):
     maker.network("robust", [0.9], {"characters": ["fs"]}, level=30)
     by_method = {network.cell.method: network for network in attacked(maker)}
     pairs = shared_attempts(by_method["robust"], by_method["fine_tune"])
-    assert [(one.held[None], other.held[None]) for one, other in pairs] == [
-        (True, False), (False, False)
+    assert [(i, one.held[None], other.held[None]) for i, one, other in pairs] == [
+        (0, True, False), (1, False, False)
     ]  # fmt: skip
-    assert [(one.correct, other.correct) for one, other in pairs] == [(True, False), (True, True)]
+    assert [(one.correct, other.correct) for _, one, other in pairs] == [
+        (True, False), (True, True)
+    ]  # fmt: skip

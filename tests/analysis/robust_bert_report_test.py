@@ -1,5 +1,6 @@
 """What write_report leaves, for whole, partial and empty runs."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ import pytest
 from tests.analysis.readers import parse
 from tests.analysis.robust_bert_maker import REFERENCE_PATH, BertMaker, whole_run
 from tf_tickets.analysis import report, robust_bert_figures, robust_bert_patterns
+from tf_tickets.analysis.robust_bert_comparisons import explanation
 from tf_tickets.analysis.robust_bert_report import STUDIES, write_report
 from tf_tickets.deployment.saved_model import Export
 from tf_tickets.search import robust_bert
 
 TITLES = [f"## {study.title}" for study in STUDIES.values()]
+MEASURED = REFERENCE_PATH.parents[1] / "measured"
 
 
 @pytest.fixture
@@ -22,6 +25,12 @@ def maker(tmp_path):
 def headings(run):
     summary = (run.path / "summary.md").read_text(encoding="utf-8")
     return [line for line in summary.splitlines() if line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", ["robust_bert_tickets", "robust_bert_regularization"])
+def test_recorded_summaries_explain_comparisons_as_they_are_made(name):
+    summary = (MEASURED / name / "summary.md").read_text(encoding="utf-8")
+    assert textwrap.fill(explanation(), 100) in summary
 
 
 def test_every_study_of_a_run_has_a_section():

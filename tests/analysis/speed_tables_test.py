@@ -44,3 +44,11 @@ def test_every_search_has_its_own_goal(maker):
     found = iterations_to_dense(maker.frame()).set_index("method")["reached"]
     assert found.to_dict() == {"original": 200, "random": 100}
     assert np.isfinite(found).all()
+
+
+def test_nothing_is_reached_before_training(maker):
+    """A ticket of trained weights, or of luck, is as good at iteration 0."""
+    add(maker, 0, 1.0, [(2,), (1,), (0.9,)], [(0.1,), (0.3,), (0.4,)])
+    add(maker, 1, 0.513, [(2,), (1,), (0.9,)], [(0.5,), (0.3,), (0.45,)])
+    found = iterations_to_dense(maker.frame()).set_index("level")["reached"]
+    assert found.to_dict() == {0: 200, 1: 200}

@@ -217,6 +217,8 @@ def test_an_encoder_that_writes_files_is_refused_before_it_is_loaded(tmp_path):
         with pytest.raises(UserError, match=refusal):
             use()
     assert not (tmp_path / "written").exists()
+    trusted = TextResources(sentence_encoder=str(tmp_path / "encoder"), trust=True)
+    assert trusted.encode()(["a text"]).shape == (1, 4)
 
 
 def test_needs_of_the_recipes():

@@ -1,5 +1,7 @@
 """Folders of images, written small for the test, as data sets."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,14 +140,61 @@ def test_sixteen_bits_become_eight(folder, name):
     np.testing.assert_array_equal(image, expected)
 
 
+def tiff(values, bits, white_is_zero=False, sample_format=1):
+    """A gray TIFF of one strip, little-endian, written byte by byte (TIFF 6.0, section 2)."""
+    height, width = np.shape(values)
+    if bits == 12:  # Two numbers in three bytes, the upper bits first, whatever the byte order.
+        digits = [f"{value:012b}" for row in values for value in row]
+        number = int("".join(digits), 2)
+        pixels = number.to_bytes(len(digits) * 12 // 8, "big")
+    else:
+        pixels = np.asarray(values).astype(f"<u{bits // 8}").tobytes()
+    long, short = 4, 3
+    tags = [
+        (256, long, width), (257, long, height), (258, short, bits), (259, short, 1),
+        (262, short, 0 if white_is_zero else 1), (273, long, 8), (277, short, 1),
+        (278, long, height), (279, long, len(pixels)), (339, short, sample_format),
+    ]  # fmt: skip
+    entries = [struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags]
+    directory = struct.pack("<H", len(tags)) + b"".join(entries) + struct.pack("<I", 0)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + directory
+
+
+@pytest.mark.parametrize(
+    "bits, white_is_zero, values, expected",
+    [
+        (8, False, [0, 1, 254, 255], [0, 1, 254, 255]),
+        (8, True, [0, 1, 254, 255], [255, 254, 1, 0]),
+        # 4095 · 0.5 / 255 = 8.03 is where 0 ends; 1365 is a third, 2047 and 2048 are the middle.
+        (12, False, [0, 8, 9, 1365, 2047, 2048, 4086, 4095], [0, 0, 1, 85, 127, 128, 254, 255]),
+        (16, False, RAMP[0].tolist(), EIGHT_BITS),
+        (16, True, RAMP[0].tolist(), [255 - value for value in EIGHT_BITS]),
+    ],
+)
+def test_gray_tiffs_of_any_depth(folder, bits, white_is_zero, values, expected):
+    count = len(values)
+    path = folder / "test" / "car" / "a.tif"
+    path.write_bytes(tiff([values] * count, bits, white_is_zero))
+    image = load_images("toys", "folder", folder, image_size=count, channels=1).test.images[0]
+    np.testing.assert_array_equal(image[..., 0], [expected] * count)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_values_of_no_known_range_are_refused_by_name(folder, kind):
     path = folder / "test" / "car" / "c.tif"
     Image.fromarray(RAMP.astype(kind)).save(path)
     assert load_error(folder) == (
-        f"{path} cannot be read as an image (32 bits a pixel, of unknown range; save it with 8 or "
-        "16 bits)"
+        f"{path} cannot be read as an image (numbers of unknown range; save it with 8 or 16 "
+        "unsigned bits a channel)"
     )
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_numbers_are_refused_by_name(folder, bits):
+    path = folder / "test" / "car" / "c.tif"
+    path.write_bytes(tiff([[0, 1], [2, 3]], bits, sample_format=2))
+    expected = f"{path} cannot be read as an image (numbers of unknown range; "
+    assert load_error(folder).startswith(expected)
 
 
 def test_gray_images_where_one_channel_is_asked_for(folder):

@@ -72,6 +72,16 @@ def test_wrong_names(name, source, message):
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("flag", ["data_set", "source", "targets"])
+@pytest.mark.parametrize("name", ["visda", "mnits"])
+def test_a_folder_is_given_by_the_flags_of_the_same_program(flag, name):
+    with pytest.raises(UserError) as caught:
+        specs.require_data_set(name, flag)
+    of_one = flag == "data_set"
+    assert ("--data_source=folder --data_dir=DIR" in str(caught.value)) == of_one
+    assert ("--folders=NAME=DIR" in str(caught.value)) != of_one
+
+
 def test_some_classes_are_numbered_from_0():
     whole, part = (load_images(name, "embedded") for name in ("mnist", "mnist_classes_3_5"))
     assert (part.name, part.class_names) == ("mnist_classes_3_5", ("3", "4", "5"))

@@ -1,6 +1,7 @@
 """The validation split, and parts of a split."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -74,6 +75,36 @@ def test_no_class_is_without_examples_to_train_or_to_validate_on(sizes, seed):
         np.testing.assert_array_equal(validation, plain[1])
     else:
         assert np.all(np.abs(held - np.array(sizes) / 6) <= 1.5)
+
+
+@pytest.mark.parametrize("sizes", [[9, 4, 2], [2, 2, 2], [7, 3, 3, 2], [12, 2]])
+@pytest.mark.parametrize("fraction", [0.05, 1 / 6, 0.5, 0.55, 0.7, 0.8, 0.9, 0.95])
+def test_classes_give_the_part_asked_for_as_nearly_as_possible(sizes, fraction):
+    """The least Σ n (held / n − fraction)² of all ways that leave no class empty on a side."""
+    labels, count = np.repeat(np.arange(len(sizes)), sizes), sum(sizes)
+    size = min(max(round(count * fraction), len(sizes)), count - len(sizes))
+    if round(count * fraction) in (0, count):
+        with pytest.raises(ValueError, match="examples empty"):
+            validation_split_of_classes(labels, 0, fraction)
+        return
+    possible = [
+        held for held in itertools.product(*(range(1, each) for each in sizes)) if sum(held) == size
+    ]
+
+    def error(held):
+        return sum(each * (part / each - fraction) ** 2 for part, each in zip(held, sizes))
+
+    least = min(map(error, possible))
+    for seed in range(6):
+        train, validation = validation_split_of_classes(labels, seed, fraction)
+        held = np.bincount(labels[validation], minlength=len(sizes))
+        plain = validation_split(count, seed, fraction)
+        if all(len(set(labels[part])) == len(sizes) for part in plain):
+            np.testing.assert_array_equal(validation, plain[1])
+        else:
+            assert error(held) == pytest.approx(least)
+            assert np.all(held >= 1) and np.all(held < sizes)
+        assert sorted([*train, *validation]) == list(range(count))
 
 
 def test_a_class_of_one_example_cannot_be_split():

@@ -59,6 +59,7 @@ def test_studies_end_with_tables_figures_and_paths(finished):
     for name in ("summary.md", "figures", "tickets"):
         assert str(run_dir / name) in output and (run_dir / name).exists()
     assert "left" in errors and "Traceback" not in errors and "retracing" not in errors
+    assert "backend" not in output
     summary = (run_dir / "summary.md").read_text()
     assert "No results yet" not in summary
     assert len(list((run_dir / "figures").glob("*.png"))) >= 2
@@ -198,6 +199,26 @@ def test_a_wrong_flag_is_one_line_before_any_work(refusals, flag):
     assert code == 2
     assert REFUSED[flag] in programs.last_line(errors)
     assert "Traceback" not in errors
+
+
+def test_a_sentence_encoder_that_could_run_code_needs_trust(small, tmp_path):
+    class Writer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, texts):
+            tf.io.write_file(str(tmp_path / "written"), "by a stranger")
+            return {"outputs": tf.zeros([tf.size(texts), 4])}
+
+    tf.saved_model.save(Writer(), str(tmp_path / "encoder"))
+    (tmp_path / "words.json").write_text('{"good": ["fine"]}')
+    flags = (
+        *(*small, f"--run_dir={tmp_path / 'run'}", "--attacks=textbugger", "--length=4"),
+        *(f"--sentence_encoder={tmp_path}/encoder", f"--word_vectors={tmp_path}/words.json"),
+    )
+    refused, trusted = programs.run_each(DRIVER, [flags, (*flags, "--trust")])
+    assert refused[0] == trusted[0] == 2
+    assert "the operation WriteFile" in refused[1]
+    assert refused[1].endswith("; give --trust if you know who made it\n")
+    assert "--length=4: expected" in trusted[1]  # What is wrong after it.
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch):

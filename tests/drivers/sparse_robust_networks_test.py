@@ -236,7 +236,9 @@ def test_a_diverging_loss_is_one_line(tmp_path, capsys):
     driver.FLAGS["learning_rate"].value = 1e38  # More than the flag takes.
     assert program.exit_code(driver.main, driver.FLAGS) == 2
     errors = capsys.readouterr().err
-    assert last_line(errors).startswith("error: the pgd training loss became")
+    assert last_line(errors).startswith(
+        "error: mnist pgd original seed 0 level 0: the pgd training loss became"
+    )
     assert "Traceback" not in errors
 
 

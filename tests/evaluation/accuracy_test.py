@@ -10,6 +10,7 @@ from tf_tickets.attacks.threat_model import fgsm, pgd
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.registry import load_images
 from tf_tickets.evaluation.accuracy import Evaluator
+from tf_tickets.evaluation.answers import judged
 from tf_tickets.training.trainer import Trainer, TrainingSettings
 
 
@@ -34,6 +35,33 @@ def test_equals_counting_by_hand(batch_size, chunks):
         loss = -log_probabilities[np.arange(48), split.labels]
         assert found[f"{name}/accuracy"] == pytest.approx(correct.mean(), abs=1.1 / 48)
         assert found[f"{name}/loss"] == pytest.approx(loss.mean(), rel=1e-3)
+
+
+def test_answers_that_are_no_numbers_are_wrong():
+    """Of NaN alone argmax makes class 0, which some images are of."""
+    trainer, split = make_trainer("natural"), make_data().test
+    assert 0 in split.labels
+    trainer.model.get_layer("logits").kernel.assign(np.full([100, 10], np.nan))
+    found = evaluate(trainer, {"fgsm": fgsm(0.1)}, split)
+    assert found["natural/accuracy"] == found["fgsm/accuracy"] == 0
+    assert np.isnan(found["natural/loss"])
+
+
+@pytest.mark.parametrize(
+    "logits, right, numbers",
+    [
+        ([0.0, 2.0, 1.0], True, True),
+        ([2.0, 0.0, 1.0], False, True),
+        ([np.nan, np.nan, np.nan], False, False),
+        ([0.0, np.inf, 1.0], False, False),
+        ([-np.inf, 0.0, -1.0], False, False),
+        ([0.0, 2.0, np.nan], False, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [tf.int32, tf.int64])
+def test_what_is_judged_right(logits, right, numbers, kind):
+    found = judged(tf.constant([logits]), tf.constant([1], kind))
+    assert [each.numpy().tolist() for each in found] == [[right], [numbers]]
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,12 @@ def test_a_paired_difference_is_that_of_the_t_test():
     assert paired_difference({0: 0.5}, {1: 0.5}) is None
 
 
+def test_equal_differences_have_no_interval():
+    """Though floats say that 0.4 − 0.3, 0.6 − 0.5 and 0.8 − 0.7 are three numbers."""
+    found = paired_difference({0: 0.4, 1: 0.6, 2: 0.8}, {0: 0.3, 1: 0.5, 2: 0.7})
+    assert found.mean == pytest.approx(0.1) and np.isnan(found.half_width) and found.trials == 3
+
+
 @pytest.mark.parametrize("trials", [2, 3, 10])
 def test_how_often_an_equal_ticket_is_called_worse(trials):
     random = np.random.default_rng(0)

@@ -5,8 +5,9 @@ import dataclasses
 import tensorflow as tf
 
 from tf_tickets.attacks.threat_model import fast, pgd
+from tf_tickets.data.image_place import ImagePlace
 from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.search.double_win import DoubleWinSettings, ImagePlace, Phase
+from tf_tickets.search.double_win import DoubleWinSettings, Phase
 from tf_tickets.search.source_tickets import SourceTickets
 from tf_tickets.search.ticket_transfers import TicketTransfers
 from tf_tickets.training.trainer import TrainingSettings

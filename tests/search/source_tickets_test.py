@@ -9,10 +9,11 @@ from safetensors.numpy import save_file
 
 from tests.models import torchvision_resnet
 from tests.search.double_win_runs import open_run, phase
+from tf_tickets.data.image_place import ImagePlace
 from tf_tickets.errors import UserError
 from tf_tickets.masking.magnitude import sparsity_after_rounds
 from tf_tickets.runs.files import load_arrays
-from tf_tickets.search.double_win import TICKETS, ImagePlace, TicketKind
+from tf_tickets.search.double_win import TICKETS, TicketKind
 from tf_tickets.search.training_session import TrainingSession
 
 IMP = TicketKind("at", "imp_st")
@@ -211,3 +212,13 @@ def test_public_weights_stand_for_a_pretraining(tmp_path, animals, classes, keep
     assert_same(ticket.masks, largest(found, source.ticket(IMP, 0), kept_of(ticket)))
     with pytest.raises(UserError, match=f"--pretrained=at={weights}: holds weights for RGB"):
         open_run(tmp_path / "gray", pretrained={"at": str(weights)})[0].pretrain()
+
+
+def test_an_error_in_a_folder_names_only_the_flag_that_gave_it(animals):
+    for number in range(1, 16):
+        (animals / "train" / "dogs" / f"{number}.png").unlink()
+    place = ImagePlace("tfds", None, {"animals": str(animals)}, 32)
+    with pytest.raises(UserError) as caught:
+        place.load("animals", seed=0)
+    expected = f"--folders=animals={animals}: too few training images of class dogs"
+    assert str(caught.value).startswith(expected)

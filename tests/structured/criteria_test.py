@@ -5,6 +5,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import tf_keras as keras
+from sklearn.cross_decomposition import PLSRegression
 
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.models.registry import build_model
@@ -210,9 +211,52 @@ def test_vip_follows_from_nipals_by_hand():
     features[:, 2] += 2 * (labels == 1)
     features[:, 4] -= labels
     found = variable_importance(features, labels)
-    np.testing.assert_allclose(found, vip_by_nipals(features, labels), rtol=1e-3)
+    np.testing.assert_allclose(found, vip_by_nipals(features, labels), rtol=1e-6)
     assert set(np.argsort(found)[-2:]) == {2, 4}
     np.testing.assert_allclose(np.mean(found**2), 1.0)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_vip_follows_from_scikit_learns_pls(classes):
+    generator = np.random.default_rng(classes)
+    labels = np.arange(80) % classes
+    features = generator.normal(size=(80, 12)) + np.outer(labels, generator.normal(size=12))
+    pls = PLSRegression(2, max_iter=10_000, tol=1e-14).fit(features, np.eye(classes)[labels])
+    explained = np.sum(pls.x_scores_**2, axis=0) * np.sum(pls.y_loadings_**2, axis=0)
+    expected = np.sqrt(12 * pls.x_weights_**2 @ explained / explained.sum())
+    np.testing.assert_allclose(variable_importance(features, labels), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        # Both classes have the mean 1/2 of every feature.
+        [[0, 1], [1, 0], [0, 1], [1, 0]],
+        # 0.2, but only about so in floats.
+        [[0.1, 1], [0.3, 0], [0.2, 1], [0.2, 0]],
+    ],
+)
+def test_features_that_tell_no_classes_apart_are_of_no_importance(features):
+    found = variable_importance(np.array(features, float), np.array([0, 0, 1, 1]))
+    assert found.tolist() == [0, 0]
+
+
+def test_importance_where_a_second_component_would_explain_nothing():
+    """The second feature has one mean in both classes and no correlation with the first."""
+    features = np.array([[-2.0, 1], [-1, -1], [1, -1], [2, 1]])
+    found = variable_importance(features, np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(found, [np.sqrt(2), 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_have_no_importance(value):
+    generator, labels = np.random.default_rng(5), np.arange(30) % 3
+    features = generator.normal(size=(30, 4))
+    expected = variable_importance(features[:, 1:], labels)
+    features[7, 0] = value
+    found = variable_importance(features, labels)
+    assert np.isnan(found[0])
+    np.testing.assert_allclose(found[1:], expected)
 
 
 def test_vip_of_constant_features_is_zero():

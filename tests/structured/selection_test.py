@@ -1,5 +1,6 @@
 """What a round removes: exact counts, the lowest scores, and what must stay."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -14,7 +15,7 @@ from tf_tickets.errors import UserError
 from tf_tickets.models.registry import build_model
 from tf_tickets.structured.channels import channels_of
 from tf_tickets.structured.cost import flops
-from tf_tickets.structured.criteria import score
+from tf_tickets.structured.criteria import CRITERIA, score
 from tf_tickets.structured.selection import (
     Cut,
     choose_removal,
@@ -23,7 +24,7 @@ from tf_tickets.structured.selection import (
     require_possible,
     widths,
 )
-from tf_tickets.structured.surgery import remove
+from tf_tickets.structured.surgery import Removal, remove
 
 SCORES = {"a": np.array([0.5, 0.1, 0.9]), "b": np.array([0.2, 0.3]), "c": np.array([0.05])}
 
@@ -86,12 +87,12 @@ def test_as_many_stay_as_make_a_multiple(size, share, stay):
     assert size - len(chosen.get("a", ())) == stay
 
 
-def two_convolutions():
+def two_convolutions(activation="relu"):
     """16 filters of 27 weights, then 24 of 144: raw sums are smaller in the first layer."""
     keras.utils.set_random_seed(0)
     image = keras.layers.Input((8, 8, 3))
     x = keras.layers.Conv2D(16, 3, activation="relu", name="first")(image)
-    x = keras.layers.Conv2D(24, 3, activation="relu", name="second")(x)
+    x = keras.layers.Conv2D(24, 3, activation=activation, name="second")(x)
     return keras.Model(image, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
 
 
@@ -135,20 +136,78 @@ def test_as_many_filters_go_as_the_flops_ask_for(network):
     cut = Cut("l1", 0.0, 0, "layerwise", flops=0.7)
     removal, _ = choose_removal(network, cut, None)
     left = flops(remove(network, removal)) / flops(network)
-    before, *_ = removal.filters.values()
-    assert 0.6 < left <= 0.7 and before
-    # One part in a thousand less would not do.
-    count = sum(map(len, removal.filters.values()))
-    fewer = [
-        choose_removal(network, Cut("l1", share / 1000, 0, "layerwise"), None)[0]
-        for share in range(200, 400, 20)
+    assert 0.6 < left <= 0.7
+    # Layers of 8, 16 and 32 filters lose more at some of the multiples of 1/64, and only there.
+    steps = [
+        choose_removal(network, Cut("l1", part / 64, 0, "layerwise"), None)[0].filters
+        for part in range(8, 14)
     ]
-    for each in fewer:
-        if sum(map(len, each.filters.values())) < count:
-            assert flops(remove(network, each)) > 0.7 * flops(network)
+    enough = steps.index(removal.filters)
+    assert enough > 0
+    assert flops(remove(network, Removal(steps[enough - 1], ()))) > 0.7 * flops(network)
     require_possible(network, cut)
     with pytest.raises(UserError, match=r"--flops=0.005: expected at least 0\.\d+, which is what"):
         require_possible(network, dataclasses.replace(cut, flops=0.005))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("criterion", [each for each in CRITERIA if each != "random"])
+def test_scores_that_are_not_finite_decide_nothing(criterion, value):
+    """What one broken filter of the second layer makes of them, by the name of that layer."""
+    # ReLU would make 0 of NaN.
+    model, generator = two_convolutions(activation=None), np.random.default_rng(2)
+    images = generator.integers(256, size=(40, 8, 8, 3), dtype=np.uint8)
+    kernel = model.get_layer("second").kernel
+    kernel.assign(np.where(np.arange(24) == 3, value, kernel.numpy()))
+    # KL compares all answers with those of the broken network.
+    layer = "first" if criterion == "kl" else "second"
+    message = f"^--criterion={criterion}: expected finite scores, which those of {layer} are not$"
+    with pytest.raises(UserError, match=message):
+        split = ImageSplit(images, generator.integers(10, size=40))
+        choose_removal(model, Cut(criterion, 0.3, 0, "global"), split)
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("share", [0.5, 0.3337, 0.123])
+def test_of_many_filters_not_one_too_many_goes(scope, share):
+    image = keras.layers.Input((4,))
+    hidden = keras.layers.Dense(5000, name="hidden")(image)
+    model = keras.Model(image, keras.layers.Dense(3)(hidden))
+    # A unit multiplies and adds 4 and 3 times and has a bias; so has each of the 3 answers.
+    assert flops(model) == 5000 * (2 * 4 + 2 * 3 + 1) + 3
+    removal, _ = choose_removal(model, Cut("l1", 0.0, 0, scope, flops=share), None)
+    staying = (math.floor(share * flops(model)) - 3) // 15
+    assert len(removal.filters["hidden"]) == 5000 - staying
+
+
+def test_a_goal_that_filters_cannot_reach_is_refused_by_its_own_flag():
+    image = keras.layers.Input((4,))
+    hidden = keras.layers.Dense(1)(image)
+    model = keras.Model(image, keras.layers.Dense(3)(hidden))
+    message = "^--flops=0.5: expected none, as no layer has filters enough to lose any$"
+    with pytest.raises(UserError, match=message):
+        require_possible(model, Cut("l1", 0.0, 0, "layerwise", flops=0.5))
+
+
+@pytest.mark.parametrize("wide", [2, 3, 4])
+def test_what_is_possible_does_not_depend_on_the_blocks_that_chance_would_take(wide):
+    """One block costs more than the others; without it as little is left as can be."""
+    x = image = keras.layers.Input((8, 8, 8))
+    for number in range(1, 5):
+        branch = keras.layers.Conv2D(40 if number == wide else 4, 3, padding="same")(x)
+        branch = keras.layers.Conv2D(8, 3, padding="same")(branch)
+        x = keras.layers.Add(name=f"sum_{number}")([x, branch])
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    least = {}
+    for number in (2, 3, 4):
+        without = remove(model, Removal({}, (f"sum_{number}",)))
+        removal, _ = choose_removal(without, Cut("l1", 0.9, 0, "layerwise"), None)
+        least[number] = flops(remove(without, removal))
+    assert min(least, key=least.get) == wide and len(set(least.values())) == 2
+    for extra, possible in ((0.5, True), (-0.5, False)):
+        goal = (least[wide] + extra) / flops(model)
+        with contextlib.nullcontext() if possible else pytest.raises(UserError, match="--flops="):
+            require_possible(model, Cut("l1", 0.0, 1, "layerwise", flops=goal))
 
 
 def test_a_share_that_takes_nothing_is_refused():

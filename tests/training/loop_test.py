@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.noise import BATCH, LEARNING_RATE, make_trainer, run, stop_at_call
+from tests.noise import BATCH, LEARNING_RATE, make_data, make_trainer, run, stop_at_call
 from tf_tickets.data.batches import BatchOrder
-from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.errors import Diverged, StopRequested, UserError
+from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.training import loop
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
@@ -87,7 +88,7 @@ def test_progress_is_reported_up_to_the_end(train):
 
 def test_a_diverged_loss_is_one_line_and_what_was_measured_is_kept(train):
     trainer = make_trainer("natural")
-    with pytest.raises(UserError, match="natural training loss became .* at iteration"):
+    with pytest.raises(Diverged, match="natural training loss became .* at iteration"):
         train(trainer, learning_rates=constant(1e38))
     reached = []
     with pytest.raises(UserError):
@@ -97,6 +98,31 @@ def test_a_diverged_loss_is_one_line_and_what_was_measured_is_kept(train):
             on_progress=lambda progress: reached.append(list(progress.history)),
         )
     assert reached[0][0][:2] == (0, "first")
+
+
+def test_weights_that_break_in_the_last_step_are_not_called_trained(train):
+    """The loss before that step was finite; what is measured after it is not."""
+    trainer = make_trainer("natural")
+    evaluator = Evaluator(trainer.model, {}, 1)
+
+    def rates(first, count):
+        return np.where(np.arange(first, first + count) == 9, np.inf, 1e-3).astype(np.float32)
+
+    message = r"^natural/loss of the natural training became nan at iteration 10; try a smaller"
+    with pytest.raises(Diverged, match=message):
+        train(
+            trainer,
+            learning_rates=rates,
+            evaluate=lambda _: evaluator.evaluate(make_data().validation),
+        )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_selection_by_what_is_not_finite_is_refused(tmp_path, value):
+    """Nothing would be better than another, and the weights kept would all be zero."""
+    message = f"^accuracy of the natural training became {value} at iteration 8; "
+    with pytest.raises(Diverged, match=message):
+        train_selected(make_trainer("natural"), tmp_path, accuracy=[0.1, 0.2, value, *[value] * 3])
 
 
 def test_a_damaged_checkpoint_is_one_line(train, tmp_path):

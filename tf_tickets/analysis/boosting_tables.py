@@ -28,7 +28,7 @@ from tf_tickets.analysis.boosting_results import (
     with_width_and_depth,
 )
 from tf_tickets.analysis.boosting_time_tables import acceleration_table
-from tf_tickets.analysis.boosting_times import finds_fgsm_ticket
+from tf_tickets.analysis.boosting_times import fgsm_finder
 from tf_tickets.analysis.markdown import MISSING, captioned, cells, markdown_table, paragraphs
 from tf_tickets.analysis.measurements import attack_label, seeds_label, select
 from tf_tickets.analysis.studies import model_label
@@ -172,7 +172,7 @@ def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
     """Figure 6's numbers: PGD training of tickets from three kinds of training."""
     families = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fgsm_random")
     rows = full_length(group.rows, "pgd", families)
-    finding = group.rows[finds_fgsm_ticket(group.rows)].assign(family="finding_fgsm")
+    finding = fgsm_finder(group.rows).assign(family="finding_fgsm")
     rows = pd.concat([rows, finding])
     natural, robust, margin, *others = _robust_columns(rows, "family", group.attack)
     text = select(reference, source="Section 4.1", method="finding_fgsm").set_index("metric")

@@ -1,5 +1,7 @@
 """How far tickets are from the dense network, trial by trial, beside the paper's rule."""
 
+import math
+
 from tf_tickets.analysis.double_win_results import (
     METRIC_LABELS,
     PRETRAINING_LABELS,
@@ -9,7 +11,7 @@ from tf_tickets.analysis.double_win_results import (
 )
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
 
-_ONE_TRIAL = "¹"
+_NO_INTERVAL = "¹"
 
 
 def differences_table(group: Group, percent: float) -> str:
@@ -39,8 +41,8 @@ def differences_table(group: Group, percent: float) -> str:
         f"{percent:g}% of the training data: ticket less dense network of the same pre-training, "
         "seed by seed, in percentage points, with the 95% interval of Student's t on the paired "
         "differences. Bold: the interval does not hold 0. "
-        f"{_ONE_TRIAL}: one pair, which has no interval. With this many intervals one in twenty "
-        "misses the truth."
+        f"{_NO_INTERVAL}: no interval, as there is one pair, or all differ by the same. With this "
+        "many intervals one in twenty misses the truth."
     )
     return captioned(caption, markdown_table(columns, list(keys), MISSING))
 
@@ -49,8 +51,8 @@ def _difference(network, metric):
     difference = network.differences.get(metric)
     if difference is None:
         return MISSING
-    mean, half_width, trials = difference
+    mean, half_width, _ = difference
     shown = cell(100 * mean, 100 * half_width, signed=True)
-    if trials == 1:
-        return shown + _ONE_TRIAL
+    if math.isnan(half_width):
+        return shown + _NO_INTERVAL
     return f"**{shown}**" if abs(mean) > half_width else shown

@@ -1,5 +1,6 @@
 """Every method beside fine-tuning and beside robust tickets, on the same sentences."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
 from tf_tickets.analysis.measurements import select
-from tf_tickets.analysis.robust_bert_examples import ATTACK_LABELS, Attempt, shared_attempts
+from tf_tickets.analysis.robust_bert_examples import ATTACK_LABELS, SharedAttempt, shared_attempts
 from tf_tickets.analysis.robust_bert_pairs import (
     POWER,
     SIGNIFICANCE,
@@ -32,13 +33,16 @@ _BASELINES = ("fine_tune", "robust")
 
 
 class Comparison(NamedTuple):
-    """Two networks under one attack, all seeds that both have together.
+    """Two networks under one attack, sentence by sentence over all seeds that both have.
+
+    A sentence that both were attacked on in some of these seeds only is compared in those.
 
     Attributes:
       seeds: how many.
       accuracy: who withstands the attack.
       within: budget → the same of the attack within it.
-      queries: of the sentences that both classify correctly without the attack.
+      queries: of the sentences that both classify correctly without the attack, in the seeds in
+        which they do.
       needed: the share of words that the attack must change, see `AttackedText.needed_change`.
       clean: who is correct without the attack.
     """
@@ -94,7 +98,7 @@ def compare(group: Group, attack: str, first: Network, second: Network) -> Compa
     ]
     if not pairs:
         return None
-    attacked = [pair for pair in pairs if pair[0].correct and pair[1].correct]
+    attacked = [pair for pair in pairs if pair.first.correct and pair.second.correct]
     return Comparison(
         seeds=len(seeds),
         accuracy=_shares(pairs, lambda attempt: attempt.held[None]),
@@ -130,17 +134,23 @@ def explanation() -> str:
     """How to read the tables."""
     budgets = " and ".join(f"{budget:.0%}" for budget in WORD_BUDGETS)
     return (
-        "Comparisons take all seeds together, sentence by sentence. Differences of accuracies, in "
-        "points, have McNemar's exact test on the summed sentences that only one of two networks "
-        'gets right, and its 95% interval; "seen from" is the smallest difference of Aua that this '
-        f"test finds with {POWER:.0%} probability, given how many sentences tell the two apart. "
-        "#Query, of the sentences that both classify correctly, and words, the share of words that "
-        "must change (0 of a sentence that is wrong as it is, all of one that withstands), have "
-        f"Wilcoxon's signed-rank test. Aua at {budgets} counts an attack as failed that changed "
-        "more of the words. Verdicts are on Aua alone: a difference with p < "
-        f"{SIGNIFICANCE:g} confirms or contradicts the paper's, or is higher or lower where the "
-        "paper has none; any other cannot be told. No p is corrected for the number of "
-        "comparisons, and all speak of the sentences and of these seeds, not of other seeds."
+        "Comparisons are sentence by sentence. All seeds attack the same sentences, so that each "
+        "counts once: by d, in how many more seeds the first network is right than the second. "
+        "Differences of accuracies, in points, are the sum of d over sentences times seeds, which "
+        "is the mean over seeds. They have the exact test in which each d has either sign like a "
+        "coin (of one seed: McNemar's), and its 95% interval. "
+        '"withstands more" counts the sentences with d above 0 and below; "seen from" is the '
+        "smallest difference of Aua that "
+        f"the test finds with {POWER:.0%} probability, given the sizes of d. #Query, of the "
+        "sentences that both classify correctly, and words, the share of words that must change (0 "
+        "of a sentence that is wrong as it is, all of one that withstands), have Wilcoxon's "
+        "signed-rank test of each sentence's mean over the seeds. A sentence that both were "
+        "attacked on in some of the seeds only is compared in those. "
+        f"Aua at {budgets} counts an attack as failed that changed more of the words. Verdicts are "
+        f"on Aua alone: a difference with p < {SIGNIFICANCE:g} confirms or contradicts the "
+        "paper's, or is higher or lower where the paper has none; any other cannot be told. No p "
+        "is corrected for the number of comparisons, and all speak of the sentences and of these "
+        "seeds, not of other seeds."
     )
 
 
@@ -160,8 +170,10 @@ def _shares(pairs, is_right) -> PairedShares:
     return paired_shares(*_both(pairs, is_right))
 
 
-def _both(pairs: Sequence[tuple[Attempt, Attempt]], value):
-    return [[value(pair[side]) for pair in pairs] for side in (0, 1)]
+def _both(pairs: Sequence[SharedAttempt], value):
+    """Of each pair the sentence, and the value under either network."""
+    found = [(pair.index, value(pair.first), value(pair.second)) for pair in pairs]
+    return list(zip(*found, strict=True)) or ([], [], [])
 
 
 def _paper_difference(paper, attack, first, second):
@@ -185,10 +197,10 @@ def _columns(group, found, expected):
         ("method", {pair: _label(group, pair[0]) for pair in found}),
         ("less", {pair: _label(group, pair[1]) for pair in found}),
         ("seeds", of_all(lambda c: str(c.seeds))),
-        ("sentences", of_all(lambda c: str(c.accuracy.texts))),
-        ("only one withstands", of_all(lambda c: _counts(c.accuracy))),
+        ("sentences", of_all(lambda c: str(len(c.accuracy.changes)))),
+        ("withstands more", of_all(lambda c: _counts(c.accuracy))),
         ("Aua", of_all(lambda c: _points(c.accuracy))),
-        ("seen from", of_all(lambda c: f"{c.accuracy.smallest:.1f}")),
+        ("seen from", of_all(lambda c: _smallest(c.accuracy))),
         *budgets,
         ("#Query", of_all(lambda c: _mean(c.queries))),
         ("words (%)", of_all(lambda c: _mean(c.needed))),
@@ -204,12 +216,17 @@ def _label(group, network):
 
 
 def _counts(shares):
-    return f"{shares.first_only} : {shares.second_only}"
+    return f"{shares.first_more} : {shares.second_more}"
+
+
+def _smallest(shares):
+    return MISSING if np.isnan(shares.smallest) else f"{shares.smallest:.1f}"
 
 
 def _points(shares):
     low, high = shares.interval
-    return f"{_signed(shares.difference)} [{low:z.1f}, {high:z.1f}], {_p(shares.p_value)}"
+    shown = "" if math.isnan(low) else f" [{low:z.1f}, {high:z.1f}]"
+    return f"{_signed(shares.difference)}{shown}, {_p(shares.p_value)}"
 
 
 def _mean(means):

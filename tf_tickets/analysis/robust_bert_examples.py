@@ -58,7 +58,8 @@ class AttackedNetwork(NamedTuple):
       attack: in `ATTACK_LABELS`.
       recipe: which variant of the attack.
       made_with: what the attack used or was held to → what that is, such as which word vectors.
-      attempts: the sentence's index among those of the seed → what came of it.
+      attempts: the sentence's index among the attacked test sentences, which are the same ones
+        under every seed → what came of it.
       metrics: with their confidence intervals.
     """
 
@@ -87,12 +88,24 @@ def attacked_networks(folder: Path) -> list[AttackedNetwork]:
     return [_read(path, match.groupdict("")) for path, match in places if match]
 
 
-def shared_attempts(
-    first: AttackedNetwork, second: AttackedNetwork
-) -> list[tuple[Attempt, Attempt]]:
-    """What came of the sentences that both networks were attacked on, in the same order."""
+class SharedAttempt(NamedTuple):
+    """What came of one sentence under each of two networks of one seed.
+
+    Attributes:
+      index: the sentence's, see `AttackedNetwork`.
+      first: under one of them.
+      second: under the other.
+    """
+
+    index: int
+    first: Attempt
+    second: Attempt
+
+
+def shared_attempts(first: AttackedNetwork, second: AttackedNetwork) -> list[SharedAttempt]:
+    """The sentences that both networks were attacked on, by index."""
     shared = sorted(first.attempts.keys() & second.attempts.keys())
-    return [(first.attempts[index], second.attempts[index]) for index in shared]
+    return [SharedAttempt(index, first.attempts[index], second.attempts[index]) for index in shared]
 
 
 def _read(path, place):

@@ -108,7 +108,9 @@ def convergence_table(group: Group) -> str:
     columns = _network_columns(group, keys)
     drawn = set()
     for attack in ("natural", *attacks(group, "validation")):
-        curves = training_curves(group, attack)
+        curves = {
+            key: curve[curve.index > 0] for key, curve in training_curves(group, attack).items()
+        }
         label = "Clean" if attack == "natural" else _aua(attack)
         best = {key: f"{curve['mean'].max():.1f}" for key, curve in curves.items()}
         columns += [(label, best), ("steps", {k: _near_best(c) for k, c in curves.items()})]

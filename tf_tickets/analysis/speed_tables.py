@@ -50,8 +50,10 @@ def iterations_to_dense(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
       A row for every (data_set, method, regime, seed, level) of a search with a dense level,
       with `reached`: the first evaluated iteration of at least that accuracy, ∞ for none.
+      Before training nothing is reached, though tickets of trained weights may be as good.
     """
     own = select(frame, split="validation", quantity="accuracy")
+    own = own[own["iteration"] > 0]
     own = own[own["attack"] == own["regime"]].sort_values("iteration")
     search = LEVEL_KEYS[:-1]
     goals = select(own, level=0).groupby(search)["value"].last().rename("goal")

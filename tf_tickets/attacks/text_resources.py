@@ -52,12 +52,14 @@ class TextResources:
         that maps words to their neighbours, nearest first; or `textattack`.
       masked_lm: a folder with a Hugging Face masked language model, or `textattack`.
       nltk_data: a folder that is searched for NLTK's data before those it searches itself.
+      trust: whether a SavedModel, as the sentence encoder, may do more than compute.
     """
 
     sentence_encoder: str = ""
     word_vectors: str = ""
     masked_lm: str = ""
     nltk_data: str = ""
+    trust: bool = False
 
     def describe(self, names: Sequence[str]) -> dict[str, str]:
         """Says what the named resources are: their kind, name, and the SHA-256 of files.
@@ -77,7 +79,7 @@ class TextResources:
 
     def encode(self) -> Callable[[Sequence[str]], np.ndarray]:
         """The sentence encoder: texts → float32 `[texts, dim]`, see `merge_alike`."""
-        load = _sentence_encoder(self.sentence_encoder)
+        load = _sentence_encoder(self)
 
         def encode(texts):
             unique = list(dict.fromkeys(texts))
@@ -125,7 +127,7 @@ def _describe_sentence_encoder(resources):
     if kind == "package":
         return f"{source} {importlib.metadata.version(source)}"
     if kind == "SavedModel":
-        _sentence_encoder(resources.sentence_encoder)  # It is refused before any work, or not.
+        _sentence_encoder(resources)  # It is refused before any work, or not.
     return f"{kind}, {_named(source)}"
 
 
@@ -317,9 +319,11 @@ def _neighbour_lists(indices, words, neighbours):
     return NeighbourLists(None, indices, words, neighbours)
 
 
-def _sentence_encoder(value):
-    """What `--sentence_encoder` says; only TextAttack's own download is no stranger's."""
-    return _load_sentence_encoder(*_sentence_encoder_source(value), trust=value == "textattack")
+def _sentence_encoder(resources):
+    """What `--sentence_encoder` says; TextAttack's own download is no stranger's."""
+    value = resources.sentence_encoder
+    trust = resources.trust or value == "textattack"
+    return _load_sentence_encoder(*_sentence_encoder_source(value), trust)
 
 
 @functools.cache
@@ -344,7 +348,7 @@ def _load_saved_encoder(folder, trust):
         model = load_saved_model(folder, trust)
     except UserError as error:
         expected = "expected a SavedModel that only computes"
-        raise UserError(f"--sentence_encoder={folder}: {expected} ({error})") from None
+        raise type(error)(f"--sentence_encoder={folder}: {expected} ({error})") from None
 
     def encode(texts):
         outputs = model(tf.constant(list(texts)))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from tf_tickets.errors import UserError, require
 from tf_tickets.runs.progress import ProgressBar
@@ -21,6 +22,8 @@ _MODES = {1: "L", 3: "RGB"}
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Formats whose pixels of Pillow's 32-bit mode are 16-bit numbers.
 _SIXTEEN_BIT_FORMATS = ("PNG", "PPM")
+# Values of TIFF's tags.
+_UNSIGNED, _WHITE_IS_ZERO = 1, 0
 # Images that are held in memory before they are decoded.
 _AT_A_TIME = 256
 # Images that take long enough to decode for a progress bar.
@@ -67,9 +70,9 @@ def decode_squares(
 ) -> np.ndarray:
     """Decodes images and scales each to a square, whatever its proportions.
 
-    Bilinear interpolation, with antialiasing where an image gets smaller. A gray image of 16
-    bits becomes one of 8: round(v · 255 / 65535). Of several frames the first is taken, and
-    transparency is left out.
+    Bilinear interpolation, with antialiasing where an image gets smaller. A gray image of b > 8
+    bits becomes one of 8: round(v · 255 / (2^b − 1)); of channels of 16 bits in a coloured one
+    the upper 8 are taken. Of several frames the first is taken, and transparency is left out.
 
     Args:
       encoded: `count` pairs of where an image is from, for errors, and its file's content: a
@@ -115,9 +118,15 @@ def _square(content, size, mode):
 
 def _eight_bits(image):
     """The image with 8 bits a channel; Pillow itself would cut off what is above 255."""
-    if image.mode == "F" or image.mode == "I" and image.format not in _SIXTEEN_BIT_FORMATS:
-        raise UserError("32 bits a pixel, of unknown range; save it with 8 or 16 bits")
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    signed_or_fractions = any(kind != _UNSIGNED for kind in tags.get(SAMPLEFORMAT, ()))
+    wide = image.mode == "F" or image.mode == "I" and image.format not in _SIXTEEN_BIT_FORMATS
+    if signed_or_fractions or wide:
+        raise UserError("numbers of unknown range; save it with 8 or 16 unsigned bits a channel")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.round(values * (255 / 65535)).astype(np.uint8))
+    bits, *_ = tags.get(BITSPERSAMPLE, (16,))
+    values = np.round(np.asarray(image).astype(np.float64) * (255 / (2**bits - 1)))
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:  # Which Pillow heeds up to 8 bits.
+        values = 255 - values
+    return Image.fromarray(values.astype(np.uint8))

@@ -155,16 +155,18 @@ def require_data_set(name, flag="data_set", source="tfds"):
     if source == "folder":
         require(re.fullmatch(r"\w+", name), flag, name, "letters, digits and underscores")
         return
+    # The data sets of transfers, whose flags are others, have folders of their own.
+    of_one = flag == "data_set"
+    folder = "--data_source=folder --data_dir=DIR" if of_one else "--folders=NAME=DIR"
     if whole == "visda":
         raise UserError(
             f"--{flag}={name}: TensorFlow Datasets has no VisDA-17; give the folder that holds its "
-            "train and validation: --data_source=folder --data_dir=DIR, or, for transfers, "
-            f"--folders={name}=DIR"
+            f"train and validation: {folder}"
         )
     if whole not in SPECS:
         raise UserError(
             f"--{flag}={name} is not known; use one of {', '.join(DATA_SETS)}, or some classes of "
-            "it, as cifar10_classes_0_4, or --data_source=folder"
+            f"it, as cifar10_classes_0_4, or {folder}"
         )
     if source == "embedded" and SPECS[whole].embedded_sha256 is None:
         raise UserError(

@@ -32,8 +32,8 @@ def validation_split_of_classes(labels, seed, fraction=1 / 6):
     """The same, with examples of every class in both parts.
 
     It is `validation_split` wherever that has them. Else each class gives the same part of its
-    examples, at least one and not all, and the second part grows if it needs to, to one example
-    a class.
+    examples, as nearly as whole numbers allow, at least one and not all. The second part is
+    larger or smaller than asked for only if that needs it: both have an example of every class.
 
     Args:
         labels: int array of shape [n], class indices.
@@ -56,7 +56,7 @@ def validation_split_of_classes(labels, seed, fraction=1 / 6):
     shares = np.where(turns == 0, 0, (turns + 0.5) / class_sizes)
     shares[turns == class_sizes - 1] = np.inf  # The last one of a class stays.
     chosen = order[np.argsort(shares, kind="stable")]
-    validation_size = max(len(parts[1]), len(classes))
+    validation_size = min(max(len(parts[1]), len(classes)), len(labels) - len(classes))
     return np.sort(chosen[validation_size:]), np.sort(chosen[:validation_size])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tf_tickets.compat.silent_imports import import_keras_nlp
 from tf_tickets.data.text import TextSplit
 from tf_tickets.errors import UserError, require, require_extra
 
@@ -66,7 +67,7 @@ def word_piece_tokenizer(vocabulary: Sequence[str], length: int):
     require(length >= 5, "length", length, "at least 5 tokens")
     require_vocabulary("the vocabulary", vocabulary)
     require_extra("text", "keras_nlp", "tensorflow_text")
-    import keras_nlp
+    keras_nlp = import_keras_nlp()
 
     # Its subclass for BERT does not know [UNK] in texts.
     return keras_nlp.tokenizers.WordPieceTokenizer(

@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from tf_tickets.attacks.gradient import Attack, uniform_noise
 from tf_tickets.data.vision import ImageSplit, resize, to_unit_interval
+from tf_tickets.evaluation.answers import judged
 from tf_tickets.runtime import in_parallel
 
 
@@ -79,6 +80,6 @@ class Evaluator:
 
     def _correct_and_loss(self, images, labels):
         logits = self._model(images, training=False)
-        correct = tf.cast(tf.equal(tf.argmax(logits, axis=-1), labels), tf.float32)
+        correct = tf.cast(judged(logits, labels)[0], tf.float32)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return tf.stack([correct, loss], axis=-1)

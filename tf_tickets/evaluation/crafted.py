@@ -6,6 +6,7 @@ import tf_keras as keras
 
 from tf_tickets.attacks.gradient import Attack, uniform_noise
 from tf_tickets.data.vision import ImageSplit
+from tf_tickets.evaluation.answers import judged
 
 
 class CraftedImages:
@@ -48,4 +49,5 @@ class CraftedImages:
           model: returns logits; used in inference mode.
         """
         logits = model.predict(self.images, batch_size=self._batch_size, verbose=0)
-        return float(np.mean(np.argmax(logits, axis=-1) == self.labels))
+        right, _ = judged(tf.constant(logits), tf.constant(self.labels))
+        return float(np.mean(right))

@@ -107,7 +107,8 @@ class PairedDifference(NamedTuple):
 
     Attributes:
       mean: over the trials that both have.
-      half_width: of the two-sided interval of Student's t around it; NaN of one trial.
+      half_width: of the two-sided interval of Student's t around it; NaN of one trial, and of
+        several whose differences are equal: their deviation of 0 says nothing of other trials'.
       trials: how many there are.
     """
 
@@ -133,9 +134,10 @@ def paired_difference(
     if not differences:
         return None
     count, half_width = len(differences), math.nan
-    if count > 1:
-        error = statistics.stdev(differences) / math.sqrt(count)
-        half_width = error * float(stats.t.ppf((1 + confidence) / 2, count - 1))
+    deviation = statistics.stdev(differences) if count > 1 else 0.0
+    if deviation > _ROUNDING:
+        quantile = float(stats.t.ppf((1 + confidence) / 2, count - 1))
+        half_width = quantile * deviation / math.sqrt(count)
     return PairedDifference(statistics.fmean(differences), half_width, count)
 
 

@@ -14,6 +14,7 @@ from tf_tickets.attacks.gradient import build_attack, uniform_noise
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import require
+from tf_tickets.evaluation.answers import judged
 from tf_tickets.evaluation.victims import Victim
 
 # Carlini and Wagner's search needs memory in the square of this.
@@ -328,7 +329,4 @@ def _is_correct(victim, images, labels):
 
 
 def _judged(victim, images, labels):
-    """Which answers are right, and which are numbers at all."""
-    logits = victim.logits_fn(images)
-    finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
-    return tf.equal(tf.argmax(logits, axis=-1), labels) & finite, finite
+    return judged(victim.logits_fn(images), labels)

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.data.tokens import TokenSplit
+from tf_tickets.evaluation.answers import judged
 
 
 class TextEvaluator:
@@ -50,6 +51,6 @@ class TextEvaluator:
             "padding_mask": tf.cast(token_ids != 0, tf.int32),
         }
         logits = self._model(inputs, training=False)
-        correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == labels
+        correct, _ = judged(logits, labels)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return tf.stack([tf.reduce_sum(tf.cast(correct, tf.float32)), tf.reduce_sum(losses)])

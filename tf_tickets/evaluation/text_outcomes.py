@@ -140,11 +140,14 @@ def wilson_share(count: int, total: int) -> Estimate:
 
 
 def _mean(values):
-    """With the percentile bootstrap's interval, which never leaves the values' own range."""
+    """With the percentile bootstrap's interval, which never leaves the values' own range.
+
+    It has none of equal values, whose bootstrap is as sure of one as of a thousand.
+    """
     if not values:
         return Estimate(math.nan, math.nan, math.nan)
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if min(values) == max(values):
         return Estimate(mean, math.nan, math.nan)
     drawn = np.random.default_rng(0).integers(len(values), size=[_RESAMPLES, len(values)])
     means = np.asarray(values, float)[drawn].mean(axis=1)

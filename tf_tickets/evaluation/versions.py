@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.vision import ImageSplit, to_unit_interval
+from tf_tickets.evaluation.answers import judged
 from tf_tickets.structured.elements import ElementGroup, VersionedNetwork, without_one
 
 # Versions times images in one pass.
@@ -81,7 +82,7 @@ class VersionEvaluator:
                 inputs = tf.tile(inputs, [versions, 1, 1, 1])
                 inputs = build_attack(threat_model, logits_of(kept))(inputs, targets)
             logits = logits_of(kept, per_version=bool(threat_model))(inputs)
-            correct = tf.equal(tf.argmax(logits, axis=-1), targets)
+            correct, _ = judged(logits, targets)
             return tf.reduce_sum(tf.cast(tf.reshape(correct, [versions, -1]), tf.int32), axis=1)
 
         def logits_of(kept, per_version=True):

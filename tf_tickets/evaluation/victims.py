@@ -215,7 +215,7 @@ def _errors_about(flag, path):
     except UserError as error:
         place = f"--{flag}={path}" if flag else str(path)
         reason = str(error).removeprefix(f"{path}: ")
-        raise UserError(f"{place}: {reason}") from None
+        raise type(error)(f"{place}: {reason}") from None
 
 
 def _load(path, trust):

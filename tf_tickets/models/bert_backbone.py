@@ -4,6 +4,8 @@ import functools
 
 import tf_keras as keras
 
+from tf_tickets.compat.silent_imports import import_keras_nlp
+
 # The parts of a TransformerEncoder whose variables keras-nlp names after the encoder alone.
 _UNNAMED_PARTS = (
     "_self_attention_layer_norm",
@@ -19,7 +21,7 @@ def backbone_class():
 
     To load one that Keras saved, call this first: it registers the class.
     """
-    import keras_nlp
+    keras_nlp = import_keras_nlp()
 
     @keras.saving.register_keras_serializable("tf_tickets")
     class BertBackbone(keras_nlp.models.BertBackbone):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import safetensors.numpy
 
+from tf_tickets.compat.silent_imports import import_keras_nlp
 from tf_tickets.data.tokens import require_vocabulary
 from tf_tickets.errors import UserError, one_line, require, require_extra
 from tf_tickets.models.bert_backbone import backbone_class
@@ -228,7 +229,7 @@ def _read_json(path):
 
 def _from_preset(preset):
     require_extra("text", "keras_nlp", "tensorflow_text")
-    import keras_nlp
+    keras_nlp = import_keras_nlp()
 
     try:
         backbone = keras_nlp.models.BertBackbone.from_preset(preset)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_tickets.errors import UserError, one_line
+from tf_tickets.errors import UntrustedError, UserError, one_line
 
 FUNCTIONAL, SEQUENTIAL = "Functional", "Sequential"
 # Where tf_keras has the models and the layers that stand for TensorFlow's own functions.
@@ -224,9 +224,9 @@ def _place(name, registered_name):
         for module in _OBJECTS:
             if isinstance(getattr(getattr(keras, module), name, None), type):
                 return f"keras.{module}"
-    raise UserError(
+    raise UntrustedError(
         f"has {one_line(name, 60)} in it, which is not a layer of Keras' own or runs code of the "
-        "file's; give --trust if you know who made it"
+        "file's"
     )
 
 
@@ -253,9 +253,8 @@ def _policy(config):
 
 def _activation(name):
     if name not in _ACTIVATIONS:
-        raise UserError(
-            f"calls the function {one_line(name, 60)}, which is no activation of Keras' own; give "
-            "--trust if you know who made it"
+        raise UntrustedError(
+            f"calls the function {one_line(name, 60)}, which is no activation of Keras' own"
         )
     return name
 
@@ -263,9 +262,8 @@ def _activation(name):
 def _require_function(config):
     name = config.get("function")
     if not isinstance(name, str) or name not in _FUNCTIONS:
-        raise UserError(
-            f"calls TensorFlow's {one_line(name, 60)}, which may do more than compute; give "
-            "--trust if you know who made it"
+        raise UntrustedError(
+            f"calls TensorFlow's {one_line(name, 60)}, which may do more than compute"
         )
 
 

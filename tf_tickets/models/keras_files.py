@@ -64,7 +64,7 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
         model.load_weights(path)
         return model
     except UserError as error:
-        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except (Exception, RecursionError) as error:  # Every layer's settings have errors of their own.
         raise UserError(f"{path}: cannot be loaded as a Keras model ({_reason(error)})") from None
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_tickets.compat.harmless_operations import harmless_operations
-from tf_tickets.errors import UserError, one_line
+from tf_tickets.errors import UntrustedError, UserError, one_line
 
 _FILE = "saved_model.pb"
 _MOST_BYTES = 2**31
@@ -67,9 +67,9 @@ def _require_harmless(folder):
         raise UserError(f"{folder}: {_FILE} is damaged ({one_line(error)})") from None
     for graph in saved.meta_graphs:
         for name in _dangerous_operations(graph):
-            raise UserError(
+            raise UntrustedError(
                 f"{folder}: its graph has the operation {one_line(name, 60)}, which is not known "
-                "to only compute; give --trust if you know who made it"
+                "to only compute"
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tf_tickets.attacks.threat_model import ThreatModel, with_margin_attack
-from tf_tickets.data.registry import load_images
+from tf_tickets.data.image_place import ImagePlace
 from tf_tickets.data.specs import require_data_set
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, require, require_choices
@@ -91,50 +91,6 @@ class Phase:
             return CosineDecay(highest, self.epochs, steps_per_epoch)
         milestones = (0.5, 0.75) if self.decay == "step" else (1 / 3, 2 / 3)
         return StepDecay(highest, self.epochs, steps_per_epoch, milestones=milestones)
-
-
-@dataclasses.dataclass(frozen=True)
-class ImagePlace:
-    """Where images come from, and how networks see them.
-
-    Attributes:
-      data_source: `embedded` or `tfds`.
-      data_dir: where prepared TFDS data lie; None for TFDS's own choice.
-      folders: data set → image folder, of those that come from one.
-      image_size: images are scaled to this height and width; 0 leaves them as they are.
-      augmentation: how training images are changed, see `ImageData`; `crop_and_flip` changes
-        those of data sets whose images may be.
-    """
-
-    data_source: str
-    data_dir: str | None
-    folders: Mapping[str, str]
-    image_size: int
-    augmentation: str = "crop_and_flip"
-
-    def source_of(self, name: str) -> str:
-        """What kind of place a data set is in."""
-        return "folder" if name in self.folders else self.data_source
-
-    def load(self, name: str, seed: int) -> ImageData:
-        """All images of a data set; `seed` chooses the validation images.
-
-        Raises:
-          UserError: they are not there, or damaged.
-        """
-        data = self._read(name, seed)
-        return data.augmented_as_published() if self.augmentation == "published" else data
-
-    def _read(self, name, seed):
-        size = self.image_size or None
-        if name in self.folders:
-            try:
-                return load_images(name, "folder", self.folders[name], seed, image_size=size)
-            except UserError as error:
-                reason = str(error).removeprefix(f"--data_dir={self.folders[name]}: ")
-                raise UserError(f"--folders={name}={self.folders[name]}: {reason}") from None
-        data = load_images(name, self.data_source, self.data_dir, seed, image_size=size)
-        return data.resized(size) if size else data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import tf_keras as keras
 from tf_tickets import runtime
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import UserError, require
+from tf_tickets.errors import Diverged, UserError, require
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.masking.weight_masks import NoMasks
 from tf_tickets.search.trial_settings import steps_per_epoch
@@ -120,7 +120,7 @@ def fine_tune(
                 learning_rates=StepDecay(how.learning_rate, how.epochs, per_epoch),
                 on_progress=report,
             )
-        except UserError:  # It names a run directory, and there is none.
+        except Diverged:  # It names a run directory, and there is none.
             rate = how.learning_rate
             raise UserError(
                 f"--learning_rate={rate}: expected a smaller one; the loss is no longer finite"

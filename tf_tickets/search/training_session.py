@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from tf_tickets.data.batches import BatchOrder
+from tf_tickets.errors import Diverged
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.iterative import TrainedLevel
@@ -52,9 +53,10 @@ class TrainingSession:
 
         Raises:
           StopRequested: after the state was saved.
-          UserError: the loss is no longer finite, or a checkpoint is damaged.
+          Diverged: a loss, or what was measured, is no longer finite.
+          UserError: a checkpoint is damaged.
         """
-        run = self.run
+        run, place = self.run, f"{self.cell.description} level {self.level}"
         events = LevelEvents(
             run.events_directory(self.cell, self.level),
             {**self.cell._asdict(), "level": self.level, **self.parameters},
@@ -69,20 +71,23 @@ class TrainingSession:
             run.writable,
             trainer.other_state,
         )
-        progress = train_level(
-            trainer,
-            order,
-            iterations,
-            checkpoint=checkpoint,
-            on_progress=self._reporter(events, iterations),
-            stop_if_requested=self.stop_if_requested,
-            **how,
-        )
+        try:
+            progress = train_level(
+                trainer,
+                order,
+                iterations,
+                checkpoint=checkpoint,
+                on_progress=self._reporter(events, iterations, place),
+                stop_if_requested=self.stop_if_requested,
+                **how,
+            )
+        except Diverged as error:
+            raise Diverged(f"{place}: {error}") from None
         masks = trainer.masks.read()
         events.finish(masks, progress.iteration)
         return TrainedLevel(masks, trainer.weights(), progress.history), progress
 
-    def _reporter(self, events, iterations):
+    def _reporter(self, events, iterations, place):
         reached = 0
 
         def report(progress: Progress):
@@ -90,7 +95,7 @@ class TrainingSession:
             events.add_history(progress.history)
             # Training that collapsed has nothing left to do.
             iteration = iterations if progress.collapsed else progress.iteration
-            self.advance(iteration - reached, f"{self.cell.description} level {self.level}")
+            self.advance(iteration - reached, place)
             reached = iteration
 
         return report

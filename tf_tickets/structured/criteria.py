@@ -23,7 +23,6 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from sklearn.cross_decomposition import PLSRegression
 
 from tf_tickets.data.vision import ImageSplit, to_unit_interval
 from tf_tickets.models.folding import FoldedNetwork
@@ -40,6 +39,8 @@ FORMS = ("code", "ours")
 
 _BATCH = 100
 _PLS_COMPONENTS = 2
+# Correlations up to this are of rounding.
+_ROUNDING = 1e-9
 # Versions of a network times images in one pass.
 _VERSIONED_BATCH = 1600
 
@@ -116,38 +117,53 @@ def score(
 def variable_importance(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Variable importance in projection (VIP) under partial least squares.
 
-    scikit-learn's PLS with two components between the features and the one-hot labels,
-    both standardized; with weights w_a of unit length, scores t_a and loadings q_a,
+    PLS with two components between the features and the one-hot labels, both standardized; with
+    weights w_a of unit length, scores t_a and loadings q_a,
     VIP_j = √(p Σ_a SS_a w_ja² / Σ_a SS_a), SS_a = ‖t_a‖² ‖q_a‖² (Mehmood et al., "A review
-    of variable selection methods in Partial Least Squares Regression", 2012, eq. 3).
+    of variable selection methods in Partial Least Squares Regression", 2012, eq. 3). A component
+    that would explain nothing is left out.
 
     Args:
       features: `[n, p]`, at least 2 examples.
       labels: integers `[n]`.
 
     Returns:
-      `[p]`, 0 for features that are constant; their mean square is 1 if none is.
+      `[p]`, 0 for features that are constant, and for all where no feature has class means that
+      differ; else their mean square is 1 if none is constant. NaN for those that are not finite.
     """
     features = np.asarray(features, np.float64)
-    varied = np.ptp(features, axis=0) > 0
-    importance = np.zeros(features.shape[1])
-    targets = (labels[:, np.newaxis] == np.unique(labels)).astype(np.float64)
-    if not np.any(varied) or targets.shape[1] < 2:
-        return importance
-    components = min(_PLS_COMPONENTS, int(np.sum(varied)), len(features) - 1)
-    pls = PLSRegression(n_components=components).fit(features[:, varied], targets)
-    explained = np.sum(pls.x_scores_**2, axis=0) * np.sum(pls.y_loadings_**2, axis=0)
-    # The second component is zero where the first explains everything.
-    norms = np.linalg.norm(pls.x_weights_, axis=0)
-    weights = pls.x_weights_ / np.where(norms > 0, norms, 1)
-    importance[varied] = np.sqrt(np.sum(varied) * (weights**2 @ explained) / np.sum(explained))
+    finite = np.all(np.isfinite(features), axis=0)
+    varied = finite & np.any(features != features[0], axis=0)
+    importance = np.where(finite, 0.0, np.nan)
+    x = _standardized(features[:, varied])
+    y = _standardized((labels[:, np.newaxis] == np.unique(labels)).astype(np.float64))
+    explained = np.zeros(x.shape[1])
+    for _ in range(_PLS_COMPONENTS):
+        covariances = x.T @ y
+        if not np.any(np.abs(covariances) > _ROUNDING * len(x)):
+            break
+        # What the iterations of NIPALS lead to.
+        weights = np.linalg.svd(covariances, full_matrices=False)[0][:, 0]
+        t = x @ weights
+        x_loadings, y_loadings = x.T @ t / (t @ t), y.T @ t / (t @ t)
+        explained += (t @ t) * (y_loadings @ y_loadings) * weights**2
+        x, y = x - np.outer(t, x_loadings), y - np.outer(t, y_loadings)
+    if np.any(explained):
+        importance[varied] = np.sqrt(np.sum(varied) * explained / np.sum(explained))
     return importance
+
+
+def _standardized(columns):
+    """Of mean 0 and deviation 1, or all 0 if constant."""
+    deviations = np.std(columns, axis=0, ddof=1)
+    return (columns - np.mean(columns, axis=0)) / np.where(deviations > 0, deviations, 1)
 
 
 def _to_the_mean(scores):
     """Scores of a layer's filters, which are at least 0, divided by their mean."""
     mean = np.mean(scores)
-    return scores / mean if mean > 0 else np.zeros_like(scores)
+    with np.errstate(invalid="ignore"):  # `choose_removal` refuses NaN by name.
+        return scores / mean if mean != 0 else np.zeros_like(scores)
 
 
 def _random(channels, names, seed):
@@ -257,8 +273,11 @@ def _mean_abs(maps):
 
 
 def _relative_ranks(maps):
-    """In parts of the greatest rank that there could be."""
-    return np.linalg.matrix_rank(np.transpose(maps, (0, 3, 1, 2))) / min(maps.shape[1:3])
+    """In parts of the greatest rank that there could be; NaN of maps that are not finite."""
+    matrices = np.transpose(maps, (0, 3, 1, 2))
+    finite = np.all(np.isfinite(matrices), axis=(2, 3))
+    ranks = np.linalg.matrix_rank(np.where(finite[..., np.newaxis, np.newaxis], matrices, 0))
+    return np.where(finite, ranks, np.nan) / min(maps.shape[1:3])
 
 
 def _scored_together(summaries, conclude):

@@ -3,6 +3,7 @@
 "On the Effect of Pruning on Adversarial Robustness" (Jordao and Pedrini, 2021), section 2.
 """
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -22,8 +23,6 @@ from tf_tickets.structured.surgery import Removal, remove
 from tf_tickets.structured.weight_norms import layers_between
 
 SCOPES = ("layerwise", "global")
-# The shares that are tried for a target in FLOPs are whole numbers of these parts.
-_PARTS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,33 +105,20 @@ def choose_removal(
       together the removal names the first layer's.
 
     Raises:
-      UserError: the network has less to remove than asked for, or no layer of a name.
+      UserError: the network has less to remove than asked for, or no layer of a name; or a score
+        is not finite.
     """
     channels = channels_of(model)
     _require_layers(channels, cut.keep_layers)
     names = channels.untied_convolutions if cut.free_convolutions_only else None
     scores = score(model, cut.criterion, examples, seed, progress, cut.form, names)
+    _require_finite(cut.criterion, scores)
     blocks = _choose_blocks(channels.graph, cut, scores.blocks)
     if not cut.removes_filters:
         return Removal({}, blocks), scores
-    pools = _pools(model, channels, cut, scores.filters, blocks)
-
-    def removal_of(share):
-        chosen = least_important(
-            {name: pool.scores for name, pool in pools.items()},
-            share,
-            cut.scope,
-            cut.max_share_per_layer,
-            cut.round_to,
-        )
-        filters = {
-            name: tuple(pools[name].indices[list(places)].tolist())
-            for name, places in chosen.items()
-        }
-        return Removal(filters, blocks)
-
+    removal_of, shares = _by_share(model, channels, cut, scores.filters, blocks)
     if cut.flops is not None:
-        return _within_flops(model, cut, removal_of), scores
+        return _within_flops(model, cut, removal_of, shares), scores
     removal = removal_of(cut.filters)
     expected = "more, as no layer has filters enough to lose any"
     require(bool(removal.filters), "filters", cut.filters, expected)
@@ -140,18 +126,25 @@ def choose_removal(
 
 
 def require_possible(model: keras.Model, cut: Cut) -> None:
-    """Checks before any work that the network has as much to remove.
+    """Checks before any work that the network has as much to remove, whatever the scores say.
 
     Raises:
       UserError: it has not.
     """
-    cut = dataclasses.replace(cut, criterion="random")
+    without_goal = dataclasses.replace(cut, criterion="random", flops=None)
+    _, scores = choose_removal(model, without_goal, None)
     if cut.flops is None:
-        choose_removal(model, cut, None)
         return
-    # How many filters may go does not depend on which.
-    most = dataclasses.replace(cut, filters=_most(cut), flops=None)
-    _require_flops(model, cut, choose_removal(model, most, None)[0])
+    channels = channels_of(model)
+
+    def narrowest(blocks):
+        # How many filters may go does not depend on which.
+        removal_of, shares = _by_share(model, channels, cut, scores.filters, blocks)
+        return removal_of(shares[-1])
+
+    # The blocks that cost most go: no choice leaves less.
+    left = _flops_without_each_block(remove(model, narrowest(()))) if cut.blocks else {}
+    _require_flops(model, cut, narrowest(_choose_blocks(channels.graph, cut, left)))
 
 
 def widths(channels: ChannelMap, removal: Removal) -> dict[str, tuple[int, int]]:
@@ -177,6 +170,13 @@ def _require_layers(channels, names):
     for name in names:
         expected = f"names of layers, such as {', '.join([*channels.filters][:3]) or 'none'}"
         require(name in known, "keep_layers", name, expected)
+
+
+def _require_finite(criterion, scores):
+    """Refuses what cannot be compared, by the first layer or block that has it."""
+    for name, values in [*scores.filters.items(), *scores.blocks.items()]:
+        expected = f"finite scores, which those of {name} are not"
+        require(bool(np.all(np.isfinite(values))), "criterion", criterion, expected)
 
 
 def _choose_blocks(graph, cut, scores):
@@ -238,29 +238,67 @@ def _pools(model, channels, cut, scores, blocks):
     return pools
 
 
-def _most(cut):
-    """The largest share of filters that a cut may take."""
-    return min(cut.max_share_per_layer, 1 - 1 / _PARTS)
+def _by_share(model, channels, cut, scores, blocks):
+    """A function: share of the filters → removal, and the shares that make a difference to it."""
+    pools = _pools(model, channels, cut, scores, blocks)
+
+    def removal_of(share):
+        chosen = least_important(
+            {name: pool.scores for name, pool in pools.items()},
+            share,
+            cut.scope,
+            cut.max_share_per_layer,
+            cut.round_to,
+        )
+        filters = {
+            name: tuple(pools[name].indices[list(places)].tolist())
+            for name, places in chosen.items()
+        }
+        return Removal(filters, blocks)
+
+    return removal_of, _different_shares([len(pool.scores) for pool in pools.values()], cut)
+
+
+def _different_shares(sizes, cut):
+    """From 0 on, each share of which more filters go than of the one before, up to all that may."""
+    most = [_most_of(size, cut.max_share_per_layer) for size in sizes]
+    if cut.scope == "global":
+        return [count / sum(sizes) for count in range(sum(most) + 1)]
+    # Where p · n is rounded up to the next number of a layer.
+    steps = {(c - 0.5) / size for size, last in zip(sizes, most) for c in range(1, last + 1)}
+    return [0.0, *sorted(steps)]
+
+
+def _flops_without_each_block(model):
+    """Block → what the network costs without it; counted once for blocks of the same layers."""
+    graph, counted, left = graph_of(model), {}, {}
+    for block in removable_blocks(graph):
+        within = layers_between(graph, block).values()
+        configurations = [{**layer.get_config(), "name": type(layer).__name__} for layer in within]
+        kind = block.stage, repr(configurations)
+        if kind not in counted:
+            counted[kind] = flops(remove(model, Removal({}, (block.name,))))
+        left[block.name] = counted[kind]
+    return left
 
 
 def _require_flops(model, cut, removal):
     whole, least = flops(model), flops(remove(model, removal))
-    expected = f"at least {math.ceil(_PARTS * least / whole) / _PARTS}, which is what can go"
+    expected = "none, as no layer has filters enough to lose any"
+    if least < whole:
+        expected = f"at least {math.ceil(1000 * least / whole) / 1000}, which is what can go"
     require(least <= cut.flops * whole, "flops", cut.flops, expected)
 
 
-def _within_flops(model, cut, removal_of):
+def _within_flops(model, cut, removal_of, shares):
     """The removal of the smallest share of filters that leaves as few FLOPs as asked for."""
-    most = round(_PARTS * _most(cut))
-    _require_flops(model, cut, removal_of(most / _PARTS))
-    goal, enough, too_few = cut.flops * flops(model), most, -1
-    while enough - too_few > 1:
-        parts = (enough + too_few) // 2
-        if flops(remove(model, removal_of(parts / _PARTS))) <= goal:
-            enough = parts
-        else:
-            too_few = parts
-    return removal_of(enough / _PARTS)
+    _require_flops(model, cut, removal_of(shares[-1]))
+    goal = cut.flops * flops(model)
+
+    def is_enough(share):
+        return flops(remove(model, removal_of(share))) <= goal
+
+    return removal_of(shares[bisect.bisect_left(shares[:-1], True, key=is_enough)])
 
 
 def least_important(
@@ -286,10 +324,7 @@ def least_important(
       Layer → sorted indices, only of layers that lose some.
     """
     ordered = {layer: _lowest_first(values) for layer, values in scores.items()}
-    most = {
-        layer: min(len(values) - 1, _exact_floor(max_share_per_layer * len(values)))
-        for layer, values in scores.items()
-    }
+    most = {layer: _most_of(len(values), max_share_per_layer) for layer, values in scores.items()}
     if scope == "layerwise":
         counts = {
             layer: min(most[layer], _exact_floor(share * len(values) + 0.5))
@@ -303,6 +338,11 @@ def least_important(
         if count:
             chosen[layer] = tuple(sorted(ordered[layer][:count]))
     return chosen
+
+
+def _most_of(size, max_share):
+    """How many of a layer's filters may go."""
+    return min(size - 1, _exact_floor(max_share * size))
 
 
 def _lowest_first(values):

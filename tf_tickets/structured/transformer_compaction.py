@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from tf_tickets.compat.silent_imports import import_keras_nlp
 from tf_tickets.models.bert_classifier import BertClassifier
 from tf_tickets.structured.compaction import Compaction
 
@@ -36,7 +37,7 @@ def compact_bert(classifier: BertClassifier) -> Compaction:
     Raises:
       ValueError: layers of the classifier are wrapped.
     """
-    import keras_nlp
+    keras_nlp = import_keras_nlp()
 
     for name, layer in classifier.masked_layers.items():
         if type(layer) not in (layers.Dense, layers.EinsumDense):

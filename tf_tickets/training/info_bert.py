@@ -55,7 +55,7 @@ class Regularizers:
         require(0 <= self.alpha < math.inf, "info_alpha", self.alpha, "a number of at least 0")
         require(0 <= self.beta < math.inf, "info_beta", self.beta, "a number of at least 0")
         require(0 <= self.lowest <= 1, "info_lowest", self.lowest, "in [0, 1]")
-        most = f"in [{self.lowest}, 1], from --info_lowest"
+        most = f"in [{self.lowest}, 1]"
         require(self.lowest <= self.highest <= 1, "info_highest", self.highest, most)
 
     def shared_by(self, replicas: int) -> "Regularizers":

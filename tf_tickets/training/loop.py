@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from tf_tickets.data.batches import BatchOrder
-from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.errors import Diverged, StopRequested
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.schedules import LearningRates
 from tf_tickets.training.selection import Selection
@@ -61,7 +61,8 @@ def train_level(
 
     Raises:
       StopRequested: after the state was saved.
-      UserError: the loss is no longer finite, or the checkpoint is damaged.
+      Diverged: a loss, or what an evaluation measured, is not finite.
+      UserError: the checkpoint is damaged.
     """
     milestones = milestones or {}
     progress = checkpoint.restore()
@@ -101,6 +102,9 @@ def _evaluate(progress, evaluate, trainer, record_time):
         measured[f"train/{trainer.regime}/seconds"] = progress.seconds
         measured[f"train/{trainer.regime}/cpu_seconds"] = progress.cpu_seconds
     measured |= evaluate(progress.iteration)
+    # Weights may break in the last step, whose loss was fine: no accuracy tells, no loss follows.
+    for name, value in measured.items():
+        _refuse_divergence(f"{name} of the {trainer.regime} training", value, progress.iteration)
     progress.history += [(progress.iteration, name, value) for name, value in measured.items()]
 
 
@@ -127,7 +131,8 @@ def _train(progress, trainer, order, learning_rates, count):
     ).numpy()
     progress.seconds += time.perf_counter() - wall
     progress.cpu_seconds += time.process_time() - cpu
-    _refuse_divergence(losses, first, trainer.regime)
+    for iteration, loss in enumerate(losses, start=first):
+        _refuse_divergence(f"the {trainer.regime} training loss", loss, iteration)
     progress.iteration += count
     progress.losses += losses.tolist()
 
@@ -155,11 +160,9 @@ def _stop_safely(stop_if_requested, checkpoint, progress):
         raise
 
 
-def _refuse_divergence(losses, first_iteration, regime):
-    for offset, loss in enumerate(losses):
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the {regime} training loss became {loss} at iteration "
-                f"{first_iteration + offset}; try a smaller --learning_rate in another --run_dir "
-                "(what was recorded is kept)"
-            )
+def _refuse_divergence(what, value, iteration):
+    if not math.isfinite(value):
+        raise Diverged(
+            f"{what} became {value} at iteration {iteration}; try a smaller learning rate in "
+            "another --run_dir (what was recorded is kept)"
+        )
