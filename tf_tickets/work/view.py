@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tf_tickets.errors import UserError
+from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs.events import LevelEvents
-from tf_tickets.runs.files import atomic_path, save_arrays
+from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.image_work import fresh_weights, parameters
 from tf_tickets.work.nodes import Measurement, Node, Training
@@ -80,26 +81,28 @@ class View:
         training, run = measurement.of, self.run
         cell, level = _cell(measurement), training.rounds
         record = self.store.record(training)
-        self._show_files(training, cell, level)
-        self._show_events(training, cell, level, record)
-        rows = [*record.history, *self.store.record(measurement).history]
-        run.finish_level(cell, level, cell.results(self.experiment, level, record.sparsity, rows))
+        measured = [*record.history, *self.store.record(measurement).history]
+        rows = cell.results(self.experiment, level, record.sparsity, measured)
+        _link(self.store.weights_path(training), run.trained_weights_path(cell, level))
+        _link(self.store.ticket_path(training), run.ticket_path(cell, level))
+        is_shown = run.is_finished(cell, level) and run.finished_results(cell, level) == rows
+        if not is_shown:
+            self._show_start(training, run.initial_weights_path(cell))
+        # What is there may be of an attempt that was killed, or of what the name stood for before.
+        if not is_shown or not run.events_directory(cell, level).exists():
+            self._show_events(training, run.events_directory(cell, level), record)
+        if not is_shown:
+            run.finish_level(cell, level, rows)
 
-    def _show_files(self, training, cell, level):
-        if (
-            training.start.seed == training.seed
-            and not self.run.initial_weights_path(cell).exists()
-        ):
-            weights = fresh_weights(training.network, training.start.seed)
-            save_arrays(self.run.initial_weights_path(cell), weights)
-        _link(self.store.weights_path(training), self.run.trained_weights_path(cell, level))
-        _link(self.store.ticket_path(training), self.run.ticket_path(cell, level))
-
-    def _show_events(self, training, cell, level, record):
-        """TensorBoard's events of a training that was not done for this name."""
-        path = self.run.events_directory(cell, level)
-        if path.exists():
+    def _show_start(self, training, path):
+        """The weights that all trainings of a network and a seed begin with, but redrawn ones."""
+        if training.start.seed != training.seed:
             return
+        stated = self.store.ticket(training).provenance.initial_weights_sha256
+        if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
+            save_arrays(path, fresh_weights(training.network, training.start.seed))
+
+    def _show_events(self, training, path, record):
         events = LevelEvents(path, parameters(training))
         events.add_history(list(record.history))
         events.finish(self.store.ticket(training).masks, record.history[-1][0])
@@ -133,10 +136,10 @@ def _cell(node):
 
 def _link(source: Path, target: Path) -> None:
     """Another name for a file, or a copy where the file system has no such names."""
+    if not source.exists():
+        raise UserError(f"{source}: no such file; delete {source.parent} to have it made anew")
     if target.exists() and target.samefile(source):
         return
-    if target.is_dir():
-        raise UserError(f"{target}: a folder, but a file is written here; move it away")
     with atomic_path(target) as temporary:
         try:
             os.link(source, temporary)
