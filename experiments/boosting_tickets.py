@@ -263,7 +263,8 @@ def report_on(run, config, exports):
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = common.resolve(FLAGS, presets())
+    config = common.resolve(FLAGS, presets()) | {"threads": FLAGS.threads}
+    engine.require_possible(FLAGS)
     warmup, most = config["warmup_epochs"], config["epochs"]
     require(warmup <= most, "warmup_epochs", warmup, f"at most --epochs={most}")
     image_source(config), training_attacks(config), recipe(config), study_settings(config)

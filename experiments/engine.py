@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 from absl import flags
 
-from experiments import kinds
+from experiments import kinds, program
 from tf_tickets import runtime
 from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
@@ -50,14 +50,28 @@ def add_to(define: kinds.Definitions) -> None:
     define.switch("plan", False, "Only says what would be done, and how long it would take.")
 
 
+def require_possible(values: flags.FlagValues) -> None:
+    """Raises a `UserError` about flags that do not go together."""
+    expected = f"0 or 1 with --strategy={values.strategy}, where devices share a training"
+    is_possible = values.workers < 2 or values.strategy == "one_device"
+    require(is_possible, "workers", values.workers, expected)
+
+
 def platform(values: flags.FlagValues, strategy: tf.distribute.Strategy) -> Platform:
     """What decides the bits of a number beside settings and data."""
     return Platform(values.threads, strategy.num_replicas_in_sync, runtime.deciding_versions())
 
 
 def open_store(values: flags.FlagValues, run_path: Path, strategy) -> Store:
-    """The store that the flags ask for."""
+    """The store that the flags ask for.
+
+    Raises:
+      UserError: a file is in its place, or it is within the run's folder, which may be deleted.
+    """
     root = Path(values.store) if values.store else run_path.parent / _STORE
+    require(root.is_dir() or not root.exists(), "store", root, "a folder, not a file")
+    is_apart = not root.resolve().is_relative_to(run_path.resolve())
+    require(is_apart, "store", root, f"a folder outside of the run's, {run_path}")
     return Store(root, runtime.is_chief(strategy))
 
 
@@ -77,10 +91,12 @@ def perform(
 
     Raises:
       StopRequested: all that is finished, and the state of what is not, is kept.
-      UserError: see `carry_out`.
+      UserError: the store cannot be written; or see `carry_out`.
     """
     view.show_finished()
     nodes = missing(view.wanted, view.store)
+    if nodes and view.store.writable:
+        program.require_writable_folder("store", view.store.root)
     runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
     workers, visible = _workers(values, len(nodes)), runtime.is_chief(strategy)
     if visible:
@@ -107,8 +123,6 @@ def perform(
 def _workers(values, pieces):
     """How much is done at once."""
     if values.strategy != "one_device":
-        expected = f"0 or 1 with --strategy={values.strategy}, where devices share a training"
-        require(values.workers < 2, "workers", values.workers, expected)
         return 1
     most = values.workers or max(1, runtime.available_cores() // values.threads)
     return max(1, min(most, pieces))
