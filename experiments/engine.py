@@ -47,6 +47,13 @@ def add_to(define: kinds.Definitions) -> None:
         "Folder of finished trainings, which runs can share. Default: tf_tickets_store, beside "
         "the run's folder.",
     )
+    define.number(
+        "checkpoint_minutes",
+        10,
+        "How long a training goes on between two saves of its state, which a kill then loses. A "
+        "stop by Ctrl-C or SIGTERM saves it.",
+        "[0, 10000]",
+    )
     define.switch("plan", False, "Only says what would be done, and how long it would take.")
 
 
@@ -86,19 +93,25 @@ def perform(
     if visible:
         print(overview(view.wanted, view.store, workers), file=sys.stderr)
     with ProgressBar(sum(map(passes, nodes)), visible) as bar:
-        common = (bar.advance, stop_if_requested)
+        seconds = 60 * values.checkpoint_minutes
         if workers > 1:
             events = {
                 node.identity: str(view.events_path(node))
                 for node in nodes
                 if isinstance(node, Training)
             }
-            setup = Setup(str(view.store.root), data_dir, values.threads, events)
-            with SideBySide(workers, setup, *common) as executor:
+            setup = Setup(str(view.store.root), data_dir, values.threads, events, seconds)
+            with SideBySide(workers, setup, bar.advance, stop_if_requested) as executor:
                 carry_out(nodes, view.store, executor, view.show, stop_if_requested)
         elif nodes:
             work = ImageWork(
-                view.store, data_dir, strategy, bar.advance, view.events_path, stop_if_requested
+                view.store,
+                data_dir,
+                strategy,
+                bar.advance,
+                view.events_path,
+                stop_if_requested,
+                seconds,
             )
             carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
     view.show_finished()

@@ -40,6 +40,8 @@ class ImageWork:
       advance: told (passes of an image through a network, description) on the way.
       events_path: training → where TensorBoard's events of it go.
       stop_if_requested: raises `StopRequested` to stop.
+      seconds_unsaved: how long a training may go on without being saved; workers of a cluster
+        save after every evaluation, all at once.
     """
 
     store: Store
@@ -48,6 +50,7 @@ class ImageWork:
     advance: Callable[[float, str], None]
     events_path: Callable[[Training], Path]
     stop_if_requested: Callable[[], None]
+    seconds_unsaved: float = 600.0
 
     def perform(self, node: Node) -> None:
         """Does the work, unless it is finished or another process is at it.
@@ -139,6 +142,7 @@ class ImageWork:
             bench.trainer.masks,
             kept_weights,
             self.store.writable,
+            seconds=None if runtime.in_cluster(self.strategy) else self.seconds_unsaved,
         )
         progress = train_level(
             bench.trainer,

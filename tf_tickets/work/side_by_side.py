@@ -28,12 +28,14 @@ class Setup:
       data_dir: where prepared data lie.
       threads: that it divides operations among.
       events: identity of a training → where its TensorBoard events go.
+      seconds_unsaved: how long a training may go on without being saved.
     """
 
     store: str
     data_dir: str | None
     threads: int
     events: Mapping[str, str]
+    seconds_unsaved: float = 600.0
 
 
 class SideBySide:
@@ -187,6 +189,7 @@ def _work(connection, setup):
             advance=functools.partial(_tell, connection),
             events_path=lambda training: Path(setup.events[training.identity]),
             stop_if_requested=stop_if_requested,
+            seconds_unsaved=setup.seconds_unsaved,
         )
         with contextlib.suppress(EOFError, ConnectionError, StopRequested):
             while True:
