@@ -20,13 +20,13 @@ from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import build_model, require_image_shape
 from tf_tickets.models.weights import Weights, read_weights, write_weights
 from tf_tickets.runs.events import LevelEvents
-from tf_tickets.search.training_bench import TrainingBench
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.trainer import TrainingSettings
 from tf_tickets.work.image_data import read_again
 from tf_tickets.work.nodes import Data, Measurement, Network, Node, Training
 from tf_tickets.work.store import Record, Store
+from tf_tickets.work.training_bench import TrainingBench
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
