@@ -8,6 +8,7 @@ import pytest
 
 from tests.work.plans import FINDING, RETRAINED, TRAININGS, measured
 from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.work.processes import Processes
 from tf_tickets.work.runner import carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
@@ -21,11 +22,15 @@ def workers():
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+def setup_of(root):
+    events = {training.identity: str(root / training.identity) for training in TRAININGS}
+    return Setup(str(root / "store"), None, 1, events)
+
+
 def run(root, workers, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None):
     store = Store(root / "store")
-    events = {training.identity: str(root / training.identity) for training in TRAININGS}
-    setup = Setup(str(store.root), None, 1, events)
-    with SideBySide(workers, setup, advance, stop_if_requested) as executor:
+    kind = Processes(setup_of(root))
+    with SideBySide(workers, kind, advance, stop_if_requested) as executor:
         carry_out(missing(wanted, store), store, executor, stop_if_requested=stop_if_requested)
     return store
 
