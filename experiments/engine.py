@@ -1,5 +1,6 @@
 """How a driver's plan is carried out: the flags, and the work in this process or in several."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.work.image_work import ImageWork, passes
 from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
+from tf_tickets.work.processes import Processes
+from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
@@ -47,14 +50,30 @@ def add_to(define: kinds.Definitions) -> None:
         "Folder of finished trainings, which runs can share. Default: tf_tickets_store, beside "
         "the run's folder.",
     )
+    define.number(
+        "checkpoint_minutes",
+        10,
+        "How long a training goes on between two saves of its state, which a kill then loses. A "
+        "stop by Ctrl-C or SIGTERM saves it.",
+        "[0, 10000]",
+    )
+    define.name(
+        "ray_address",
+        None,
+        "Address of a Ray cluster whose machines train, such as 10.0.0.1:6379; `local` starts one "
+        "here. The run's folder, --store and --data_dir must be on a file system that all see.",
+        kinds.any_name,
+    )
     define.switch("plan", False, "Only says what would be done, and how long it would take.")
 
 
 def require_possible(values: flags.FlagValues) -> None:
     """Raises a `UserError` about flags that do not go together."""
-    expected = f"0 or 1 with --strategy={values.strategy}, where devices share a training"
-    is_possible = values.workers < 2 or values.strategy == "one_device"
-    require(is_possible, "workers", values.workers, expected)
+    if values.strategy == "one_device":
+        return
+    for flag in ("workers", "ray_address"):
+        expected = f"none with --strategy={values.strategy}, where devices share a training"
+        require(values[flag].value in (0, 1, None), flag, values[flag].value, expected)
 
 
 def platform(values: flags.FlagValues, strategy: tf.distribute.Strategy) -> Platform:
@@ -77,7 +96,8 @@ def open_store(values: flags.FlagValues, run_path: Path, strategy) -> Store:
 
 def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
     """What would be done, in a few lines."""
-    return overview(wanted, store, _workers(values, len(missing(wanted, store))))
+    most = max(1, runtime.available_cores() // values.threads)
+    return overview(wanted, store, _workers(values, len(missing(wanted, store)), most))
 
 
 def perform(
@@ -98,31 +118,58 @@ def perform(
     if nodes and view.store.writable:
         program.require_writable_folder("store", view.store.root)
     runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
-    workers, visible = _workers(values, len(nodes)), runtime.is_chief(strategy)
-    if visible:
-        print(overview(view.wanted, view.store, workers), file=sys.stderr)
-    with ProgressBar(sum(map(passes, nodes)), visible) as bar:
-        common = (bar.advance, stop_if_requested)
-        if workers > 1:
-            events = {
-                node.identity: str(view.events_path(node))
-                for node in nodes
-                if isinstance(node, Training)
-            }
-            setup = Setup(str(view.store.root), data_dir, values.threads, events)
-            with SideBySide(workers, setup, *common) as executor:
+    visible = runtime.is_chief(strategy)
+    with (
+        _cluster(values) as most,
+        ProgressBar(sum(map(passes, nodes)), visible) as bar,
+    ):
+        workers = _workers(values, len(nodes), most)
+        if visible:
+            print(overview(view.wanted, view.store, workers), file=sys.stderr)
+        if not nodes:
+            return
+        seconds = 60 * values.checkpoint_minutes
+        if workers > 1 or values.ray_address:
+            setup = _setup(view, nodes, values, data_dir, seconds)
+            kind = RayWorkers(setup) if values.ray_address else Processes(setup)
+            with SideBySide(workers, kind, bar.advance, stop_if_requested) as executor:
                 carry_out(nodes, view.store, executor, view.show, stop_if_requested)
-        elif nodes:
+        else:
             work = ImageWork(
-                view.store, data_dir, strategy, bar.advance, view.events_path, stop_if_requested
+                view.store,
+                data_dir,
+                strategy,
+                bar.advance,
+                view.events_path,
+                stop_if_requested,
+                seconds,
             )
             carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
     view.show_finished()
 
 
-def _workers(values, pieces):
+@contextlib.contextmanager
+def _cluster(values):
+    """The Ray cluster, if one was asked for; yields how much can be done at once."""
+    if not values.ray_address:
+        yield max(1, runtime.available_cores() // values.threads)
+        return
+    with cluster(values.ray_address):
+        yield room(values.threads)
+
+
+def _setup(view, nodes, values, data_dir, seconds):
+    events = {
+        node.identity: str(view.events_path(node).absolute())
+        for node in nodes
+        if isinstance(node, Training)
+    }
+    place = data_dir and str(Path(data_dir).absolute())
+    return Setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
+
+
+def _workers(values, pieces, most):
     """How much is done at once."""
     if values.strategy != "one_device":
         return 1
-    most = values.workers or max(1, runtime.available_cores() // values.threads)
-    return max(1, min(most, pieces))
+    return max(1, min(values.workers or most, pieces))

@@ -135,9 +135,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver is None or not resolver.task_id
 
 
+def in_cluster(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes train one network together."""
+    return strategy.cluster_resolver is not None and strategy.extended._in_multi_worker_mode()
+
+
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
     """Returns once every worker of a cluster has come here; at once where there is one."""
-    if strategy.cluster_resolver is not None and strategy.extended._in_multi_worker_mode():
+    if in_cluster(strategy):
         here = strategy.run(lambda: tf.constant(1.0))
         strategy.reduce("SUM", here, axis=None)
 

@@ -40,7 +40,7 @@ DEVICE = tf.distribute.OneDeviceStrategy("CPU:0")
 WANTED = tuple(map(measured, TRAININGS))
 
 
-def run(root, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None):
+def run(root, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None, **how):
     store = Store(root / "store")
     work = ImageWork(
         store,
@@ -49,6 +49,7 @@ def run(root, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: 
         advance,
         lambda training: root / "events" / training.labels["method"],
         stop_if_requested,
+        **how,
     )
     carry_out(missing(wanted, store), store, Here(work.perform))
     return store
@@ -159,6 +160,19 @@ class Killed(BaseException):
     """What no `except Exception` holds up, as little as SIGKILL."""
 
 
+def test_a_training_is_saved_when_it_is_time(tmp_path, monkeypatch):
+    """At once, so that each call into the graph is followed by a save; or not at all."""
+    saved = []
+    monkeypatch.setattr(files, "before_commit", lambda path: saved.append(path.name))
+    monkeypatch.setattr(loop, "STEPS_PER_CALL", 2)
+    run(tmp_path / "often", [FINDING], seconds_unsaved=0)
+    # Iterations 0, 2, 3, 5 and 6: epochs have three.
+    assert saved.count("in_progress") == 5
+    saved.clear()
+    run(tmp_path / "never", [FINDING], seconds_unsaved=600)
+    assert saved == ["node.json", "weights.npz", "ticket.npz", "record.json"]
+
+
 def test_killed_wherever_a_training_writes_it_ends_with_the_same_bytes(
     finished, tmp_path, monkeypatch
 ):
@@ -175,11 +189,11 @@ def test_killed_wherever_a_training_writes_it_ends_with_the_same_bytes(
     for kills in range(20):
         left = kills + 1
         try:
-            run(tmp_path, [measured(RETRAINED)])
+            run(tmp_path, [measured(RETRAINED)], seconds_unsaved=0)
             break
         except Killed:
             pass
-    assert kills >= 4
+    assert kills >= 6
     store = Store(tmp_path / "store")
     for node in (FINDING, RETRAINED):
         assert store.weights_path(node).read_bytes() == finished.weights_path(node).read_bytes()

@@ -8,6 +8,7 @@ import pytest
 
 from tests.work.plans import FINDING, RETRAINED, TRAININGS, measured
 from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.work.processes import Processes
 from tf_tickets.work.runner import carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
@@ -15,11 +16,21 @@ from tf_tickets.work.store import Store
 WANTED = tuple(map(measured, TRAININGS))
 
 
+def workers():
+    """The processes at work; multiprocessing has one of its own besides."""
+    children = psutil.Process().children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def setup_of(root):
+    events = {training.identity: str(root / training.identity) for training in TRAININGS}
+    return Setup(str(root / "store"), None, 1, events)
+
+
 def run(root, workers, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None):
     store = Store(root / "store")
-    events = {training.identity: str(root / training.identity) for training in TRAININGS}
-    setup = Setup(str(store.root), None, 1, events)
-    with SideBySide(workers, setup, advance, stop_if_requested) as executor:
+    kind = Processes(setup_of(root))
+    with SideBySide(workers, kind, advance, stop_if_requested) as executor:
         carry_out(missing(wanted, store), store, executor, stop_if_requested=stop_if_requested)
     return store
 
@@ -42,7 +53,7 @@ def by_one(tmp_path_factory):
 
 def test_two_processes_do_what_one_does(by_one, tmp_path):
     assert contents(run(tmp_path, 2)) == by_one
-    assert not psutil.Process().children()
+    assert not workers()
 
 
 def test_the_work_of_a_killed_process_goes_on_in_another(by_one, tmp_path):
@@ -50,10 +61,9 @@ def test_the_work_of_a_killed_process_goes_on_in_another(by_one, tmp_path):
 
     def kill(_passes, text):
         if "fgsm_ticket" in text and len(killed) < 2:
-            for child in psutil.Process().children():
-                if child not in killed and "spawn_main" in " ".join(child.cmdline()):
-                    child.kill()
-                    killed.append(child)
+            for child in workers():
+                child.kill()
+                killed.append(child)
 
     assert contents(run(tmp_path, 2, advance=kill)) == by_one
     assert killed
@@ -61,9 +71,8 @@ def test_the_work_of_a_killed_process_goes_on_in_another(by_one, tmp_path):
 
 def test_work_that_kills_its_processes_is_given_up(tmp_path):
     def kill(*_):
-        for child in psutil.Process().children():
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
+        for child in workers():
+            child.kill()
 
     with pytest.raises(UserError, match="3 processes were killed .* fewer --workers than 1"):
         run(tmp_path, 1, [FINDING], advance=kill)
@@ -78,7 +87,7 @@ def test_stopped_processes_keep_their_state(by_one, tmp_path):
 
     with pytest.raises(StopRequested):
         run(tmp_path, 1, [measured(RETRAINED)], stop, advance=lambda *each: told.append(each))
-    assert not psutil.Process().children()
+    assert not workers()
     assert list((tmp_path / "store").glob("*/in_progress")) or list(
         (tmp_path / "store").glob("*/record.json")
     )
@@ -91,7 +100,7 @@ def test_processes_end_with_the_first_one(tmp_path):
     if pid == 0:
 
         def die(*_):
-            children = [str(child.pid) for child in psutil.Process().children()]
+            children = [str(child.pid) for child in workers()]
             (tmp_path / "children").write_text(" ".join(children))
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -20,13 +20,13 @@ from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import build_model, require_image_shape
 from tf_tickets.models.weights import Weights, read_weights, write_weights
 from tf_tickets.runs.events import LevelEvents
-from tf_tickets.search.training_bench import TrainingBench
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.trainer import TrainingSettings
 from tf_tickets.work.image_data import read_again
 from tf_tickets.work.nodes import Data, Measurement, Network, Node, Training
 from tf_tickets.work.store import Record, Store
+from tf_tickets.work.training_bench import TrainingBench
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +40,8 @@ class ImageWork:
       advance: told (passes of an image through a network, description) on the way.
       events_path: training → where TensorBoard's events of it go.
       stop_if_requested: raises `StopRequested` to stop.
+      seconds_unsaved: how long a training may go on without being saved; workers of a cluster
+        save after every evaluation, all at once.
     """
 
     store: Store
@@ -48,6 +50,7 @@ class ImageWork:
     advance: Callable[[float, str], None]
     events_path: Callable[[Training], Path]
     stop_if_requested: Callable[[], None]
+    seconds_unsaved: float = 600.0
 
     def perform(self, node: Node) -> None:
         """Does the work, unless it is finished or another process is at it.
@@ -139,6 +142,7 @@ class ImageWork:
             bench.trainer.masks,
             kept_weights,
             self.store.writable,
+            seconds=None if runtime.in_cluster(self.strategy) else self.seconds_unsaved,
         )
         progress = train_level(
             bench.trainer,
