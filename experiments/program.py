@@ -25,7 +25,7 @@ _LONGEST = 290
 # Flags that decide no result, and so do not contradict another's default.
 _ASIDE = (
     *("help", "preset", "run_dir", "output", "store", "seed", "stage", "plan"),
-    *("strategy", "logical_cpus", "workers"),
+    *("strategy", "logical_cpus", "workers", "ray_address", "checkpoint_minutes"),
 )
 
 
