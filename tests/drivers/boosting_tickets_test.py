@@ -195,20 +195,27 @@ def test_a_run_beside_it_trains_nothing_again(small):
 
 
 def test_a_finished_run_takes_on_more(small, tmp_path):
-    """A seed, a study, which is 3 trainings of which 2 are there, and other test examples."""
+    """A seed, a study, which is 3 trainings of which 2 are there, and other test examples.
+
+    The results are of what was asked for last.
+    """
     shutil.copytree(small.parent, tmp_path, dirs_exist_ok=True)
     run_dir = tmp_path / "run"
+
+    def found():
+        return {(row.method, row.seed) for row in rows_of(run_dir)}
+
     assert run_small(run_dir, "--trials=2") == {"trainings": (2, 2), "measurements": (2, 2)}
+    trials = {(name, seed) for name in ("finding_natural_0.05", "boosting_100") for seed in (0, 1)}
+    assert found() == trials
     # 20, 40 and 60% of two epochs are one epoch, 80 and 100% two; that is the boosting ticket.
     more = ("--study=learning_rate", "--finding_learning_rates=0.05")
     assert run_small(run_dir, *more) == {"trainings": (2, 1), "measurements": (2, 1)}
-    assert run_small(run_dir, "--test_examples=40") == {"trainings": (2, 0), "measurements": (0, 2)}
-    found = {(row.method, row.seed) for row in rows_of(run_dir)}
-    assert found == {("finding_natural_0.05", 0), ("finding_natural_0.05", 1)} | {
-        ("boosting_100", 0),
-        ("boosting_100", 1),
-        *((f"found_at_0.05_{percent}", 0) for percent in (20, 40, 60, 80, 100)),
-    }
+    names = {f"found_at_0.05_{percent}" for percent in (20, 40, 60, 80, 100)}
+    assert found() == {(name, 0) for name in (*names, "finding_natural_0.05")}
+    fewer = ("--trials=2", "--test_examples=40")
+    assert run_small(run_dir, *fewer) == {"trainings": (4, 0), "measurements": (0, 4)}
+    assert found() == trials
     assert json.loads((run_dir / "config.json").read_text())["test_examples"] == 40
 
 

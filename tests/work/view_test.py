@@ -247,12 +247,26 @@ def test_a_file_that_the_store_has_lost_is_one_line(tmp_path, name):
 def test_a_run_grows(whole, tmp_path):
     run = shown(tmp_path, whole, [measured(DENSE)])
     before = bytes_of(run)
-    grown = shown(tmp_path, whole, [measured(FINDING), measured(RETRAINED)], [ASSESSED])
-    after = bytes_of(grown)
+    more = [measured(DENSE), measured(FINDING), measured(RETRAINED)]
+    grown = shown(tmp_path, whole, more, [ASSESSED])
     kept = {path: content for path, content in before.items() if path.name != "results.csv"}
-    assert kept.items() <= after.items()
-    added = {row.method for row in read_results(grown.results_path)}
-    assert added == {"dense_100", "finding_fgsm_0.05", "fgsm_ticket_100"}
+    assert kept.items() <= bytes_of(grown).items()
+    methods = {row.method for row in read_results(grown.results_path)}
+    assert methods == {"dense_100", "finding_fgsm_0.05", "fgsm_ticket_100"}
+    assert bytes_of(shown(tmp_path / "alone", whole, more, [ASSESSED])) == bytes_of(grown)
+
+
+def test_results_are_of_what_was_asked_for_last(whole, tmp_path):
+    """As config.json is; the rest stays on disk, and comes back when it is asked for."""
+    both = (measured(DENSE), measured(FINDING))
+    run = shown(tmp_path, whole, both, [ASSESSED])
+    before = bytes_of(run)
+    shown(tmp_path, whole, [measured(FINDING)])
+    assert {row.method for row in read_results(run.results_path)} == {"finding_fgsm_0.05"}
+    after = bytes_of(run)
+    assert before.keys() == after.keys()
+    assert {path.name for path in before if before[path] != after[path]} == {"results.csv"}
+    assert bytes_of(shown(tmp_path, whole, both, [ASSESSED])) == before
 
 
 def test_only_what_is_finished_is_shown(whole, tmp_path):

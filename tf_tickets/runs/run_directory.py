@@ -3,7 +3,7 @@
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -187,11 +187,16 @@ class RunDirectory:
         if self.writable and not self._holds_work() and not (self.path / "pieces").exists():
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def write_results(self) -> None:
-        """Makes `results.csv` anew from the records."""
+    def write_results(self, asked_for: Collection[Path] | None = None) -> None:
+        """Makes `results.csv` anew from the records.
+
+        Args:
+          asked_for: those that count, where a run has grown; None for all.
+        """
         rows = []
         for path in sorted((self.path / "records").rglob("*.csv")):
-            if path.parent.name.startswith("seed_"):  # Others are the user's.
+            is_ours = path.parent.name.startswith("seed_")  # Others are the user's.
+            if is_ours and (asked_for is None or path in asked_for):
                 rows += read_record(self.path, path)
         atomic_write_text(self.results_path, results.to_csv(rows))
 

@@ -16,6 +16,8 @@ from tf_tickets.work.image_work import fresh_weights, parameters
 from tf_tickets.work.nodes import Measurement, Node, Training
 from tf_tickets.work.store import Store
 
+_ASSESSMENT = "assessment"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
@@ -54,12 +56,23 @@ class View:
             self._show_assessment(measurement)
 
     def show_finished(self) -> None:
-        """Makes all that is finished visible, and `results.csv` anew."""
+        """Makes all that is finished visible, and `results.csv` anew.
+
+        That is of what was asked for now. What another configuration asked for stays where it is,
+        but no average may take it for the same.
+        """
         for node in {node.identity: node for node in self.wanted}.values():
             if self.store.is_finished(node):
                 self.show(node)
         if self.run.writable:
-            self.run.write_results()
+            self.run.write_results(self._records)
+
+    @functools.cached_property
+    def _records(self):
+        """Where all that was asked for is recorded."""
+        run = self.run
+        shown = {run.record_path(_cell(each), each.of.rounds) for each in self.measured}
+        return shown | {run.extra_record_path(_cell(each), _ASSESSMENT) for each in self.assessed}
 
     @functools.cached_property
     def _named(self):
@@ -117,7 +130,7 @@ class View:
             if metric.endswith("/accuracy") and "/natural/" not in metric
         ]
         rows = cell.results(self.experiment, training.rounds, record.sparsity, accuracies)
-        self.run.add_record(cell, "assessment", rows)
+        self.run.add_record(cell, _ASSESSMENT, rows)
 
 
 def _by_identity(nodes: Iterable[Measurement]):
