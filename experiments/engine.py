@@ -119,33 +119,35 @@ def perform(
         program.require_writable_folder("store", view.store.root)
     runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
     visible = runtime.is_chief(strategy)
-    with (
-        _cluster(values) as most,
-        ProgressBar(sum(map(passes, nodes)), visible) as bar,
-    ):
+    with _cluster(values) as most:
         workers = _workers(values, len(nodes), most)
-        if visible:
+        if visible:  # Before the bar, which has a line of its own.
             print(overview(view.wanted, view.store, workers), file=sys.stderr)
         if not nodes:
             return
-        seconds = 60 * values.checkpoint_minutes
-        if workers > 1 or values.ray_address:
-            setup = _setup(view, nodes, values, data_dir, seconds)
-            kind = RayWorkers(setup) if values.ray_address else Processes(setup)
-            with SideBySide(workers, kind, bar.advance, stop_if_requested) as executor:
-                carry_out(nodes, view.store, executor, view.show, stop_if_requested)
-        else:
-            work = ImageWork(
-                view.store,
-                data_dir,
-                strategy,
-                bar.advance,
-                view.events_path,
-                stop_if_requested,
-                seconds,
-            )
-            carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
+        with ProgressBar(sum(map(passes, nodes)), visible) as bar:
+            common = (bar.advance, stop_if_requested)
+            if workers > 1 or values.ray_address:
+                setup = _setup(view, nodes, values, data_dir)
+                kind = RayWorkers(setup) if values.ray_address else Processes(setup)
+                with SideBySide(workers, kind, *common) as executor:
+                    carry_out(nodes, view.store, executor, view.show, stop_if_requested)
+            else:
+                work = _work_here(view, values, data_dir, strategy, *common)
+                carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
     view.show_finished()
+
+
+def _work_here(view, values, data_dir, strategy, advance, stop_if_requested):
+    return ImageWork(
+        view.store,
+        data_dir,
+        strategy,
+        advance,
+        view.events_path,
+        stop_if_requested,
+        60 * values.checkpoint_minutes,
+    )
 
 
 @contextlib.contextmanager
@@ -158,13 +160,14 @@ def _cluster(values):
         yield room(values.threads)
 
 
-def _setup(view, nodes, values, data_dir, seconds):
+def _setup(view, nodes, values, data_dir):
     events = {
         node.identity: str(view.events_path(node).absolute())
         for node in nodes
         if isinstance(node, Training)
     }
     place = data_dir and str(Path(data_dir).absolute())
+    seconds = 60 * values.checkpoint_minutes
     return Setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
 
 

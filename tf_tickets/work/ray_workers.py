@@ -33,7 +33,7 @@ def cluster(address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UserError(
             f"--ray_address={address}: no cluster there ({one_line(error)}); expected {LOCAL} or "
-            "the address that `ray start --head` printed"
+            "the address that `ray start` printed for its head"
         ) from None
     try:
         yield
