@@ -93,7 +93,8 @@ def _require_harmless(folder):
                 "to only compute"
             )
         if found := unbounded_part(graph):
-            raise UntrustedError(f"{folder}: may take for ever or all memory: has {one_line(found)}")
+            reason = f"may take for ever or all memory: has {one_line(found)}"
+            raise UntrustedError(f"{folder}: {reason}")
 
 
 def _dangerous_operations(graph):
