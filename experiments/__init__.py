@@ -5,6 +5,7 @@ level takes effect. A driver's user sees that only with TF_CPP_MIN_LOG_LEVEL set
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -65,5 +66,7 @@ with _silent_standard_error() if _silent else contextlib.nullcontext():
 
     tf.config.list_physical_devices()
 if _silent:
+    # Where the home cannot be written, Matplotlib says that it draws from a temporary folder.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Every network and attack has graphs of its own, which TensorFlow takes for retracing.
     tf.get_logger().setLevel("ERROR")

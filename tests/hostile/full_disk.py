@@ -17,6 +17,7 @@ import tensorflow as tf
 from experiments import inspect_ticket, program
 from experiments import sparse_robust_networks as driver
 from tests.analysis.tickets import random_ticket, save
+from tests.drivers import programs
 
 _LONGEST_MESSAGE = 300
 _FULL = os.strerror(errno.ENOSPC)
@@ -75,6 +76,9 @@ def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
         shown = f"sparse_robust_networks at {moment}"
         yield shown, lambda m=moment: _try_driver(scratch / "run", m)
     yield "the run goes on to the same results", lambda: _try_results(scratch)
+    for place, code in ((scratch / "written", 0), (Path("/proc/nowhere/refused"), 2)):
+        shown = f"a home that cannot be written, {place.name}"
+        yield shown, lambda place=place, code=code: _try_without_home(scratch, place, code)
 
 
 @contextlib.contextmanager
@@ -138,3 +142,14 @@ def _try_results(scratch):
         rows.append((scratch / name / "results.csv").read_bytes())
         shutil.rmtree(scratch / name)
     return None if rows[0] == rows[1] else "other results"
+
+
+def _try_without_home(scratch, place, expected):
+    """In a process of its own, as Matplotlib looks for its folder once."""
+    flags = (f"--ticket={scratch / 'ticket.npz'}", f"--output={place}")
+    nowhere = {"HOME": "/proc/nowhere", "MPLCONFIGDIR": "", "XDG_CONFIG_HOME": ""}
+    code, _, errors = programs.run("inspect_ticket", *flags, **nowhere)
+    lines = errors.splitlines()
+    if code != expected or len(lines) != (1 if expected else 0):
+        return f"exit code {code}: {lines[:3]}"
+    return None

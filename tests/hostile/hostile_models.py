@@ -1,42 +1,46 @@
-"""Keras files and SavedModels that were made to run code, read files or fill the memory."""
+"""Keras files whose configuration was made to run code, take for ever or fill the memory."""
 
 import copy
-import io
+import functools
 import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import h5py
-import tensorflow as tf
+import numpy as np
 import tf_keras as keras
 
+from tests.hostile.damaged_files import SEED, damaged
 from tf_tickets.errors import UserError
 from tf_tickets.models.keras_files import read_keras_model
-from tf_tickets.models.saved_models import load_saved_model
 
 layers = keras.layers
-_LONGEST_MESSAGE = 300
-_CANARY = "canary"
+LONGEST_MESSAGE = 300
+CANARY = "canary"
 
 
 def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
     """See tests/hostile: every hostile model, as a name and a function that tries it."""
     scratch.mkdir(parents=True, exist_ok=True)
-    for part in (_configurations, _weights, _archives, _hdf5, _saved_models):
-        for name, path in part(scratch):
-            yield name, lambda path=path: _try(path, scratch / _CANARY)
+    for name, path in configurations(scratch):
+        yield name, lambda path=path: try_to_load(read_keras_model, path, scratch / CANARY)
 
 
-def _try(path, canary):
-    """What is bad about how a hostile model is met; nothing if it is refused in a line."""
+def try_to_load(load: Callable[[Path], object], path: Path, canary: Path) -> str | None:
+    """What is bad about how a hostile model is met; nothing if it is refused in a line.
+
+    Args:
+      load: what is given the model.
+      path: the model.
+      canary: what is there if code of the file's has run.
+    """
     try:
-        (load_saved_model if path.is_dir() else read_keras_model)(path)
+        load(path)
         said = "loaded"
     except UserError as error:
         message = str(error)
-        good = len(message) <= _LONGEST_MESSAGE and "\n" not in message
+        good = len(message) <= LONGEST_MESSAGE and "\n" not in message
         said = None if good else f"a message of {len(message)} characters"
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
@@ -46,6 +50,21 @@ def _try(path, canary):
     return said
 
 
+def attempts_with_damage(
+    load: Callable[[Path], object], path: Path, file: Path, count: int
+) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Changes of a sound model's file at random, of which each may load or be refused."""
+    sound = file.read_bytes()
+
+    def attempt(content):
+        file.write_bytes(content)
+        said = try_to_load(load, path, path.parent / CANARY)
+        return None if said == "loaded" else said
+
+    for what, content in damaged(sound, count, np.random.default_rng(SEED)):
+        yield f"{file.name}: {what}", functools.partial(attempt, content)
+
+
 def sound_model() -> keras.Model:
     """The network that the hostile ones are made of."""
     image = keras.Input((4, 4, 1), name="image")
@@ -53,7 +72,7 @@ def sound_model() -> keras.Model:
     return keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten(name="flat")(hidden)))
 
 
-def _entries(model):
+def entries_of(model: keras.Model) -> dict[str, bytes]:
     """The members of a model's `.keras` file."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(path := Path(folder, "sound.keras"))
@@ -62,15 +81,16 @@ def _entries(model):
 
 
 def write_keras(path: Path, entries: dict[str, bytes]) -> Path:
+    """Writes a `.keras` file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
     return path
 
 
-def _configurations(scratch):
+def configurations(scratch):
     """Files whose configuration names what must not be called."""
-    entries, touch = _entries(sound_model()), f"touch {scratch / _CANARY}"
+    entries, touch = entries_of(sound_model()), f"touch {scratch / CANARY}"
     sound = json.loads(entries["config.json"])
     for name, change in _CHANGES.items():
         hostile = copy.deepcopy(sound)
@@ -84,10 +104,10 @@ def _configurations(scratch):
             layers.Dense(2),
         ]
     )
-    (scratch / _CANARY).unlink(missing_ok=True)  # Building it ran it.
-    yield "a Lambda with bytecode", write_keras(scratch / "lambda.keras", _entries(lambda_model))
+    (scratch / CANARY).unlink(missing_ok=True)  # Building it ran it.
+    yield "a Lambda with bytecode", write_keras(scratch / "lambda.keras", entries_of(lambda_model))
     lambda_model.save(scratch / "lambda.h5")
-    (scratch / _CANARY).unlink(missing_ok=True)
+    (scratch / CANARY).unlink(missing_ok=True)
     yield "HDF5 with a Lambda", scratch / "lambda.h5"
     (scratch / "hdf5_lambda.keras").write_bytes((scratch / "lambda.h5").read_bytes())
     yield "HDF5 with a Lambda, called .keras", scratch / "hdf5_lambda.keras"
@@ -123,11 +143,11 @@ def _with_layer(model, module, class_name, config, inbound=None, registered=None
 
 
 def _operation(function, *constants):
-    """A change that calls one of TensorFlow's functions on constants."""
+    """A change that calls one of TensorFlow's functions on constants, and on a layer's output."""
 
     def change(model, touch):
         first, *others = (touch.split()[-1] if each == "PATH" else each for each in constants)
-        keywords = {} if not others else {"contents": others[0]}
+        keywords = {"tensor": ["flat", 0, 0]} | ({"contents": others[0]} if others else {})
         inbound = [["_CONSTANT_VALUE", -1, first, keywords]]
         place = "tf_keras.src.layers.core.tf_op_layer"
         _with_layer(model, place, "TFOpLambda", {"function": function}, inbound)
@@ -205,6 +225,38 @@ def _reads(layer, place):
     return lambda model, _: _layer(model, layer).update(inbound_nodes=[[place]])
 
 
+def _beside(class_name, inbound=None, **config):
+    """A layer that reads the image and is an output of its own."""
+
+    def change(model, _):
+        place = _OPERATIONS_PLACE if class_name == "TFOpLambda" else "keras.layers"
+        read = _layer(model, "logits")["inbound_nodes"]
+        _with_layer(model, place, class_name, config, inbound or [[["image", 0, 0, {}]]])
+        _layer(model, "logits")["inbound_nodes"] = read
+        model["config"]["output_layers"] = [["logits", 0, 0], ["evil", 0, 0]]
+
+    return change
+
+
+def _circle_within_a_wrapper(model, touch):
+    inner = copy.deepcopy(model)
+    _CHANGES["layers in a circle"](inner, touch)
+    _beside("TimeDistributed", layer=inner)(model, touch)
+
+
+def _models_within_models(model, touch):
+    """Each calls the one in it twice: all are called 2^18 times."""
+    image, inner = _layer(model, "image"), copy.deepcopy(model)
+    for number in range(18):
+        calls = [[["image", 0, 0, {}]], [["image", 0, 0, {}]]]
+        name, place = f"model_{number}", ["inner", 2, 0]
+        inner = {**inner, "name": "inner", "inbound_nodes": calls}
+        config = {"name": name, "trainable": True, "layers": [image, inner]}
+        ends = {"input_layers": [["image", 0, 0]], "output_layers": [place]}
+        inner = {**model, "config": config | ends}
+    model.update(inner)
+
+
 def _top(**settings):
     return lambda model, _: model.update(settings)
 
@@ -256,6 +308,39 @@ _CHANGES = {
     "no configuration": _top(config=None),
     "no layers": _top(config={"name": "x"}),
     "layers that are numbers": _top(config={"name": "x", "layers": [1, 2]}),
+    "a call with a number that is not whole": _reads("logits", ["flat", 0.0, 0, {}]),
+    "layers in a circle within a wrapper": _circle_within_a_wrapper,
+    "models that each call another one twice": _models_within_models,
+    "an operation on a constant": _beside(
+        "TFOpLambda", inbound=["_CONSTANT_VALUE", -1, 10**5, {}], function="eye"
+    ),
+    "one mean for many channels": _beside(
+        "Normalization", axis=[1, 2, 3], mean=0.0, variance=1.0, invert=False
+    ),
+    "columns of features": _beside("DenseFeatures", feature_columns=[]),
+    "an array of objects": _setting(
+        "logits",
+        bias_initializer={
+            "module": "keras.initializers",
+            "class_name": "Constant",
+            "config": {
+                "value": {
+                    "class_name": "__numpy__",
+                    "config": {"value": [[0] * 1_000] * 9, "dtype": f"{10**6}f8"},
+                }
+            },
+        },
+    ),
+    "an image times 1e10": _beside("UpSampling2D", size=[10**5, 10**5]),
+    "zeros around an image": _beside("ZeroPadding2D", padding=[[10**5] * 2] * 2),
+    "an image on tiles": _beside(
+        "TFOpLambda",
+        inbound=[["image", 0, 0, {"multiples": [1, 10**5, 10**5, 1]}]],
+        function="tile",
+    ),
+    "a vector repeated": lambda model, _: _with_layer(
+        model, "keras.layers", "RepeatVector", {"n": 10**9}
+    ),
     "outputs that are not there": lambda model, _: model["config"].update(
         output_layers=[["nowhere", 0, 0]]
     ),
@@ -289,184 +374,3 @@ _CHANGES_OF_KERAS_3 = {
         ]
     ),
 }
-
-
-def _weights(scratch):
-    """Files whose weights are not in them, or are too many."""
-    entries = _entries(sound_model())
-
-    def external_link(file):
-        del file["layers/dense/vars/0"]
-        file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/other.h5", "/weights")
-
-    def soft_link(file):
-        del file["layers/dense/vars/0"]
-        file["layers/dense/vars/0"] = h5py.SoftLink("/layers/dense")
-
-    def external_data(file):
-        del file["layers/dense/vars/0"]
-        file["layers/dense/vars"].create_dataset(
-            "0", (8, 3), "f4", external=[("/etc/passwd", 0, 96)]
-        )
-
-    def virtual_data(file):
-        del file["layers/dense/vars/0"]
-        layout = h5py.VirtualLayout((8, 3), "f4")
-        layout[:] = h5py.VirtualSource("/etc/other.h5", "weights", (8, 3))
-        file["layers/dense/vars"].create_virtual_dataset("0", layout)
-
-    def never_written(file):
-        del file["layers/dense/vars/0"]
-        file["layers/dense/vars"].create_dataset("0", (10**6, 10**6), "f4", chunks=(100, 100))
-
-    def emptied(file):
-        del file["layers"]
-
-    def other_shape(file):
-        del file["layers/dense/vars/0"]
-        file["layers/dense/vars"]["0"] = [[1.0, 2.0]] * 30
-
-    changes = (
-        *(external_link, soft_link, external_data, virtual_data),
-        *(never_written, emptied, other_shape),
-    )
-    for change in changes:
-        content = io.BytesIO(entries["model.weights.h5"])
-        with h5py.File(content, "r+") as file:
-            change(file)
-        path = scratch / f"weights_{change.__name__}.keras"
-        yield (
-            f"weights: {change.__name__.replace('_', ' ')}",
-            write_keras(path, entries | {"model.weights.h5": content.getvalue()}),
-        )
-
-
-def _archives(scratch):
-    """Archives that are none, or are too large."""
-    entries = _entries(sound_model())
-    zeros = b" " * (300 * 2**20)
-    yield (
-        "a bomb in config.json",
-        write_keras(scratch / "bomb.keras", entries | {"config.json": zeros}),
-    )
-    yield (
-        "a bomb in the weights",
-        write_keras(scratch / "bomb_2.keras", entries | {"model.weights.h5": zeros}),
-    )
-    deep = b"[" * 100_000
-    yield "JSON nested deeply", write_keras(scratch / "deep.keras", entries | {"config.json": deep})
-    for name in entries:
-        others = {other: content for other, content in entries.items() if other != name}
-        yield f"without {name}", write_keras(scratch / f"without_{name}.keras", others)
-    for name, content in {
-        "an empty file": b"",
-        "a page of the web": b"<html><body>404</body></html>",
-        "half an archive": (scratch / "without_metadata.json.keras").read_bytes()[:500],
-        "a pickle": b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system",
-    }.items():
-        path = scratch / f"{name.replace(' ', '_')}.keras"
-        path.write_bytes(content)
-        yield name, path
-
-
-def _hdf5(scratch):
-    """Whole models in the older format."""
-    model = sound_model()
-    model.save(scratch / "sound.h5")
-
-    def changed(name, configuration):
-        path = scratch / f"{name}.h5"
-        path.write_bytes((scratch / "sound.h5").read_bytes())
-        with h5py.File(path, "r+") as file:
-            file.attrs["model_config"] = configuration
-        return path
-
-    with h5py.File(scratch / "sound.h5") as file:
-        sound = json.loads(file.attrs["model_config"])
-    evil = copy.deepcopy(sound)
-    evil["config"]["layers"][1]["class_name"] = "Lambda"
-    yield "HDF5: a Lambda in place of a convolution", changed("lambda_2", json.dumps(evil))
-    evil["config"]["layers"][1] |= {"class_name": "system", "module": "os"}
-    yield "HDF5: os.system", changed("system", json.dumps(evil))
-    yield "HDF5: no JSON", changed("no_json", "{")
-    model.save_weights(scratch / "alone.h5")
-    yield "HDF5: weights alone", scratch / "alone.h5"
-    (scratch / "zip.h5").write_bytes((scratch / "without_config.json.keras").read_bytes())
-    yield "an archive called .h5", scratch / "zip.h5"
-
-
-def _saved_models(scratch):
-    """SavedModels whose graphs do more than compute."""
-    canary = str(scratch / _CANARY)
-
-    def writes(x):
-        tf.io.write_file(canary, "x")
-        return x
-
-    def reads(x):
-        return x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
-
-    def lists(x):
-        return x + tf.cast(tf.size(tf.io.matching_files("/etc/*")), tf.float32)
-
-    def runs_python(x):
-        return tf.ensure_shape(tf.py_function(lambda y: y, [x], tf.float32), x.shape)
-
-    def runs_numpy(x):
-        return tf.ensure_shape(tf.numpy_function(lambda y: y, [x], tf.float32), x.shape)
-
-    def prints(x):
-        tf.print("x", output_stream=f"file://{canary}")
-        return x
-
-    def saves(x):
-        tf.raw_ops.SaveV2(
-            prefix=canary, tensor_names=["x"], shape_and_slices=[""], tensors=[tf.reduce_sum(x)]
-        )
-        return x
-
-    def writes_in_a_loop(x):
-        return tf.while_loop(lambda i, _: i < 1, lambda i, y: (i + 1, writes(y)), (0, x))[1]
-
-    def writes_in_a_branch(x):
-        return tf.cond(tf.reduce_sum(x) > 0, lambda: writes(x), lambda: x)
-
-    def reads_lines(x):
-        lines = tf.data.TextLineDataset("/etc/passwd")
-        return x + lines.reduce(0.0, lambda count, _: count + 1)
-
-    for function in (
-        *(writes, reads, lists, runs_python, runs_numpy, prints, saves),
-        *(writes_in_a_loop, writes_in_a_branch, reads_lines),
-    ):
-        folder = scratch / f"saved_{function.__name__}"
-        _save(folder, function)
-        yield f"SavedModel: {function.__name__.replace('_', ' ')}", folder
-    vocabulary = scratch / "vocabulary.txt"
-    vocabulary.write_text("a\n")
-    table = tf.lookup.StaticVocabularyTable(
-        tf.lookup.TextFileInitializer(
-            str(vocabulary), tf.string, 0, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-        ),
-        1,
-    )
-    folder = scratch / "saved_table"
-    _save(folder, lambda x: x + tf.cast(table.lookup(tf.constant(["a"])), tf.float32), table)
-    yield "SavedModel: reads a table as it is loaded", folder
-    for name, change in {
-        "truncated": lambda content: content[: len(content) // 2],
-        "emptied of its graphs": lambda _: b"",
-        "noise": lambda content: bytes(255 - byte for byte in content),
-    }.items():
-        folder = scratch / f"saved_{name.replace(' ', '_')}"
-        _save(folder, lambda x: 2.0 * x)
-        file = folder / "saved_model.pb"
-        file.write_bytes(change(file.read_bytes()))
-        yield f"SavedModel: {name}", folder
-
-
-def _save(folder, function, *resources):
-    module = tf.Module()
-    module.resources = list(resources)
-    module.serve = tf.function(function, input_signature=[tf.TensorSpec([None, 3])])
-    tf.saved_model.save(module, str(folder), signatures=module.serve)

@@ -328,6 +328,16 @@ def test_more_weights_than_any_network_has_are_refused_before_they_are_unpacked(
     assert "masks of 37 weights, more than 36" in refusal(path)
 
 
+def test_masks_larger_than_the_memory_are_refused(tmp_path, monkeypatch):
+    def take_too_much(*_, **__):
+        raise MemoryError
+
+    path = tmp_path / "ticket.npz"
+    random_ticket().save(path)
+    monkeypatch.setattr(ticket_module.np, "unpackbits", take_too_much)
+    assert refusal(path) == f"{path}: its masks take more memory than there is"
+
+
 def test_a_shape_of_the_same_size_is_refused(tmp_path):
     path = tmp_path / "ticket.npz"
     write_variant(path, lambda metadata: metadata["shapes"].update({"hidden/kernel": [5, 3]}))

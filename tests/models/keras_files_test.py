@@ -139,3 +139,44 @@ def test_layers_of_more_weights_than_the_file_are_not_built(tmp_path):
         target.writestr("model.weights.h5", source.read("model.weights.h5"))
     with pytest.raises(UserError, match="its layers have more than the 15 weights"):
         read_keras_model(large)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_initializers_stay_and_are_not_run(tmp_path, suffix, monkeypatch):
+    """An orthogonal one would take hours where a layer is wide; the weights are in the file."""
+    layers = [keras.layers.Input((4,)), keras.layers.Dense(3, kernel_initializer="orthogonal")]
+    model, path = keras.Sequential(layers), tmp_path / f"network.{suffix}"
+    model.save(path)
+
+    def run(*_, **__):
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(keras.initializers.Orthogonal, "__call__", run)
+    found = read_keras_model(path)
+    assert isinstance(found.layers[0].kernel_initializer, keras.initializers.Orthogonal)
+    for ours, theirs in zip(found.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_steps_of_any_number_become_a_loop(tmp_path):
+    """Unrolled, a million steps would take hours to load."""
+
+    def recurrent(steps):
+        repeat, unrolled = keras.layers.RepeatVector(steps), keras.layers.GRU(3, unroll=True)
+        return keras.Sequential([keras.layers.Input((2,)), repeat, unrolled])
+
+    model, path, long = recurrent(5), tmp_path / "short.keras", tmp_path / "long.keras"
+    model.save(path)
+    example = np.float32([[0.3, -0.8]])
+    np.testing.assert_allclose(read_keras_model(path)(example), model(example), atol=1e-6)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(long, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b'"n": 5', b'"n": 1000000'))
+    assert read_keras_model(long).layers[0].n == 1_000_000
+
+
+def test_weights_alone_are_named_as_what_they_are(tmp_path):
+    path = tmp_path / "weights.h5"
+    network().save_weights(path)
+    with pytest.raises(UserError, match="holds weights alone; expected a whole model"):
+        read_keras_model(path)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.errors import UserError
@@ -23,6 +24,30 @@ def test_operations_of_products_by_hand(capfd):
     dense = 2 * (5 * 4 * 10) * 7
     assert flops(model) == convolution + depthwise + dense
     assert capfd.readouterr().out == ""
+
+
+def test_groups_and_all_that_comes_after_them_count(capfd):
+    """Keras calls a function for groups; what a function does the profiler does not see."""
+    image = layers.Input((14, 14, 16))
+    x = layers.Conv2D(16, 3, groups=4, use_bias=False)(image)  # To 12 x 12.
+    x = layers.Conv2D(8, 1, use_bias=False)(x)
+    x = layers.Conv2DTranspose(4, 2, strides=2, use_bias=False)(x)  # To 24 x 24.
+    grouped = 2 * 12 * 12 * 3 * 3 * (16 // 4) * 16
+    pointwise = 2 * 12 * 12 * 16 * 8
+    transposed = 2 * 12 * 12 * 2 * 2 * 8 * 4
+    assert flops(keras.Model(image, x)) == grouped + pointwise + transposed
+    assert not tf.config.functions_run_eagerly()
+    assert "flops" not in capfd.readouterr().err
+
+
+def test_the_convolutions_of_a_network_with_groups_by_their_shapes():
+    model = keras.applications.RegNetX002(weights=None, input_shape=(64, 64, 3), classes=10)
+    products = 0
+    for layer in model.layers:
+        if isinstance(layer, (layers.Conv2D, layers.Dense)):
+            positions = np.prod(layer.output_shape[1:-1])
+            products += 2 * positions * np.prod(layer.kernel.shape)
+    assert products < flops(model) < 1.01 * products  # Biases and the pooling count too.
 
 
 def test_biases_count_and_weights_do_not_change_the_count():

@@ -10,7 +10,17 @@ import inspect
 import tensorflow as tf
 
 _MODULES = (
-    *("array", "bitwise", "control_flow", "functional", "image", "linalg", "list", "lookup"),
+    *(
+        "array",
+        "bitwise",
+        "control_flow",
+        "cudnn_rnn",
+        "functional",
+        "image",
+        "linalg",
+        "list",
+        "lookup",
+    ),
     *("manip", "math", "nn", "ragged_array", "ragged_conversion", "ragged_math", "random", "rnn"),
     *("resource_variable", "sparse", "special_math", "spectral", "state", "stateful_random"),
     *("stateless_random", "string", "uniform_quant"),

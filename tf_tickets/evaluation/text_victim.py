@@ -135,7 +135,7 @@ def load_victim(folder: str | Path, batch_size: int = 64) -> TextVictim:
     try:
         loaded = load_saved_model(Path(folder))
         loaded.signatures[_SIGNATURE]  # raises where there is none
-    except KeyError as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: expected a victim's SavedModel ({error})") from None
     tokenizer = Tokenizer(
         description["vocabulary"], description["lowercase"], description["length"]

@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.folding import FoldedNetwork
+from tf_tickets.models.graph_bounds import MOST_NUMBERS, require_bounded_shapes
 from tf_tickets.models.keras_files import SUFFIXES, read_keras_model
 from tf_tickets.models.registry import build_model
 from tf_tickets.models.saved_models import load_saved_model
@@ -233,16 +235,23 @@ def _load(path, trust):
 def _load_saved_model(path, trust):
     if not (path / "saved_model.pb").is_file():
         raise UserError(f"no saved_model.pb in it; expected {_KINDS}")
-    loaded = load_saved_model(path, trust)
-    name = _FLOAT_SIGNATURE if _FLOAT_SIGNATURE in loaded.signatures else _SIGNATURE
-    if name not in loaded.signatures:
-        found = ", ".join(loaded.signatures) or "none"
-        raise UserError(f"expected a signature {_SIGNATURE}, found {found}")
-    serve = loaded.signatures[name]
+    loaded = load_saved_model(path, trust)  # Its variables live as long as it does.
+    serve = _signature(loaded)
     image_shape = _image_shape(list(serve.structured_input_signature[1].values()))
     files = sorted(file for file in path.rglob("*") if file.is_file())
     logits_fn, num_classes = _frozen(serve)
     return Victim(path.name, str(path), _sha256(files), logits_fn, image_shape, num_classes)
+
+
+def _signature(loaded):
+    """The function that takes images: a file may have anything in place of signatures."""
+    signatures = getattr(loaded, "signatures", {})
+    signatures = signatures if isinstance(signatures, Mapping) else {}
+    name = _FLOAT_SIGNATURE if _FLOAT_SIGNATURE in signatures else _SIGNATURE
+    if not hasattr(signatures.get(name), "structured_outputs"):
+        found = one_line(", ".join(signatures) or "none")
+        raise UserError(f"expected a signature {_SIGNATURE}, found {found}")
+    return signatures[name]
 
 
 def _frozen(serve):
@@ -251,16 +260,22 @@ def _frozen(serve):
     Its variables become constants: a gradient then is computed for the images alone.
     """
     outputs = sorted(serve.structured_outputs)
-    if "logits" not in outputs and len(outputs) > 1:
+    if "logits" not in outputs and len(outputs) != 1:
+        found = one_line(", ".join(outputs) or "none")
         raise UserError(
-            f"expected an output `logits`, or one output only; {_SIGNATURE} has "
-            f"{', '.join(outputs)}"
+            f"expected an output `logits`, or one output only; {_SIGNATURE} has {found}"
         )
     name = "logits" if "logits" in outputs else outputs[0]
     shape = serve.structured_outputs[name].shape
     if shape.rank != 2 or shape[1] is None:
-        raise UserError(f"expected an output of shape [batch, classes], {name} has {shape}")
-    frozen, index = convert_variables_to_constants_v2(serve), outputs.index(name)
+        raise UserError(
+            f"expected an output of shape [batch, classes], {one_line(name, 60)} has {shape}"
+        )
+    try:
+        frozen, index = convert_variables_to_constants_v2(serve), outputs.index(name)
+    except Exception as error:  # Every op has errors of its own.
+        raise UserError(f"its graph cannot be prepared ({_reason(error)})") from None
+    require_bounded_shapes(frozen.graph)
     axes = next(iter(serve.structured_input_signature[1].values())).shape.rank
 
     def logits_fn(images):
@@ -284,15 +299,17 @@ def _keras_victim(model, path):
 
 
 def _image_shape(specs):
+    expected = "expected one input, float32 [batch, height, width, channels]"
+    if len(specs) != 1:
+        raise UserError(f"{expected}; has {len(specs)} inputs")
     shape = specs[0].shape
     if shape.rank in (3, 4) and shape[0] is not None:
         raise UserError(f"expected batches of any size, it takes {shape[0]} images at a time")
     has_axes = shape.rank in (3, 4) and None not in shape[1:]
-    if len(specs) != 1 or specs[0].dtype != tf.float32 or not has_axes:
-        found = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs)
-        raise UserError(
-            f"expected one input, float32 [batch, height, width, channels]; has {found}"
-        )
+    if specs[0].dtype != tf.float32 or not has_axes:
+        raise UserError(f"{expected}; has {specs[0].dtype.name} {one_line(shape)}")
+    if math.prod(shape[1:]) > MOST_NUMBERS:
+        raise UserError(f"expected images of at most {MOST_NUMBERS:.3g} numbers, has {shape}")
     return (*shape[1:], 1)[:3]
 
 

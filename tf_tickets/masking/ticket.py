@@ -20,6 +20,7 @@ _TYPES = {"model_config": dict, "seed": int, "level": int, "versions": dict}
 _LONGEST_TEXT, _LARGEST_NUMBER = 1_000, 2**64
 # Weights of a ticket; BERT base has a fifth of them. Eight times the bits that a file unpacks to.
 _MOST_WEIGHTS = 2**29
+_MOST_AXES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,11 +162,12 @@ class Ticket:
             ticket = cls(
                 {name: _unpack(arrays[name], shape) for name, shape in shapes.items()}, provenance
             )
-            stated_sha256 = metadata["masks_sha256"]
+            if ticket.sha256 != metadata["masks_sha256"]:
+                raise UserError(f"{path}: damaged (its masks do not have the hash it states)")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not a ticket ({one_line(repr(error))})") from None
-        if ticket.sha256 != stated_sha256:
-            raise UserError(f"{path}: damaged (its masks do not have the hash it states)")
+        except MemoryError:
+            raise UserError(f"{path}: its masks take more memory than there is") from None
         return ticket
 
 
@@ -270,8 +272,12 @@ def _shape(name, shape):
     """A mask's shape as JSON has it, which may say anything."""
     if not (name.isprintable() and len(name) <= _LONGEST_TEXT):
         raise ValueError("a mask's name is no printable text")
-    if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"{name} has shape {shape}")
+    if (
+        type(shape) is not list
+        or len(shape) > _MOST_AXES
+        or not all(type(size) is int and 0 <= size <= _MOST_WEIGHTS for size in shape)
+    ):
+        raise ValueError(f"{name} has shape {one_line(shape)}")
     return tuple(shape)
 
 

@@ -35,6 +35,7 @@ _ACTIVATIONS = {
     *("relu6", "leaky_relu", "silu", "crelu", "log_softmax"),
 } - {"deserialize", "get", "serialize"}
 
+_REPEATING, _MOST_REPEATS = ("UpSampling1D", "UpSampling3D"), 100
 _NUMBERS = ("float16", "float32", "float64", "int32", "int64", "uint8")
 # The largest networks of keras.applications make a thousand.
 _MOST_CALLS = 4_000
@@ -194,6 +195,10 @@ def _object(value):
         _require_function(config)
     if name == "Normalization" and config.get("mean") is not None:
         _require_statistics(config)
+    if name in _REPEATING:
+        _require_few_repeats(config)
+    if config.get("unroll"):  # A loop computes the same, and is made at once for any length.
+        config = {**config, "unroll": False}
     kept = {key: _walk(value[key]) for key in ("name", "inbound_nodes") if key in value}
     registered = name if place is None else None
     if place is None:
@@ -242,6 +247,14 @@ def _require_statistics(config):
     for key in ("mean", "variance"):
         if not isinstance(config.get(key), list) and config.get("axis") not in (None, []):
             raise UserError(f"damaged: a Normalization with one {key} for many channels")
+
+
+def _require_few_repeats(config):
+    """Refuses layers of which Keras would make a list with an entry for every repetition."""
+    size = config.get("size")
+    sizes = size if isinstance(size, list) else [size]
+    if not all(type(each) is int and 0 < each <= _MOST_REPEATS for each in sizes):
+        raise UserError(f"damaged: repeats its input {one_line(size, 40)} times")
 
 
 def _policy(config):

@@ -5,6 +5,7 @@ Keras' own, the model is built of these, and only numbers are read from the file
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -16,15 +17,23 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets.errors import UserError, one_line
+from tf_tickets.models.graph_bounds import require_bounded_shapes
+from tf_tickets.models.hdf5_heaps import require_ending_heaps
 from tf_tickets.models.keras_3 import as_keras_2
 from tf_tickets.models.keras_configuration import checked
-from tf_tickets.runs.files import parse_json, require_bounded_archive, require_file, unpack
+from tf_tickets.runs.files import (
+    most_unpacked,
+    parse_json,
+    require_bounded_archive,
+    require_file,
+    unpack,
+)
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _CONFIGURATION, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MOST_JSON = 64 * 2**20
-# HDF5 may compress, and may claim arrays that were never written.
-_UNPACKED_RATIO = 20
+# What a stored number becomes in a network at least: a float32.
+_BYTES_OF_A_NUMBER = 4
 _SMALL_CHUNK = 2**20
 
 
@@ -59,8 +68,9 @@ def read_keras_model(path: Path, trust: bool = False) -> keras.Model:
         if version.startswith("3"):
             configuration = as_keras_2(configuration)
         configuration = checked(configuration)
-        with _at_most(numbers):
+        with _empty_weights(numbers):
             model = _build(configuration)
+        _require_bounded_outputs(model)
         model.load_weights(path)
         return model
     except UserError as error:
@@ -105,8 +115,9 @@ def _parts(path):
         metadata = _json(archive, _METADATA)
         weights = unpack(archive, archive.getinfo(_WEIGHTS))
     version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
+    require_ending_heaps(weights)
     with h5py.File(io.BytesIO(weights), "r") as file:
-        return configuration, str(version), _count(file, len(weights))
+        return configuration, str(version), _count(file, path)
 
 
 def _json(archive, name):
@@ -117,69 +128,96 @@ def _json(archive, name):
 
 
 def _parts_of_hdf5(path):
+    require_ending_heaps(path.read_bytes())
     with h5py.File(path, "r") as file:
-        _require_plain_attributes(file)
         if "model_config" not in file.attrs:
             raise UserError(
                 "holds weights alone; expected a whole model, as model.save('model.keras') writes"
             )
+        _require_plain_attributes(file)
         text = file.attrs["model_config"]
         text = text.decode() if isinstance(text, bytes) else text
         version = file.attrs.get("keras_version", "")
         version = version.decode() if isinstance(version, bytes) else str(version)
-        return parse_json(text, "its configuration"), version, _count(file, path.stat().st_size)
+        return parse_json(text, "its configuration"), version, _count(file, path)
 
 
-def _require_plain_attributes(group):
+def _require_plain_attributes(group, most_texts=0):
     """Refuses attributes that claim more text than a file of their size can hold."""
     for name in group.attrs:
-        shape = group.attrs.get_id(name).shape
+        attribute = group.attrs.get_id(name)
+        shape = attribute.shape
         if name in ("model_config", "keras_version", "backend", "training_config") and shape:
             raise UserError(f"damaged: {one_line(name, 40)} is no single text")
-        if shape and group.attrs.get_id(name).dtype.kind == "O":
+        if shape and attribute.dtype.kind == "O" and math.prod(shape) > most_texts:
             raise UserError(f"damaged: {one_line(name, 40)} is a list of texts of any length")
 
 
-def _count(file, size):
-    """How many numbers an HDF5 file holds, of which none lies in another file."""
-    numbers, stored = 0, 0
+def _count(file, path):
+    """How many numbers an HDF5 file holds, of which none lies in another file.
 
-    def visit(name, link):
-        nonlocal numbers, stored
+    HDF5 may compress them, and may claim arrays that were never written.
+    """
+    numbers, unpacked, links = 0, 0, []
+    file.visititems_links(lambda *named: links.append(named))
+    for name, link in links:
         if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
             raise UserError(f"damaged: {one_line(name, 60)} points elsewhere")
         found = file[name]
+        # Keras lists layers and weights by their names.
+        _require_plain_attributes(found, most_texts=len(links))
         if isinstance(found, h5py.Dataset):
-            if found.external or found.is_virtual:
-                raise UserError(f"damaged: {one_line(name, 60)} lies in another file")
-            if found.dtype.kind not in "fiu":
-                raise UserError(f"damaged: {one_line(name, 60)} holds no numbers")
-            if found.chunks and math.prod(found.chunks) > max(found.size, _SMALL_CHUNK):
-                raise UserError(f"damaged: {one_line(name, 60)} is stored in parts too large")
-            numbers += found.size or 0
-            stored += found.nbytes
-
-    file.visititems_links(visit)
-    if stored > _UNPACKED_RATIO * size:
-        raise UserError(f"damaged: claims {stored:.3g} bytes of weights, in a file of {size}")
+            _require_plain_numbers(found, one_line(name, 60))
+            numbers += found.size
+            unpacked += found.size * max(_BYTES_OF_A_NUMBER, found.dtype.itemsize)
+    if unpacked > most_unpacked(path):
+        size = path.stat().st_size
+        raise UserError(f"damaged: claims {unpacked:.3g} bytes of weights, in a file of {size}")
     return numbers
 
 
+def _require_plain_numbers(found, name):
+    if found.external or found.is_virtual:
+        raise UserError(f"damaged: {name} lies in another file")
+    if found.dtype.kind not in "fiu" or found.size is None:
+        raise UserError(f"damaged: {name} holds no numbers")
+    if found.chunks and math.prod(found.chunks) > max(found.size, _SMALL_CHUNK):
+        raise UserError(f"damaged: {name} is stored in parts too large")
+
+
 @contextlib.contextmanager
-def _at_most(numbers):
-    """Refuses layers that are larger than their weights in the file, before memory is taken."""
+def _empty_weights(numbers):
+    """Leaves initializers out, as weights follow, and refuses more weights than a file holds.
+
+    An initializer may take for ever: an orthogonal one takes the cube of a layer's width.
+    """
     made = 0
 
     def create(make, **arguments):
         nonlocal made
-        if arguments.get("shape") is not None:
-            made += tf.TensorShape(arguments["shape"]).num_elements() or 0
+        shape = arguments.get("shape")
+        if shape is not None:
+            made += tf.TensorShape(shape).num_elements() or 0
         if made > numbers:
             raise UserError(f"damaged: its layers have more than the {numbers} weights it holds")
+        if shape is not None and callable(arguments.get("initial_value")):
+            zeros = functools.partial(tf.zeros, shape, arguments["dtype"])
+            arguments["initial_value"] = zeros
         return make(**arguments)
 
     with tf.variable_creator_scope(create):
         yield
+
+
+def _require_bounded_outputs(model):
+    """Refuses layers that would make too many numbers of one example, before it is called."""
+    specs = [tensor.type_spec for tensor in model.inputs]
+    examples = [
+        tf.TensorSpec([1, *spec.shape[1:]], spec.dtype) if isinstance(spec, tf.TensorSpec) else spec
+        for spec in specs
+    ]
+    call = tf.function(lambda *inputs: model(inputs[0] if len(inputs) == 1 else list(inputs)))
+    require_bounded_shapes(call.get_concrete_function(*examples).graph)
 
 
 def _build(configuration):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib
+import io
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.conversion import from_application, from_pytorch
+from tf_tickets.models.pickles import require_bounded_pickle
 from tf_tickets.models.weights import Weights, head_paths, read_weights
 from tf_tickets.runs.files import require_bounded_archive, require_file, unpack
 
@@ -34,6 +36,9 @@ _LEFT_OUT = (
         for name in ("scalar", "_reconstruct")
     ),
 )
+_PICKLE_SUFFIX = ".pkl"
+# A number, a version, the machine it was written on, what was saved, and the names of its numbers.
+_OLDER_PICKLES = 5
 # Tensors may share their memory, as the two copies of a network in `AttackerModel` do; but a file
 # of a few bytes can claim to hold any number of them.
 _MOST_SHARED = 8
@@ -154,13 +159,11 @@ class _LeftOut:
 
 def _read_checkpoint(path, torch):
     try:
-        if zipfile.is_zipfile(path):
-            require_bounded_archive(path)
-        _require_no_allocation(path)
+        file = _archive_anew(path) if zipfile.is_zipfile(path) else _older_checkpoint(path)
         inert = [(_LeftOut, name) for name in _LEFT_OUT]
         with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # Damaged files make it raise almost anything.
         raise UserError(
             f"{path}: damaged, or with Python objects besides tensors, which are never executed "
@@ -168,15 +171,27 @@ def _read_checkpoint(path, torch):
         ) from error
 
 
-def _require_no_allocation(path):
-    """Refuses the one global that PyTorch allows and that takes any amount of memory by itself."""
-    content = path.read_bytes()
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
-            content = b"".join(unpack(archive, entry) for entry in pickles)
-    if b"bytearray" in content:
-        raise ValueError("makes an array of bytes of any length")
+def _archive_anew(path):
+    """A checkpoint's archive with what was looked through, and so no other reading of the file."""
+    require_bounded_archive(path)
+    anew = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(anew, "w") as copy:
+        for entry in archive.infolist():
+            content = unpack(archive, entry)
+            if entry.filename.lower().endswith(_PICKLE_SUFFIX):  # PyTorch knows no case here.
+                require_bounded_pickle(io.BytesIO(content))
+            copy.writestr(entry.filename, content)
+    anew.seek(0)
+    return anew
+
+
+def _older_checkpoint(path):
+    """A checkpoint that is no archive: pickles, and behind them numbers."""
+    file = io.BytesIO(path.read_bytes())
+    for _ in range(_OLDER_PICKLES):
+        require_bounded_pickle(file)
+    file.seek(0)
+    return file
 
 
 def _find_state_dict(path, contents, torch):

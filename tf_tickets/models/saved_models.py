@@ -8,6 +8,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_tickets.compat.harmless_operations import harmless_operations
 from tf_tickets.errors import UntrustedError, UserError, one_line
+from tf_tickets.models.graph_bounds import called_functions, functions_of, unbounded_part
 
 _FILE = "saved_model.pb"
 _MOST_BYTES = 2**31
@@ -40,6 +41,7 @@ def load_saved_model(folder: Path, trust: bool = False):
     """
     if not (folder / _FILE).is_file():
         raise UserError(f"{folder}: no {_FILE} in it")
+    _require_own_files(folder)
     if not trust:
         _require_harmless(folder)
     try:
@@ -57,6 +59,23 @@ def load_saved_model(folder: Path, trust: bool = False):
         ) from None
 
 
+def _require_own_files(folder):
+    """Refuses links out of the folder, and what is no file, on which TensorFlow would wait."""
+    for path in sorted(folder.rglob("*")):
+        try:
+            own = path.resolve(strict=True).is_relative_to(folder.resolve())
+        except (OSError, RuntimeError):  # A circle of links.
+            own = False
+        if path.is_symlink() and (not own or path.is_dir()):
+            raise UserError(f"{folder}: {_shown(path, folder)} is a link out of it")
+        if not path.is_dir() and not path.is_file():
+            raise UserError(f"{folder}: {_shown(path, folder)} is no file")
+
+
+def _shown(path, folder):
+    return one_line(path.relative_to(folder), 60)
+
+
 def _require_harmless(folder):
     saved = saved_model_pb2.SavedModel()
     try:
@@ -65,12 +84,17 @@ def _require_harmless(folder):
         saved.ParseFromString((folder / _FILE).read_bytes())
     except Exception as error:  # protobuf's DecodeError is of no public module.
         raise UserError(f"{folder}: {_FILE} is damaged ({one_line(error)})") from None
+    if len(saved.meta_graphs) != 1:  # Of others TensorFlow runs the saver, as of TensorFlow 1.
+        raise UserError(f"{folder}: has {len(saved.meta_graphs)} graphs; expected one, as of TF 2")
     for graph in saved.meta_graphs:
         for name in _dangerous_operations(graph):
             raise UntrustedError(
                 f"{folder}: its graph has the operation {one_line(name, 60)}, which is not known "
                 "to only compute"
             )
+        if found := unbounded_part(graph):
+            reason = f"may take for ever or all memory: has {one_line(found)}"
+            raise UntrustedError(f"{folder}: {reason}")
 
 
 def _dangerous_operations(graph):
@@ -79,7 +103,7 @@ def _dangerous_operations(graph):
         yield "of TensorFlow 1, whose saver runs as it is loaded"
         return
     saver = _saver_functions(graph)
-    reachable = {name for node in graph.object_graph_def.nodes for name in _functions_of(node)}
+    reachable = {name for node in graph.object_graph_def.nodes for name in functions_of(node)}
     library = graph.graph_def.library
     reachable |= {gradient.gradient_func for gradient in library.registered_gradients}
     reachable |= {gradient.gradient_func for gradient in library.gradient}
@@ -88,9 +112,9 @@ def _dangerous_operations(graph):
         if _is_savers(node, graph) and node.op not in _CALLS:
             yield node.op
     for function in library.function:
-        if "api_implements" in function.attr:
-            yield "that takes the place of another"
         name = function.signature.name
+        if name in saver and "api_implements" in function.attr:
+            yield "that the saver takes the place of"
         if name in saver and name not in reachable:
             allowed = harmless_operations() | _SAVING
             yield from (node.op for node in function.node_def if node.op not in allowed)
@@ -100,7 +124,7 @@ def _dangerous_operations(graph):
     for node in calls:
         if node.op not in harmless_operations() and node.op not in functions - saver:
             yield node.op
-        if _called(node) & saver:
+        if called_functions(node) & saver:
             yield f"{node.op} that calls the saver"
 
 
@@ -113,20 +137,3 @@ def _saver_functions(graph):
 def _is_savers(node, graph):
     ends = (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)
     return bool(node.name) and node.name in {end.split(":")[0] for end in ends}
-
-
-def _called(node):
-    """Names of the functions that a node's attributes hold."""
-    found = {attribute.func.name for attribute in node.attr.values() if attribute.func.name}
-    for attribute in node.attr.values():
-        found |= {function.name for function in attribute.list.func}
-    return found
-
-
-def _functions_of(node):
-    """Names of the functions that one object of the SavedModel has."""
-    if node.WhichOneof("kind") == "function":
-        return list(node.function.concrete_functions)
-    if node.WhichOneof("kind") == "bare_concrete_function":
-        return [node.bare_concrete_function.concrete_function_name]
-    return []

@@ -175,6 +175,11 @@ def require_bounded_archive(path: Path) -> None:
         raise UserError(f"{path}: damaged ({one_line(error)})") from None
 
 
+def most_unpacked(path: Path) -> int:
+    """How many bytes a file may unpack to."""
+    return max(_UNPACKED_AT_LEAST, _UNPACKED_RATIO * path.stat().st_size)
+
+
 def _require_bounded(archive, path):
     entries, file_size = archive.infolist(), path.stat().st_size
     names = [entry.filename for entry in entries]
@@ -183,7 +188,7 @@ def _require_bounded(archive, path):
     if any(entry.compress_type not in _METHODS for entry in entries):
         raise ValueError("compressed in a way that is not read")
     unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > max(_UNPACKED_AT_LEAST, _UNPACKED_RATIO * file_size):
+    if unpacked > most_unpacked(path):
         raise ValueError(f"unpacks to {unpacked:.3g} bytes, of {file_size}")
 
 

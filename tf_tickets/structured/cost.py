@@ -1,8 +1,9 @@
 """What a network costs: parameters and operations."""
 
+import contextlib
+
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tf_tickets.errors import UserError
 
@@ -25,10 +26,24 @@ def flops(model: keras.Model) -> int:
     image_shape = model.input_shape[1:]
     if None in image_shape:
         raise UserError(f"{model.name}: operations cannot be counted for images of any size")
-    inference = tf.function(lambda image: model(image, training=False))
     image = tf.TensorSpec([1, *image_shape], model.inputs[0].dtype)
-    frozen = convert_variables_to_constants_v2(inference.get_concrete_function(image))
+    with _without_calls():
+        inference = tf.function(lambda image: model(image, training=False))
+        graph = inference.get_concrete_function(image).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"  # Otherwise it prints a table.
-    counted = tf.compat.v1.profiler.profile(frozen.graph, cmd="op", options=options)
-    return counted.total_float_ops
+    return tf.compat.v1.profiler.profile(graph, cmd="op", options=options).total_float_ops
+
+
+@contextlib.contextmanager
+def _without_calls():
+    """What is traced in the body calls no functions, into which the profiler does not look.
+
+    Keras has one in every grouped convolution.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
