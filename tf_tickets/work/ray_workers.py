@@ -55,10 +55,9 @@ def _require_listener(address):
 
 
 def _no_cluster(address, error):
-    return UserError(
-        f"--ray_address={one_line(address, 60)}: no cluster there ({one_line(error, 80)}); expected "
-        f"{LOCAL}, or the address that `ray start --head` printed, such as 10.0.0.1:6379"
-    )
+    expected = f"{LOCAL}, or the address that `ray start --head` printed, such as 10.0.0.1:6379"
+    reason = f"no cluster there ({one_line(error, 80)})"
+    return UserError(f"--ray_address={one_line(address, 60)}: {reason}; expected {expected}")
 
 
 def room(threads: int) -> int:
