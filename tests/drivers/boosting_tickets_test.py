@@ -139,7 +139,8 @@ def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(fi
     code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
     assert code == 0, errors
     there, missing = counts(errors)["trainings"]
-    assert there > 0 and missing > 0 and there + missing == 5
+    # 40 and 70% of two epochs are the same training.
+    assert there > 0 and missing > 0 and there + missing == 4
     methods = {f"fgsm_ticket_{percent}" for percent in (40, 70, 100)}
     methods |= {"finding_fgsm_0.05", "dense_100"}
     assert {row.method for row in rows_of(tmp_path / "run")} == methods

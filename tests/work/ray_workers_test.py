@@ -57,7 +57,8 @@ def test_a_cluster_of_this_machine_alone(tmp_path):
     assert store.is_finished(measured(FINDING))
 
 
-def test_an_address_without_a_cluster_is_one_line():
-    with pytest.raises(UserError, match="--ray_address=127.0.0.1:1: no cluster there"):
-        with cluster("127.0.0.1:1"):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "10.0.0.1:port"])
+def test_an_address_without_a_cluster_is_one_line(address):
+    with pytest.raises(UserError, match=f"^--ray_address={address}: no cluster there"):
+        with cluster(address):
             pass

@@ -91,11 +91,11 @@ class ImageWork:
         return {}
 
     def _bench(self, training):
-        key = (training.network, training.data, training.recipe, training.against)
-        key += (training.attack, training.validated, training.seed)
+        shared = (training.network, training.data, training.seed)
+        key = (*shared, training.recipe, training.against, training.attack, training.validated)
         if key not in self._benches:
-            if any(network != training.network for network, *_ in self._benches):
-                self._benches.clear()  # Plans go by network: no later work needs these.
+            if any(other[: len(shared)] != shared for other in self._benches):
+                self._benches.clear()  # Plans go by seed and network: no later work needs these.
             self._benches[key] = TrainingBench(
                 _settings(training),
                 training.against,

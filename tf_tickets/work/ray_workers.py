@@ -1,6 +1,8 @@
 """Workers that are actors of a Ray cluster; the store is on a file system that all see."""
 
 import contextlib
+import signal
+import socket
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
@@ -27,18 +29,37 @@ def cluster(address: str) -> Iterator[None]:
     require_extra("cluster", "ray")
     import ray
 
+    if address != LOCAL:
+        _require_listener(address)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         place = {} if address == LOCAL else {"address": address}
         ray.init(**place, log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"--ray_address={address}: no cluster there ({one_line(error)}); expected {LOCAL} or "
-            "the address that `ray start` printed for its head"
-        ) from None
+        raise _no_cluster(address, error) from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray's would end the program without saving.
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address):
+    """Asks before Ray does, which asks for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address, error):
+    expected = (
+        f"{LOCAL}, or the address that `ray start` printed for its head, such as 10.0.0.1:6379"
+    )
+    reason = f"no cluster there ({one_line(error, 80)})"
+    return UserError(f"--ray_address={one_line(address, 60)}: {reason}; expected {expected}")
 
 
 def room(threads: int) -> int:
