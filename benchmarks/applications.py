@@ -34,6 +34,7 @@ SIDES = {
 
 flags.DEFINE_list("networks", list(SIDES), "Which networks, with commas.")
 flags.DEFINE_float("filters", 0.3, "Share of the filters that every layer loses.", 0, 0.9)
+flags.DEFINE_enum("precision", "float32", ("float32", "float64"), "Of the weights.")
 flags.DEFINE_integer("side", 0, "Of the images; 0: a small one that suits the network.", 0)
 
 _IMAGES = 2
@@ -66,7 +67,7 @@ def zeroed_logits(
     kept = {}
     for name, indices in removal.filters.items():
         for index, position, carried in mixing_reads(channels, name):
-            mask = kept.setdefault((index, position), np.ones(len(carried), np.float32))
+            mask = kept.setdefault((index, position), np.ones(len(carried), images.dtype.name))
             # Of filters that go together a channel carries the first.
             units = channels.filters[name]
             gone = np.isin(units, units[list(indices)])
@@ -89,7 +90,8 @@ def row(name: str, side: int, share: float) -> dict[str, str]:
         smaller = remove(model, removal)
     except (UserError, ValueError) as error:
         return found | {"left alone": str(error).splitlines()[0]}
-    images = tf.constant(np.random.default_rng(1).random((_IMAGES, side, side, 3)), tf.float32)
+    images = np.random.default_rng(1).random((_IMAGES, side, side, 3))
+    images = tf.constant(images, keras.backend.floatx())
     expected = zeroed_logits(model, channels, removal, images)
     actual = smaller(images, training=False).numpy()
     difference = np.max(np.abs(actual - expected)) / np.max(np.abs(expected))
@@ -123,6 +125,7 @@ def main(_):
     unknown = [name for name in flags.FLAGS.networks if name not in SIDES]
     if unknown:
         raise app.UsageError(f"--networks={unknown[0]}: expected some of {', '.join(SIDES)}")
+    keras.backend.set_floatx(flags.FLAGS.precision)
     rows = {}
     for name in flags.FLAGS.networks:
         rows[name] = row(name, flags.FLAGS.side or SIDES[name], flags.FLAGS.filters)
