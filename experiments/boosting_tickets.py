@@ -9,8 +9,8 @@ and tables to make. Ends with the first study's table beside the paper's numbers
 
 from pathlib import Path
 
+from experiments import engine, image_flags, program
 from experiments import flags as common
-from experiments import image_flags, program
 from tf_tickets import runtime
 from tf_tickets.analysis import boosting_report
 from tf_tickets.attacks.threat_model import fast, fgsm, pgd
@@ -18,15 +18,18 @@ from tf_tickets.deployment.exports import export_best_trainings
 from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import SCORES
 from tf_tickets.models.registry import require_model
-from tf_tickets.search import boosting
-from tf_tickets.search.assessment import assess
-from tf_tickets.search.recipe_bench import RecipeSettings
-from tf_tickets.search.recipe_runner import run_trainings
-from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
+from tf_tickets.search.boosting import STUDIES, Studies, Surroundings
+from tf_tickets.search.boosting_settings import PAPER_MODELS, REGIMES, BoostingSettings
+from tf_tickets.training.trainer import ATTACK_MODES
+from tf_tickets.work.image_data import ImageSource
+from tf_tickets.work.image_work import require_possible
+from tf_tickets.work.nodes import Attack, Recipe
+from tf_tickets.work.view import View
 
 define = common.definitions()
 image_flags.add_to(define)
-define.choices("study", None, "Figures and tables of the paper to make.", boosting.STUDIES)
+engine.add_to(define)
+define.choices("study", None, "Figures and tables of the paper to make.", STUDIES)
 text = "Networks of the capacity study, wide_resnet_<depth>_<width>."
 define.names("capacity_models", None, text, require_model)
 text = "Networks of the mnist study; the first for Table 5."
@@ -47,7 +50,7 @@ define.numbers("finding_learning_rates", None, text, common.RATE)
 text = "Epochs of retraining below the highest rate."
 define.integer("warmup_epochs", None, text, "[0, 100000]")
 text = "Kinds of training that find the adversarial study's tickets."
-define.choices("finders", None, text, boosting.REGIMES)
+define.choices("finders", None, text, REGIMES)
 define.number("sparsity", None, "Share of the weights that a ticket removes.", "[0, 1)")
 define.numbers("sparsities", None, "Shares that the pruning_ratio study removes.", "[0, 1)")
 define.choice("score", None, "What the weights to keep are ranked by.", tuple(SCORES))
@@ -160,51 +163,74 @@ def presets():
 
 
 def study_settings(config):
-    """What the studies share, as a configuration describes it."""
+    """What the studies vary, as a configuration describes it."""
     lists = ("finding_learning_rates", "sparsities")
     numbers = {name: common.numbers(config[name]) for name in lists}
-    return common.settings_of(boosting.BoostingSettings, config | numbers)
+    return common.settings_of(BoostingSettings, config | numbers)
 
 
-def recipe_settings(config):
-    """What all trainings share, as a configuration describes it."""
+def image_source(config):
+    """Where the data come from, as a configuration describes it."""
+    return common.settings_of(ImageSource, config, data_dir=FLAGS.data_dir)
+
+
+def training_attacks(config):
+    """Regime → what is trained against."""
     eps, step_size = config["eps"], config["step_size"]
-    training_attacks = {
+    return {
         "fgsm": fgsm(eps),
         "fast": fast(eps),
         "pgd": pgd(eps, step_size, config["attack_steps"], config["random_start"]),
     }
+
+
+def attack(config, steps):
+    """PGD that networks are measured under."""
+    return Attack(f"pgd_{steps}", pgd(config["eps"], config["step_size"], steps, random_start=True))
+
+
+def recipe(config):
+    """How weights are learned."""
     return common.settings_of(
-        RecipeSettings,
-        config,
-        experiment="boosting_tickets",
-        data_dir=FLAGS.data_dir,
-        seeds=range(config["seed"], config["seed"] + config["trials"]),
-        training=common.settings_of(
-            TrainingSettings,
-            config | {"batch_size": config["batch_size"] or 128},
-            model="vgg_16",
-            label_smoothing=0.0,
-            threat_models=training_attacks,
-            objective="adversarial",
-            optimizer="sgd",
-        ),
-        batch_sizes={} if config["batch_size"] else {"vgg_16": 64},
-        evaluation_attacks={"pgd_20": pgd(eps, step_size, 20, random_start=True)},
-        fast_stop_after_drop=0.2,
+        Recipe,
+        config | {"batch_size": config["batch_size"] or 128},
+        objective="adversarial",
+        optimizer="sgd",
     )
 
 
-def assessment_attacks(config):
-    """That of Table 6 which is made of no other study's networks."""
-    return {"pgd_100": pgd(config["eps"], config["step_size"], 100, random_start=True)}
+def batch_sizes(config):
+    """Model → its own batch size."""
+    return {} if config["batch_size"] else {"vgg_16": 64}
+
+
+def studies_of(config, strategy):
+    """The studies of each seed, whose data are read for it."""
+    source, settings = image_source(config), study_settings(config)
+    for seed in range(config["seed"], config["seed"] + config["trials"]):
+        described, data = source.read(seed)
+        yield Studies(
+            settings,
+            Surroundings(
+                data=described,
+                image_shape=data.image_shape,
+                classes=data.num_classes,
+                width_multiplier=config["width_multiplier"],
+                recipe=recipe(config),
+                batch_sizes=batch_sizes(config),
+                attacks=training_attacks(config),
+                evaluation_attack=attack(config, 20),
+                fast_stop_after_drop=0.2,
+                test_examples=len(data.test),
+                platform=engine.platform(FLAGS, strategy),
+            ),
+        )
 
 
 def automatic(config):
     """Which of the flags in `AUTOMATIC` have the values that their 0 stands for."""
     settings = study_settings(config | {"finding_learning_rate": 0.0})
-    trained = boosting.trainings_of(config["study"], settings)
-    models = {training.model for training in trained}
+    models = settings.models_in(config["study"])
     values = {
         "batch_size": {64 if model == "vgg_16" else 128 for model in models},
         "finding_learning_rate": {settings.small_learning_rate(model) for model in models},
@@ -215,7 +241,7 @@ def automatic(config):
 def scale(config):
     """How a configuration differs from the paper's, in words."""
     studies, of_study = config["study"], MNIST if "mnist" in config["study"] else {}
-    models = [model for study in studies for model in boosting.PAPER_MODELS.get(study, ())]
+    models = [model for study in studies for model in PAPER_MODELS.get(study, ())]
     paper = PAPER | of_study | {"study": studies, "models": list(dict.fromkeys(models))}
     read = {name for name in paper if ONLY_OF.get(name, studies[0]) in studies}
     if not models:
@@ -237,31 +263,42 @@ def report_on(run, config, exports):
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = common.resolve(FLAGS, presets())
+    config = common.resolve(FLAGS, presets()) | {"threads": FLAGS.threads}
+    engine.require_possible(FLAGS)
     warmup, most = config["warmup_epochs"], config["epochs"]
     require(warmup <= most, "warmup_epochs", warmup, f"at most --epochs={most}")
-    recipe_settings(config)
-    boosting.trainings_of(config["study"], study_settings(config))
+    image_source(config), training_attacks(config), recipe(config), study_settings(config)
     return config
 
 
 def main():
     """Runs, or resumes, the studies and reports on them."""
     config = read_config()
-    studies, settings, recipe = config["study"], study_settings(config), recipe_settings(config)
-    trainings = boosting.trainings_of(studies, settings)
-    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
+    strategy = runtime.make_strategy(
+        config["strategy"], config["logical_cpus"], threads=FLAGS.threads
+    )
+    seeds, studies = list(studies_of(config, strategy)), config["study"]
+    trainings = [training for seed in seeds for training in seed.trainings_of(studies)]
+    measured = [each for seed in seeds for each in seed.measured(seed.trainings_of(studies))]
+    assessed = [each for seed in seeds for each in seed.assessed(attack(config, 100))]
+    if "acceleration" not in studies:
+        assessed = []
+    require_possible(trainings)
+    path = common.run_path("boosting_tickets", config, FLAGS.run_dir)
+    store = engine.open_store(FLAGS, path, strategy)
+    if FLAGS.plan:
+        print(engine.plan([*measured, *assessed], FLAGS, store))
+        return
     with (
         runtime.stoppable() as stop_if_requested,
-        common.opened_run("boosting_tickets", config, FLAGS.run_dir, strategy) as run,
+        common.opened_run("boosting_tickets", config, FLAGS.run_dir, strategy, grows=True) as run,
     ):
-        run_trainings(trainings, recipe, run, strategy, stop_if_requested)
-        if "acceleration" in studies:
-            networks, attacks = boosting.acceleration(settings), assessment_attacks(config)
-            assess(networks, recipe, attacks, run, strategy, stop_if_requested)
-        stop_if_requested()
+        view = View(run, store, "boosting_tickets", tuple(measured), tuple(assessed))
+        engine.perform(view, FLAGS, FLAGS.data_dir, strategy, stop_if_requested)
         if run.writable:
-            print(report_on(run, config, export_best_trainings(trainings, recipe, run)))
+            _, data = image_source(config).read(config["seed"])
+            place = run.path / "exports"
+            print(report_on(run, config, export_best_trainings(trainings, store, data, place)))
 
 
 if __name__ == "__main__":

@@ -109,9 +109,20 @@ def resolve(values: flags.FlagValues, presets: Mapping[str, Mapping]) -> dict:
     return config
 
 
+def run_path(driver: str, config: Mapping, run_dir: str | None) -> Path:
+    """The run's folder, see `opened_run`."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    default = Path("tensorboard_logs", driver, f"{config['preset']}-{digest[:8]}")
+    return Path(run_dir) if run_dir else default
+
+
 @contextlib.contextmanager
 def opened_run(
-    driver: str, config: Mapping, run_dir: str | None, strategy: tf.distribute.Strategy
+    driver: str,
+    config: Mapping,
+    run_dir: str | None,
+    strategy: tf.distribute.Strategy,
+    grows: bool = False,
 ) -> Iterator[RunDirectory]:
     """The run's folder; what is refused before anything was computed leaves none behind.
 
@@ -120,13 +131,12 @@ def opened_run(
       config: see `resolve`.
       run_dir: the folder; None for one below tensorboard_logs/ that the configuration decides.
       strategy: decides which process writes.
+      grows: whether the folder may hold what another configuration asked for.
     """
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    default = Path("tensorboard_logs", driver, f"{config['preset']}-{digest[:8]}")
-    path = Path(run_dir) if run_dir else default
+    path = run_path(driver, config, run_dir)
     is_new = not path.exists()
     run = RunDirectory(
-        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy)
+        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy), grows
     )
     try:
         yield run

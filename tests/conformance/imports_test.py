@@ -19,6 +19,7 @@ RUNGS = (
     {"masking", "structured", "attacks"},
     {"training"},
     {"evaluation"},
+    {"work"},
     {"search"},
     {"deployment"},
     {"analysis"},

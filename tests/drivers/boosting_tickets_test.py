@@ -1,8 +1,8 @@
 """The boosting driver as its user runs it: in processes of its own, from flags to files."""
 
 import json
-import os
-import random
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from experiments import boosting_tickets
 from tests.drivers import programs
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
@@ -103,28 +104,152 @@ def test_an_export_needs_tensorflow_alone(finished):
     assert json.loads(output) == [3, 10]
 
 
-def contents(run_dir):
-    """Everything that must not depend on interruptions; times do."""
-    rows = [row for row in rows_of(run_dir) if not row.metric.endswith("seconds")]
-    return rows, {
-        path.relative_to(run_dir): path.read_bytes() for path in sorted(run_dir.rglob("*.npz"))
-    }
+def contents(run_dir, methods):
+    """What of some methods must not depend on interruptions; times do."""
+    rows = [
+        row
+        for row in rows_of(run_dir)
+        if not row.metric.endswith("seconds") and row.method in methods
+    ]
+    files = [
+        path.relative_to(run_dir)
+        for folder in ("tickets", "checkpoints")
+        for path in sorted((run_dir / folder).rglob("*.npz"))
+    ]
+    named = [path for path in files if methods & set(path.parts) or len(path.parts) == 5]
+    return rows, {path: (run_dir / path).read_bytes() for path in named}
 
 
-def test_killed_at_random_moments_and_resumed_ends_with_the_same_bytes(finished, tmp_path):
-    generator = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"))
-    flags = (f"--run_dir={tmp_path / 'run'}", "--study=acceleration,adversarial", *SMALL)
-    for _ in range(2):
-        process = programs.start(DRIVER, *flags)
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(generator.uniform(2.0, 20.0))
-        process.kill()
-        process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags)
+def counts(said):
+    """What a run says before it begins: trainings and measurements, there and to be done."""
+    found = re.findall(r"^(\d+) (\w+): (\d+) are there, (\d+) to be done$", said, re.MULTILINE)
+    return {noun: (int(there), int(missing)) for _, noun, there, missing in found}
+
+
+def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):
+    """The first process is killed once a first piece of work is finished."""
+    flags = (f"--run_dir={tmp_path / 'run'}", "--study=acceleration", *SMALL)
+    process = programs.start(DRIVER, *flags, "--workers=2")
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
     assert code == 0, errors
-    assert contents(tmp_path / "run") == contents(finished[0])
+    there, missing = counts(errors)["trainings"]
+    # 40 and 70% of two epochs are the same training.
+    assert there > 0 and missing > 0 and there + missing == 4
+    methods = {f"fgsm_ticket_{percent}" for percent in (40, 70, 100)}
+    methods |= {"finding_fgsm_0.05", "dense_100"}
+    assert {row.method for row in rows_of(tmp_path / "run")} == methods
+    rows, files = contents(tmp_path / "run", methods)
+    assert (rows, files) == contents(finished[0], methods)
+    assert len(files) == 2 * 5 + 1  # Initial weights are all trainings'.
+
+
+CAPACITY = ("--study=capacity", "--capacity_models=wide_resnet_10_1", *SMALL)
+
+
+def run_small(run_dir, *flags):
+    """Runs the capacity study, or with flags that say something else; returns what was done."""
+    code, _, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *CAPACITY, *flags)
+    assert code == 0, errors
+    return counts(errors)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A finished run of a ticket and the training that found it."""
+    run_dir = tmp_path_factory.mktemp("small") / "run"
+    assert run_small(run_dir) == {"trainings": (0, 2), "measurements": (0, 2)}
+    return run_dir
+
+
+def test_plan_says_what_would_be_done_and_does_nothing(small, capfd, tmp_path):
+    run = programs.in_this_process(boosting_tickets, capfd)
+    code, output, errors = run("--plan", *CAPACITY, f"--run_dir={tmp_path / 'run'}")
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "2 trainings: 0 are there, 2 to be done",
+        "2 measurements: 0 are there, 2 to be done",
+        "expected time: not known before the first training of each network has ended",
+        f"work is kept in {tmp_path / 'tf_tickets_store'}",
+    ]
+    assert not list(tmp_path.iterdir())
+    before = sorted(small.parent.rglob("*"))
+    code, output, _ = run("--plan", *CAPACITY, "--trials=3", f"--run_dir={small}")
+    assert code == 0 and counts(output) == {"trainings": (2, 4), "measurements": (2, 4)}
+    assert "expected time: less than a minute" in output
+    assert sorted(small.parent.rglob("*")) == before
+
+
+def test_a_run_beside_it_trains_nothing_again(small):
+    beside = small.parent / "beside"
+    assert run_small(beside) == {"trainings": (2, 0), "measurements": (2, 0)}
+    methods = {"finding_natural_0.05", "boosting_100"}
+    assert contents(beside, methods) == contents(small, methods)
+    for path in contents(small, methods)[1]:
+        is_shared = path.name != "initial_weights.npz"
+        assert (small / path).samefile(beside / path) == is_shared
+
+
+def test_a_finished_run_takes_on_more(small, tmp_path):
+    """A seed, a study, which is 3 trainings of which 2 are there, and other test examples.
+
+    The results are of what was asked for last.
+    """
+    shutil.copytree(small.parent, tmp_path, dirs_exist_ok=True)
+    run_dir = tmp_path / "run"
+
+    def found():
+        return {(row.method, row.seed) for row in rows_of(run_dir)}
+
+    assert run_small(run_dir, "--trials=2") == {"trainings": (2, 2), "measurements": (2, 2)}
+    trials = {(name, seed) for name in ("finding_natural_0.05", "boosting_100") for seed in (0, 1)}
+    assert found() == trials
+    # 20, 40 and 60% of two epochs are one epoch, 80 and 100% two; that is the boosting ticket.
+    more = ("--study=learning_rate", "--finding_learning_rates=0.05")
+    assert run_small(run_dir, *more) == {"trainings": (2, 1), "measurements": (2, 1)}
+    names = {f"found_at_0.05_{percent}" for percent in (20, 40, 60, 80, 100)}
+    assert found() == {(name, 0) for name in (*names, "finding_natural_0.05")}
+    fewer = ("--trials=2", "--test_examples=40")
+    assert run_small(run_dir, *fewer) == {"trainings": (4, 0), "measurements": (0, 4)}
+    assert found() == trials
+    assert json.loads((run_dir / "config.json").read_text())["test_examples"] == 40
+
+
+def test_a_store_must_be_apart_from_the_run(capfd, tmp_path):
+    run = programs.in_this_process(boosting_tickets, capfd)
+    run_dir = tmp_path / "run"
+    for store in (run_dir, run_dir / "store"):
+        code, _, errors = run(*CAPACITY, f"--run_dir={run_dir}", f"--store={store}")
+        expected = f"error: --store={store}: expected a folder outside of the run's, {run_dir}\n"
+        assert (code, errors) == (2, expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_store_lies_where_its_flag_says(capfd, small, tmp_path):
+    run = programs.in_this_process(boosting_tickets, capfd)
+    store = small.parent / "tf_tickets_store"
+    flags = ("--plan", *CAPACITY, f"--run_dir={tmp_path / 'run'}", f"--store={store}")
+    code, output, _ = run(*flags)
+    assert code == 0 and counts(output)["trainings"] == (2, 0)
+    # Threads decide the last bits, and so are part of what a training is.
+    assert counts(run(*flags, "--threads=2")[1])["trainings"] == (0, 2)
+
+
+def test_a_run_of_the_driver_before_it_knew_threads_is_refused(small, capfd, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(small, run_dir)
+    config = json.loads((run_dir / "config.json").read_text())
+    del config["threads"]
+    (run_dir / "config.json").write_text(json.dumps(config))
+    run = programs.in_this_process(boosting_tickets, capfd)
+    code, _, errors = run(*CAPACITY, f"--run_dir={run_dir}")
+    assert code == 2 and len(errors.splitlines()) == 1
+    assert "holds a run of another driver or of an earlier version" in errors
 
 
 def test_two_workers_on_loopback_prune_and_retrain_together(tmp_path):
@@ -157,6 +282,14 @@ CASES = {
     "--capacity_models=nope": "--capacity_models=nope: unknown",
     "--warmup_epochs=3": "--warmup_epochs=3: expected at most --epochs=2",
     "--momentum=1": "--momentum=1: expected a number in [0, 1)",
+    "--threads=0": "--threads=0: expected a whole number in [1, 1000]",
+    "--workers=-1": "--workers=-1: expected a whole number in [0, 1000]",
+    "--workers=2 --strategy=mirrored": "--workers=2: expected none with --strategy=mirrored",
+    "--ray_address=local --strategy=mirrored": "--ray_address=local: expected none with",
+    "--store=/dev/null": "--store=/dev/null: expected a folder, not a file",
+    "--store=/dev/null/store": "--store=/dev/null/store: expected a place that can be written",
+    "--store=/proc/store": "--store=/proc/store: expected a place that can be written",
+    "--store=/dev/null --plan": "--store=/dev/null: expected a folder, not a file",
     "--data_source=tfds --data_dir=/nowhere": "--data_dir=/nowhere is not a directory",
 }
 

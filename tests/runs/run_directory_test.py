@@ -116,6 +116,65 @@ def test_a_configuration_refused_before_any_work_can_be_corrected(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text()) == corrected
 
 
+@pytest.mark.parametrize("changes", [{}, {"seed": 1}, {"eps": 0.1, "methods": ["random"]}])
+def test_a_run_that_grows_takes_another_configuration(tmp_path, changes):
+    """And says of itself what was asked for last, on what machine."""
+    run = open_run(tmp_path, grows=True)
+    run.finish_level(CELL, 0, rows_of(CELL, 0))
+    before = tree(tmp_path)
+    asked = CONFIG | changes
+    grown = RunDirectory(tmp_path, asked, {"python": "3.12"}, grows=True)
+    assert json.loads((tmp_path / "config.json").read_text()) == asked
+    assert json.loads((tmp_path / "environment.json").read_text()) == {"python": "3.12"}
+    grown.finish_level(OTHER_CELL, 0, rows_of(OTHER_CELL, 0))
+    grown.write_results()
+    assert written_results(grown) == rows_of(OTHER_CELL, 0) + rows_of(CELL, 0)
+    rewritten = {"config.json", "environment.json", "results.csv"}
+    kept = {name: content for name, content in before.items() if name not in rewritten}
+    assert kept.items() <= tree(tmp_path).items()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {**CONFIG, "rounds": 2},
+        {key: value for key, value in CONFIG.items() if key != "eps"},
+        {"task": "sst2"},
+    ],
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_run_of_an_earlier_version_or_another_driver_does_not_grow(tmp_path, found, writable):
+    open_run(tmp_path, found).finish_level(CELL, 0, rows_of(CELL, 0))
+    before = tree(tmp_path)
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path, grows=True, writable=writable)
+    assert str(caught.value) == (
+        f"--run_dir={tmp_path}: holds a run of another driver or of an earlier version, which "
+        "cannot go on; what it holds stays readable. Give another --run_dir"
+    )
+    assert tree(tmp_path) == before
+
+
+def test_a_run_without_any_work_can_become_another_drivers(tmp_path):
+    open_run(tmp_path, {"task": "sst2"})
+    open_run(tmp_path, grows=True)
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+
+
+def test_a_worker_that_must_not_write_leaves_the_configuration(tmp_path):
+    open_run(tmp_path, grows=True).finish_level(CELL, 0, rows_of(CELL, 0))
+    before = tree(tmp_path)
+    worker = open_run(tmp_path, CONFIG | {"seed": 1}, grows=True, writable=False)
+    assert tree(tmp_path) == before and worker.is_finished(CELL, 0)
+
+
+def test_a_run_that_does_not_grow_is_not_taken_from_its_driver(tmp_path):
+    """What grew is refused by who asks for the one run that a folder holds."""
+    open_run(tmp_path, grows=True).finish_level(CELL, 0, rows_of(CELL, 0))
+    with pytest.raises(UserError, match=r"holds a run with seed=0 \(now 1\)"):
+        open_run(tmp_path, CONFIG | {"seed": 1})
+
+
 def test_a_configuration_that_is_no_object_is_refused(tmp_path):
     open_run(tmp_path)
     (tmp_path / "config.json").write_text("[1]")

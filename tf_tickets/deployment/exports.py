@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_tickets.data.registry import load_images
-from tf_tickets.data.vision import resize, to_unit_interval
+from tf_tickets.data.vision import ImageData, resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
@@ -15,11 +15,12 @@ from tf_tickets.models.weights import load_weights
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
 from tf_tickets.search.network_store import NetworkStore
-from tf_tickets.search.recipe_bench import RecipeSettings
-from tf_tickets.search.recipes import Training
 from tf_tickets.search.structure_runner import StructureSettings
 from tf_tickets.search.structures import Network
 from tf_tickets.search.study import StudySettings
+from tf_tickets.work.image_work import network_of
+from tf_tickets.work.nodes import Training
+from tf_tickets.work.store import Store
 
 _CHECK_IMAGES = 64
 
@@ -43,7 +44,7 @@ def export_best_tickets(settings: StudySettings, run: RunDirectory) -> dict[Cell
 
 
 def export_best_trainings(
-    trainings: Sequence[Training], settings: RecipeSettings, run: RunDirectory
+    trainings: Sequence[Training], store: Store, data: ImageData, folder: Path
 ) -> dict[str, Export]:
     """Exports one retrained ticket for every model and regime.
 
@@ -53,24 +54,23 @@ def export_best_trainings(
     Args:
       trainings: finished ones; those without a ticket, or from other weights than its
         own, are left out.
-      settings: of the run they belong to.
-      run: the run directory.
+      store: where they are kept.
+      data: of their first seed.
+      folder: where to.
 
     Returns:
-      `<model>, <regime>` → its export, in `exports/` of the run directory.
+      `<model>, <regime>` → its export.
     """
-    seed, groups = settings.seeds[0], {}
-    data = settings.load(seed)
+    groups: dict[tuple[str, str], list[Training]] = {}
     for training in trainings:
-        if training.ticket and not training.reinitialized:
-            groups.setdefault((training.model, training.regime), []).append(training)
+        is_first = training.seed == trainings[0].seed
+        if is_first and training.masks and training.start.seed == training.seed:
+            groups.setdefault((training.network.name, training.against), []).append(training)
     exports = {}
     for (name, regime), group in groups.items():
-        best = max(group, key=lambda training: _validation_accuracy(run, settings, training))
-        model = settings.training_of(name).build_model(data, seed)
-        exports[f"{name}, {regime}"] = _export_level(
-            run, settings.cell(best, seed), best.level, model, data, Path(name, regime, best.method)
-        )
+        best = max(group, key=lambda training: _validation_accuracy(store, training))
+        place = folder / name / regime / best.labels["method"]
+        exports[f"{name}, {regime}"] = _export_training(store, best, data, place)
     return exports
 
 
@@ -156,14 +156,17 @@ def _best_validation_accuracy(run, settings, transfer):
     return max(row.value for row in rows if row.iteration)
 
 
-def _validation_accuracy(run, settings, training):
-    attack = "natural"
-    if training.regime != "natural":
-        attack = next(iter(settings.evaluation_attacks))
-    place = (run, settings.cell(training, settings.seeds[0]), training.level)
-    ended = _measured(*place, "test/natural/accuracy")[0].iteration
-    rows = _measured(*place, f"validation/{attack}/accuracy")
-    return next(row.value for row in rows if row.iteration == ended)
+def _validation_accuracy(store, training):
+    record = store.record(training)
+    attack = training.validated[0].name if training.validated else "natural"
+    wanted = (record.ended, f"validation/{attack}/accuracy")
+    return next(value for at, metric, value in record.history if (at, metric) == wanted)
+
+
+def _export_training(store, training, data, place):
+    model = network_of(training, store)
+    raw = RawImages(data.train.images.shape[1:], resized=bool(data.train.resized_to))
+    return export_saved_model(model, store.ticket(training), place, _check_images(data), raw)
 
 
 def _export(cell, settings, run):

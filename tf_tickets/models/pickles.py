@@ -21,7 +21,7 @@ _PUT, _GET = ("BINPUT", "LONG_BINPUT"), ("BINGET", "LONG_BINGET")
 _NO_VALUE = ("PROTO", "STOP")
 
 
-def require_bounded_pickle(file: BinaryIO) -> None:
+def require_bounded_state(file: BinaryIO) -> None:
     """Refuses a pickle of which little would be made into much.
 
     Args:

@@ -15,7 +15,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.conversion import from_application, from_pytorch
-from tf_tickets.models.pickles import require_bounded_pickle
+from tf_tickets.models.pickles import require_bounded_state
 from tf_tickets.models.weights import Weights, head_paths, read_weights
 from tf_tickets.runs.files import require_bounded_archive, require_file, unpack
 
@@ -179,7 +179,7 @@ def _archive_anew(path):
         for entry in archive.infolist():
             content = unpack(archive, entry)
             if entry.filename.lower().endswith(_PICKLE_SUFFIX):  # PyTorch knows no case here.
-                require_bounded_pickle(io.BytesIO(content))
+                require_bounded_state(io.BytesIO(content))
             copy.writestr(entry.filename, content)
     anew.seek(0)
     return anew
@@ -189,7 +189,7 @@ def _older_checkpoint(path):
     """A checkpoint that is no archive: pickles, and behind them numbers."""
     file = io.BytesIO(path.read_bytes())
     for _ in range(_OLDER_PICKLES):
-        require_bounded_pickle(file)
+        require_bounded_state(file)
     file.seek(0)
     return file
 

@@ -38,6 +38,13 @@ _KINDS = "biufcSU"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+def before_commit(path: Path) -> None:
+    """Called right before anything comes to be at `path`, whoever writes it.
+
+    Tests put in its place what a killed process does: nothing more.
+    """
+
+
 @contextlib.contextmanager
 def naming_full_disk(path: Path) -> Iterator[None]:
     """Turns every form that a full disk takes into one: an `OSError` of errno ENOSPC about `path`.
@@ -92,6 +99,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             if path.exists() and path.is_dir() != written.is_dir():
                 found, needed = ("folder", "file") if path.is_dir() else ("file", "folder")
                 raise UserError(f"{path}: a {found}, but a {needed} is written here; move it away")
+            before_commit(path)
             if path.is_dir():
                 path.rename(temporary / "replaced")
             os.replace(written, path)

@@ -3,7 +3,7 @@
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,21 +84,32 @@ class RunDirectory:
       environment: versions and hardware, kept for the reader.
       writable: False on every worker but the chief of a multi-worker run, which
         then reads the chief's folder and writes nothing.
+      grows: whether the folder may hold what another configuration asked for; `config.json` then
+        says what was asked for last.
 
     Raises:
       UserError: the folder holds a run with another configuration, something that is
         not a run, a damaged record, or files where folders must be.
     """
 
-    def __init__(self, path: Path, config: Mapping, environment: Mapping, writable: bool = True):
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping,
+        environment: Mapping,
+        writable: bool = True,
+        grows: bool = False,
+    ):
         self.path = path
         self.writable = writable
+        self._grows = grows
         self._refuse_strangers(config)
         self._refuse_misplaced()
         if writable:
             self._refuse_unwritable()
             self._remove_unfinished_files()
-            if not self._holds_work():  # Nor does what was refused right after it began.
+            # What was refused right after it began holds none.
+            if grows or not self._holds_work():
                 atomic_write_json(path / "environment.json", environment)
                 atomic_write_json(self._config_path, config)
             self.write_results()
@@ -176,11 +187,16 @@ class RunDirectory:
         if self.writable and not self._holds_work() and not (self.path / "pieces").exists():
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def write_results(self) -> None:
-        """Makes `results.csv` anew from the records."""
+    def write_results(self, asked_for: Collection[Path] | None = None) -> None:
+        """Makes `results.csv` anew from the records.
+
+        Args:
+          asked_for: those that count, where a run has grown; None for all.
+        """
         rows = []
         for path in sorted((self.path / "records").rglob("*.csv")):
-            if path.parent.name.startswith("seed_"):  # Others are the user's.
+            is_ours = path.parent.name.startswith("seed_")  # Others are the user's.
+            if is_ours and (asked_for is None or path in asked_for):
                 rows += read_record(self.path, path)
         atomic_write_text(self.results_path, results.to_csv(rows))
 
@@ -190,8 +206,11 @@ class RunDirectory:
 
     def _refuse_strangers(self, config):
         if self._config_path.exists():
-            differences = _differences(self._read_config(), config)
-            if differences and self._holds_work():
+            found = self._read_config()
+            if self._grows:
+                self._refuse_others(found, config)
+            differences = _differences(found, config)
+            if differences and self._holds_work() and not self._grows:
                 raise UserError(
                     f"--run_dir={self.path}: holds a run with {'; '.join(differences)}. "
                     "Give the same flags to resume it, or another --run_dir"
@@ -202,6 +221,14 @@ class RunDirectory:
                     f"--run_dir={self.path}: exists but holds no run (no config.json). "
                     "Give an empty or a new folder"
                 )
+
+    def _refuse_others(self, found, config):
+        """Raises a `UserError` about runs of other drivers and of earlier versions."""
+        if found.keys() != config.keys() and self._holds_work():
+            raise UserError(
+                f"--run_dir={self.path}: holds a run of another driver or of an earlier version, "
+                "which cannot go on; what it holds stays readable. Give another --run_dir"
+            )
 
     def _read_config(self):
         try:

@@ -1,339 +1,418 @@
-"""The studies of "Boosting Ticket", as lists of trainings."""
+"""The studies of "Boosting Ticket", as plans."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tf_tickets.errors import require, require_choices
-from tf_tickets.masking.magnitude import SCORES
-from tf_tickets.models.registry import require_model
-from tf_tickets.search.recipes import Pruning, Training, iterative, unscheduled
+import numpy as np
 
-REGIMES = ("natural", "fgsm", "fast", "pgd")
+from tf_tickets.attacks.threat_model import ThreatModel, with_margin_attack
+from tf_tickets.search.boosting_settings import BoostingSettings
+from tf_tickets.training.schedules import StepDecay
+from tf_tickets.training.selection import Selection
+from tf_tickets.work.nodes import (
+    Attack,
+    Data,
+    Fresh,
+    Masks,
+    Measurement,
+    Network,
+    Platform,
+    Recipe,
+    Training,
+    in_order,
+)
 
 # Table 1, Figures 2, 3 and 8; Tables 3 and 6: lengths in percent of the whole schedule.
 PERCENTS = (20, 40, 60, 80, 100)
 ACCELERATED_PERCENTS = (40, 70, 100)
-# The paper does not name Figure 6's network.
-PAPER_MODELS = {
-    "existence": ("vgg_16", "resnet_18"),
-    "epochs": ("vgg_16",),
-    "learning_rate": ("vgg_16", "resnet_18"),
-    "pruning_ratio": ("vgg_16", "resnet_18"),
-    "adversarial": ("vgg_16",),
-    "convergence": ("vgg_16",),
-    "acceleration": ("wide_resnet_34_10",),
-}
 # What Figure 4 needs: accuracy after the first and the fifth epoch.
 EARLY_EPOCHS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class BoostingSettings:
-    """What the studies share.
+class Surroundings:
+    """What all trainings of a seed share, whatever the study.
 
     Attributes:
-      models: the networks; empty for those that the paper uses in each study.
-      capacity_models: those of the capacity study, Wide ResNets.
-      mnist_models: those of the MNIST study's adversarial half.
-      epochs: 100% of a retraining.
-      finding_epochs: length of the trainings that find masks.
-      learning_rate: of retraining.
-      finding_learning_rate: of the trainings that find masks, and where a warm-up begins;
-        0 for the paper's, see `small_learning_rate`.
-      finding_learning_rates: those that the learning-rate study compares.
-      finders: regimes whose tickets the adversarial study compares.
-      warmup_epochs: epochs in which retraining climbs to `learning_rate`.
-      sparsity: fraction of the weights that a ticket removes.
-      sparsities: those that the pruning-ratio study compares.
-      score: a name in `SCORES`.
-      rounds: prunings of an iterative ticket.
+      data: what they learn from; its seed decides initial weights and the order of batches too.
+      image_shape, classes: of the data.
+      width_multiplier: of the networks.
+      recipe: how weights are learned.
+      batch_sizes: model → batch size, where it is not the recipe's.
+      attacks: regime → what is trained against.
+      evaluation_attack: what adversarially trained networks meet after every epoch, which decides
+        the weights that they end with.
+      fast_stop_after_drop: what stops fast adversarial training, see `Selection`.
+      test_examples: how many each network is measured on at its end.
+      platform: what else decides the numbers.
     """
 
-    models: tuple[str, ...]
-    capacity_models: tuple[str, ...]
-    mnist_models: tuple[str, ...]
-    epochs: int
-    finding_epochs: int
-    learning_rate: float
-    finding_learning_rate: float
-    finding_learning_rates: tuple[float, ...]
-    finders: tuple[str, ...]
-    warmup_epochs: int
-    sparsity: float
-    sparsities: tuple[float, ...]
-    score: str
-    rounds: int
+    data: Data
+    image_shape: tuple[int, ...]
+    classes: int
+    width_multiplier: float
+    recipe: Recipe
+    batch_sizes: Mapping[str, int]
+    attacks: Mapping[str, ThreatModel]
+    evaluation_attack: Attack
+    fast_stop_after_drop: float
+    test_examples: int
+    platform: Platform
 
-    def __post_init__(self):
-        for flag in ("capacity_models", "mnist_models"):
-            require(len(getattr(self, flag)) > 0, flag, "", "at least one model")
-        for name in (*self.models, *self.capacity_models, *self.mnist_models):
-            require_model(name)
-        for flag in ("epochs", "finding_epochs", "rounds"):
-            require(getattr(self, flag) >= 1, flag, getattr(self, flag), "at least 1")
-        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
-        rates = {
-            "learning_rate": (self.learning_rate,),
-            "finding_learning_rate": (self.small_learning_rate(""),),
-            "finding_learning_rates": self.finding_learning_rates,
-        }
-        for flag, values in rates.items():
-            for value in values:
-                require(0 < value < math.inf, flag, value, "above 0")
-        for flag, values in {"sparsity": (self.sparsity,), "sparsities": self.sparsities}.items():
-            for value in values:
-                require(0 <= value < 1, flag, value, "in [0, 1)")
-        require_choices("score", [self.score], SCORES)
-        require_choices("finders", self.finders, REGIMES)
-        for flag in ("finding_learning_rates", "sparsities"):
-            texts = [f"{value:g}" for value in getattr(self, flag)]
-            require(len(texts) > 0, flag, "", "at least one number")
-            require(len(set(texts)) == len(texts), flag, ",".join(texts), "different numbers")
-        for model in self.capacity_models:
-            is_wide = model.startswith("wide_resnet_")
-            require(is_wide, "capacity_models", model, "Wide ResNets, wide_resnet_<depth>_<width>")
+    def batch_size(self, model: str) -> int:
+        """Examples a step of that model's trainings."""
+        return self.batch_sizes.get(model, self.recipe.batch_size)
 
-    def models_of(self, study: str) -> tuple[str, ...]:
-        """The networks of a study."""
-        return tuple(self.models) or PAPER_MODELS[study]
+    def steps_per_epoch(self, model: str) -> int:
+        """Iterations that come closest to one pass through the training examples."""
+        return max(1, round(self.data.train / self.batch_size(model)))
 
-    def small_learning_rate(self, model: str) -> float:
-        """Of the trainings that find a model's masks, and where its warm-up begins.
 
-        The paper's are 0.01 for VGG-16 and 0.05 for residual networks.
+@dataclasses.dataclass(frozen=True)
+class Studies:
+    """The trainings of one seed.
+
+    Attributes:
+      settings: what the paper's studies vary.
+      shared: what they do not.
+    """
+
+    settings: BoostingSettings
+    shared: Surroundings
+
+    def trainings_of(self, studies: Iterable[str]) -> list[Training]:
+        """The trainings of several studies, and those that find their tickets.
+
+        Those of equal labels are the same and are there once.
+
+        Raises:
+          ValueError: two different ones have the same labels.
         """
-        return self.finding_learning_rate or (0.01 if model == "vgg_16" else 0.05)
+        labelled: dict[tuple, Training] = {}
+        for study in studies:
+            for training in _with_finders(STUDIES[study](self)):
+                key = tuple(training.labels.values())
+                if labelled.setdefault(key, training) != training:
+                    raise ValueError(f"two different trainings are called {key}")
+        return list(labelled.values())
 
-    def warmup_start(self, model: str) -> float | None:
-        """The learning rate of a warm-up's first epoch; None without a warm-up."""
-        return self.small_learning_rate(model) if self.warmup_epochs else None
+    def measured(self, trainings: Sequence[Training]) -> list[Measurement]:
+        """What each network meets on test data at its end.
 
-
-def finding(settings: BoostingSettings, model: str, regime: str, learning_rate=None) -> Training:
-    """The training of a dense network that a one-shot ticket comes from.
-
-    It begins at a small learning rate, without warm-up (section 3.1).
-    """
-    rate = learning_rate or settings.small_learning_rate(model)
-    return Training(
-        method=f"finding_{regime}_{rate:g}",
-        model=model,
-        regime=regime,
-        epochs=settings.finding_epochs,
-        schedule_epochs=settings.finding_epochs,
-        learning_rate=rate,
-        selected=regime == "fast",
-    )
-
-
-def winning_finding(settings: BoostingSettings, model: str) -> Training:
-    """The same for the winning ticket, at the high learning rate with its warm-up."""
-    return dataclasses.replace(
-        finding(settings, model, "natural", settings.learning_rate),
-        method=f"finding_natural_{settings.learning_rate:g}_warmup",
-        warmup_start=settings.warmup_start(model),
-    )
-
-
-def retraining(
-    settings: BoostingSettings,
-    name: str,
-    model: str,
-    regime: str,
-    ticket: Pruning | None,
-    percent: int = 100,
-    reinitialized: bool = False,
-) -> Training:
-    """Training with warm-up; against an attack it ends with the weights best on validation."""
-    epochs = max(1, round(settings.epochs * percent / 100))
-    return Training(
-        method=f"{name}_{percent}",
-        model=model,
-        regime=regime,
-        epochs=epochs,
-        schedule_epochs=epochs,
-        learning_rate=settings.learning_rate,
-        warmup_start=settings.warmup_start(model),
-        ticket=ticket,
-        reinitialized=reinitialized,
-        selected=regime != "natural",
-    )
-
-
-def _ticket(settings, model, regime, learning_rate=None):
-    return _prune(settings, finding(settings, model, regime, learning_rate))
-
-
-def _prune(settings, found_by):
-    return Pruning(found_by, settings.sparsity, settings.score)
-
-
-def existence(settings: BoostingSettings) -> list[Training]:
-    """Figures 1 and 9: boosting, winning, random and iterative tickets, and dense, naturally.
-
-    The hypothesis of section 3.1 compares with the original network, trained as the tickets are.
-    """
-    trainings = []
-    for model in settings.models_of("existence"):
-        boosting = _ticket(settings, model, "natural")
-        repeated = iterative(boosting.of, settings.sparsity, settings.score, settings.rounds)
-        trainings += [
-            retraining(settings, "dense", model, "natural", None),
-            retraining(settings, "boosting", model, "natural", boosting),
-            _winning(settings, model),
-            retraining(settings, "random", model, "natural", boosting, reinitialized=True),
-            retraining(settings, "iterative", model, "natural", repeated),
+        Natural images; after adversarial training also the attack that decided its weights, the
+        margin loss, and its own attack, which shows whether it is masked.
+        """
+        return [
+            Measurement(
+                training,
+                self._final_attacks(training),
+                examples=self.shared.test_examples,
+                labels=training.labels,
+            )
+            for training in trainings
         ]
-    return trainings
 
+    def assessed(self, attack: Attack) -> list[Measurement]:
+        """Table 6: the networks of `acceleration` under another attack and each other's examples.
 
-def _winning(settings, model, percent=100):
-    ticket = _prune(settings, winning_finding(settings, model))
-    return retraining(settings, "winning", model, "natural", ticket, percent)
+        Args:
+          attack: the other one, white-box.
+        """
+        trainings, threat = self.acceleration(), self.shared.evaluation_attack.threat
+        return [
+            Measurement(
+                training,
+                (attack,),
+                tuple(
+                    (other, Attack(f"transfer_from_{other.labels['method']}", threat))
+                    for other in trainings
+                    if other.network == training.network and other.labels != training.labels
+                ),
+                self.shared.test_examples,
+                training.labels,
+            )
+            for training in trainings
+        ]
 
+    def finding(self, model: str, regime: str, learning_rate: float | None = None) -> Training:
+        """The training of a dense network that a one-shot ticket comes from.
 
-def epochs(settings: BoostingSettings) -> list[Training]:
-    """Figure 2 and Table 1: boosting and winning tickets trained for 20 to 100%."""
-    return [
-        training
-        for model in settings.models_of("epochs")
-        for percent in PERCENTS
-        for training in (
-            retraining(
-                settings,
-                "boosting",
+        It begins at a small learning rate, without warm-up (section 3.1).
+        """
+        rate = learning_rate or self.settings.small_learning_rate(model)
+        training = self._training(
+            f"finding_{regime}_{rate:g}", model, regime, self.settings.finding_epochs, rate
+        )
+        return self._selecting(training) if regime == "fast" else training
+
+    def winning_finding(self, model: str) -> Training:
+        """The same for the winning ticket, at the high learning rate with its warm-up."""
+        rate = self.settings.learning_rate
+        name, epochs = f"finding_natural_{rate:g}_warmup", self.settings.finding_epochs
+        return self._warmed_up(self._training(name, model, "natural", epochs, rate))
+
+    def retraining(
+        self,
+        name: str,
+        model: str,
+        regime: str,
+        ticket: Masks | None,
+        percent: int = 100,
+        reinitialized: bool = False,
+    ) -> Training:
+        """Training with warm-up; against an attack it ends with the weights best on validation.
+
+        Args:
+          name: of the kind of ticket.
+          model, regime: what is trained, and against what.
+          ticket: the masks; None for the dense network.
+          percent: length, of the whole schedule.
+          reinitialized: whether it starts from new random weights instead of those that the
+            ticket's network began with.
+        """
+        epochs = max(1, round(self.settings.epochs * percent / 100))
+        rate = self.settings.learning_rate
+        training = self._training(f"{name}_{percent}", model, regime, epochs, rate, ticket)
+        if reinitialized:
+            training = dataclasses.replace(training, start=self._other_start(training.rounds))
+        training = self._warmed_up(training)
+        return training if regime == "natural" else self._selecting(training)
+
+    def existence(self) -> list[Training]:
+        """Figures 1 and 9: boosting, winning, random and iterative tickets, and dense, naturally.
+
+        The hypothesis of section 3.1 compares with the original network, trained as the tickets
+        are.
+        """
+        trainings = []
+        for model in self.settings.models_of("existence"):
+            boosting = self._ticket(model, "natural")
+            trainings += [
+                self.retraining("dense", model, "natural", None),
+                self.retraining("boosting", model, "natural", boosting),
+                self._winning(model),
+                self.retraining("random", model, "natural", boosting, reinitialized=True),
+                self.retraining("iterative", model, "natural", self._iterative(boosting.of)),
+            ]
+        return trainings
+
+    def epochs(self) -> list[Training]:
+        """Figure 2 and Table 1: boosting and winning tickets trained for 20 to 100%."""
+        return [
+            training
+            for model in self.settings.models_of("epochs")
+            for percent in PERCENTS
+            for training in (
+                self.retraining(
+                    "boosting", model, "natural", self._ticket(model, "natural"), percent
+                ),
+                self._winning(model, percent),
+            )
+        ]
+
+    def learning_rate(self) -> list[Training]:
+        """Figure 3: tickets found at several learning rates, trained for 20 to 100%."""
+        return [
+            self.retraining(
+                f"found_at_{rate:g}",
                 model,
                 "natural",
-                _ticket(settings, model, "natural"),
+                self._ticket(model, "natural", rate),
                 percent,
-            ),
-            _winning(settings, model, percent),
-        )
-    ]
-
-
-def learning_rate(settings: BoostingSettings) -> list[Training]:
-    """Figure 3: tickets found at several learning rates, trained for 20 to 100%."""
-    return [
-        retraining(
-            settings,
-            f"found_at_{rate:g}",
-            model,
-            "natural",
-            _ticket(settings, model, "natural", rate),
-            percent,
-        )
-        for model in settings.models_of("learning_rate")
-        for rate in settings.finding_learning_rates
-        for percent in PERCENTS
-    ]
-
-
-def pruning_ratio(settings: BoostingSettings) -> list[Training]:
-    """Figure 4: the first epochs of boosting and random tickets of several sparsities."""
-    trainings = []
-    for model in settings.models_of("pruning_ratio"):
-        found_by = finding(settings, model, "natural")
-        for sparsity in settings.sparsities:
-            ticket = Pruning(found_by, sparsity, settings.score)
-            for name, reinitialized in (("boosting", False), ("random", True)):
-                whole = retraining(
-                    settings, name, model, "natural", ticket, reinitialized=reinitialized
-                )
-                trainings.append(
-                    dataclasses.replace(
-                        whole,
-                        method=f"{name}_sparsity_{sparsity:g}",
-                        epochs=min(EARLY_EPOCHS, whole.epochs),
-                    )
-                )
-    return trainings
-
-
-def capacity(settings: BoostingSettings) -> list[Training]:
-    """Figure 5: boosting tickets of Wide ResNets of several widths and depths."""
-    return [
-        retraining(settings, "boosting", model, "natural", _ticket(settings, model, "natural"))
-        for model in settings.capacity_models
-    ]
-
-
-def adversarial(settings: BoostingSettings) -> list[Training]:
-    """Figure 6: tickets of natural, FGSM and PGD training, retrained with PGD, and random."""
-    trainings = []
-    for model in settings.models_of("adversarial"):
-        for regime in settings.finders:
-            ticket = _ticket(settings, model, regime)
-            trainings.append(retraining(settings, f"{regime}_ticket", model, "pgd", ticket))
-        ticket = _ticket(settings, model, "fgsm")
-        trainings.append(
-            retraining(settings, "fgsm_random", model, "pgd", ticket, reinitialized=True)
-        )
-    return trainings
-
-
-def mnist(settings: BoostingSettings) -> list[Training]:
-    """Table 5, natural training of the first model; Figure 7, PGD training of all models.
-
-    Without learning rate schedules (section C). Natural training ends with the weights of the
-    smallest validation loss, as Table 5's early stopping does.
-    """
-    model = settings.mnist_models[0]
-    boosting = _ticket(settings, model, "natural")
-    naturally = [
-        retraining(settings, "dense", model, "natural", None),
-        _winning(settings, model),
-        retraining(settings, "boosting", model, "natural", boosting),
-        retraining(settings, "random", model, "natural", boosting, reinitialized=True),
-    ]
-    trainings = [dataclasses.replace(training, selected=True) for training in naturally]
-    for model in settings.mnist_models:
-        ticket = _ticket(settings, model, "pgd")
-        for name, reinitialized in (("pgd_ticket", False), ("pgd_random", True)):
-            trainings.append(
-                retraining(settings, name, model, "pgd", ticket, reinitialized=reinitialized)
             )
-    return [unscheduled(training) for training in trainings]
-
-
-def convergence(settings: BoostingSettings) -> list[Training]:
-    """Figure 8 and Table 2: FGSM-found tickets under PGD training for 20 to 100%, and dense."""
-    return _against_dense(settings, settings.models_of("convergence"), PERCENTS)
-
-
-def acceleration(settings: BoostingSettings) -> list[Training]:
-    """Tables 3 and 6: Madry's training against FGSM-found tickets of 40, 70 and 100%."""
-    return _against_dense(settings, settings.models_of("acceleration"), ACCELERATED_PERCENTS)
-
-
-def _against_dense(settings, models, percents):
-    trainings = []
-    for model in models:
-        ticket = _ticket(settings, model, "fgsm")
-        trainings.append(retraining(settings, "dense", model, "pgd", None))
-        trainings += [
-            retraining(settings, "fgsm_ticket", model, "pgd", ticket, percent)
-            for percent in percents
+            for model in self.settings.models_of("learning_rate")
+            for rate in self.settings.finding_learning_rates
+            for percent in PERCENTS
         ]
-    return trainings
+
+    def pruning_ratio(self) -> list[Training]:
+        """Figure 4: the first epochs of boosting and random tickets of several sparsities."""
+        trainings = []
+        for model in self.settings.models_of("pruning_ratio"):
+            found_by = self.finding(model, "natural")
+            for sparsity in self.settings.sparsities:
+                ticket = Masks(found_by, sparsity, self.settings.score)
+                for name, reinitialized in (("boosting", False), ("random", True)):
+                    whole = self.retraining(
+                        name, model, "natural", ticket, reinitialized=reinitialized
+                    )
+                    first_epochs = dataclasses.replace(
+                        whole, epochs=min(EARLY_EPOCHS, whole.epochs)
+                    )
+                    trainings.append(_called(first_epochs, f"{name}_sparsity_{sparsity:g}"))
+        return trainings
+
+    def capacity(self) -> list[Training]:
+        """Figure 5: boosting tickets of Wide ResNets of several widths and depths."""
+        return [
+            self.retraining("boosting", model, "natural", self._ticket(model, "natural"))
+            for model in self.settings.capacity_models
+        ]
+
+    def adversarial(self) -> list[Training]:
+        """Figure 6: tickets of natural, FGSM and PGD training, retrained with PGD, and random."""
+        trainings = []
+        for model in self.settings.models_of("adversarial"):
+            for regime in self.settings.finders:
+                ticket = self._ticket(model, regime)
+                trainings.append(self.retraining(f"{regime}_ticket", model, "pgd", ticket))
+            ticket = self._ticket(model, "fgsm")
+            trainings.append(
+                self.retraining("fgsm_random", model, "pgd", ticket, reinitialized=True)
+            )
+        return trainings
+
+    def mnist(self) -> list[Training]:
+        """Table 5, natural training of the first model; Figure 7, PGD training of all models.
+
+        Without learning rate schedules (section C). Natural training ends with the weights of the
+        smallest validation loss, as Table 5's early stopping does.
+        """
+        model = self.settings.mnist_models[0]
+        boosting = self._ticket(model, "natural")
+        naturally = [
+            self.retraining("dense", model, "natural", None),
+            self._winning(model),
+            self.retraining("boosting", model, "natural", boosting),
+            self.retraining("random", model, "natural", boosting, reinitialized=True),
+        ]
+        trainings = [self._selecting(training) for training in naturally]
+        for model in self.settings.mnist_models:
+            ticket = self._ticket(model, "pgd")
+            for name, reinitialized in (("pgd_ticket", False), ("pgd_random", True)):
+                trainings.append(
+                    self.retraining(name, model, "pgd", ticket, reinitialized=reinitialized)
+                )
+        return [_unscheduled(training) for training in trainings]
+
+    def convergence(self) -> list[Training]:
+        """Figure 8 and Table 2: FGSM-found tickets under PGD training for 20 to 100%, and dense."""
+        return self._against_dense(self.settings.models_of("convergence"), PERCENTS)
+
+    def acceleration(self) -> list[Training]:
+        """Tables 3 and 6: Madry's training against FGSM-found tickets of 40, 70 and 100%."""
+        return self._against_dense(self.settings.models_of("acceleration"), ACCELERATED_PERCENTS)
+
+    def _against_dense(self, models, percents):
+        trainings = []
+        for model in models:
+            ticket = self._ticket(model, "fgsm")
+            trainings.append(self.retraining("dense", model, "pgd", None))
+            trainings += [
+                self.retraining("fgsm_ticket", model, "pgd", ticket, percent)
+                for percent in percents
+            ]
+        return trainings
+
+    def _winning(self, model, percent=100):
+        ticket = self._prune(self.winning_finding(model))
+        return self.retraining("winning", model, "natural", ticket, percent)
+
+    def _ticket(self, model, regime, learning_rate=None):
+        return self._prune(self.finding(model, regime, learning_rate))
+
+    def _prune(self, found_by):
+        return Masks(found_by, self.settings.sparsity, self.settings.score)
+
+    def _iterative(self, found_by):
+        """A ticket of several prunings, each after a training like the first one.
+
+        Every round removes the same fraction of what remains (Frankle and Carbin,
+        arXiv:1803.03635), and the last leaves the sparsity asked for.
+        """
+        rounds, score = self.settings.rounds, self.settings.score
+        kept_a_round = (1 - self.settings.sparsity) ** (1 / rounds)
+        ticket = Masks(found_by, 1 - kept_a_round, score)
+        for number in range(2, rounds + 1):
+            again = dataclasses.replace(found_by, masks=ticket)
+            again = _called(again, f"iterative_{found_by.labels['method']}_{number}")
+            ticket = Masks(again, 1 - kept_a_round**number, score)
+        return ticket
+
+    def _training(self, method, model, regime, epochs, learning_rate, masks=None):
+        shared = self.shared
+        seed = shared.data.seed
+        return Training(
+            network=Network(model, shared.image_shape, shared.classes, shared.width_multiplier),
+            data=shared.data,
+            recipe=dataclasses.replace(shared.recipe, batch_size=shared.batch_size(model)),
+            against=regime,
+            attack=shared.attacks.get(regime),
+            epochs=epochs,
+            rates=StepDecay(learning_rate, epochs, shared.steps_per_epoch(model)),
+            start=Fresh(seed),
+            seed=seed,
+            platform=shared.platform,
+            masks=masks,
+            validated=() if regime == "natural" else (shared.evaluation_attack,),
+            labels={
+                "data_set": shared.data.name,
+                "model": model,
+                "regime": regime,
+                "method": method,
+                "seed": seed,
+            },
+        )
+
+    def _warmed_up(self, training):
+        start = self.settings.warmup_start(training.network.name)
+        if start is None:
+            return training
+        rates = dataclasses.replace(
+            training.rates, warmup_epochs=self.settings.warmup_epochs, warmup_start=start
+        )
+        return dataclasses.replace(training, rates=rates)
+
+    def _selecting(self, training):
+        """The same, ending with the weights best on validation data, not with its last ones.
+
+        Those most robust, or after natural training those of the smallest loss.
+        """
+        if training.against == "natural":
+            selection = Selection("validation/natural/loss", smallest=True)
+        else:
+            drop = self.shared.fast_stop_after_drop if training.against == "fast" else 1.0
+            selection = Selection(f"validation/{self.shared.evaluation_attack.name}/accuracy", drop)
+        return dataclasses.replace(training, selection=selection)
+
+    def _other_start(self, rounds):
+        seed = np.random.SeedSequence([self.shared.data.seed, rounds]).generate_state(1)[0] >> 1
+        return Fresh(int(seed))
+
+    def _final_attacks(self, training):
+        if training.against == "natural":
+            return ()
+        evaluation = self.shared.evaluation_attack
+        attacks = with_margin_attack({evaluation.name: evaluation.threat})
+        attacks |= {training.against: training.attack}
+        return tuple(Attack(name, threat) for name, threat in attacks.items())
 
 
-STUDIES: dict[str, Callable[[BoostingSettings], list[Training]]] = {
-    "existence": existence,
-    "epochs": epochs,
-    "learning_rate": learning_rate,
-    "pruning_ratio": pruning_ratio,
-    "capacity": capacity,
-    "adversarial": adversarial,
-    "mnist": mnist,
-    "convergence": convergence,
-    "acceleration": acceleration,
+def _called(training, method):
+    return dataclasses.replace(training, labels={**training.labels, "method": method})
+
+
+def _unscheduled(training):
+    """The same, all the way back, at constant learning rates."""
+    masks, rates = training.masks, training.rates
+    if masks:
+        masks = dataclasses.replace(masks, of=_unscheduled(masks.of))
+    rates = StepDecay(rates.learning_rate, rates.epochs, rates.steps_per_epoch, milestones=())
+    return dataclasses.replace(training, masks=masks, rates=rates)
+
+
+def _with_finders(trainings):
+    return [*in_order(need for training in trainings for need in training.needs), *trainings]
+
+
+STUDIES: dict[str, Callable[[Studies], list[Training]]] = {
+    "existence": Studies.existence,
+    "epochs": Studies.epochs,
+    "learning_rate": Studies.learning_rate,
+    "pruning_ratio": Studies.pruning_ratio,
+    "capacity": Studies.capacity,
+    "adversarial": Studies.adversarial,
+    "mnist": Studies.mnist,
+    "convergence": Studies.convergence,
+    "acceleration": Studies.acceleration,
 }
-
-
-def trainings_of(studies: Sequence[str], settings: BoostingSettings) -> list[Training]:
-    """The trainings of several studies, each once; those of equal names are the same."""
-    return list(
-        dict.fromkeys(training for study in studies for training in STUDIES[study](settings))
-    )

@@ -26,7 +26,7 @@ from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.double_win import PRETRAININGS, PRUNINGS, Phase, TicketKind
 from tf_tickets.search.iterative import TrainedLevel
 from tf_tickets.search.stage import Stage, all_of, describe_data, describe_training
-from tf_tickets.search.training_bench import TrainingBench
+from tf_tickets.work.training_bench import TrainingBench
 
 
 class SourceTickets(Stage):

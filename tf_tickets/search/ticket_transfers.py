@@ -24,9 +24,9 @@ from tf_tickets.search.double_win import (
 )
 from tf_tickets.search.source_tickets import SourceTickets
 from tf_tickets.search.stage import Stage, describe_data, describe_training
-from tf_tickets.search.training_bench import TrainingBench
 from tf_tickets.search.trajectory import Trajectory
 from tf_tickets.search.trial_settings import steps_per_epoch
+from tf_tickets.work.training_bench import TrainingBench
 
 
 class TicketTransfers(Stage):

@@ -9,7 +9,7 @@ from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.double_win import Transfer, transfers, unseen_models
 from tf_tickets.search.stage import EXPERIMENT
 from tf_tickets.search.ticket_transfers import TicketTransfers
-from tf_tickets.search.training_bench import EVALUATION_BATCH
+from tf_tickets.work.training_bench import EVALUATION_BATCH
 
 METRIC = "test/transfer_attack/accuracy"
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tf_keras as keras
 
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.masking.weight_masks import WeightMasks
+from tf_tickets.runs import files
 from tf_tickets.runs.files import naming_full_disk
 from tf_tickets.training.selection import KeptWeights
 
@@ -51,6 +53,8 @@ class LevelCheckpoint:
       kept_weights: what each selection keeps.
       writable: False on workers that only restore.
       other_state: whatever else training changes, such as generators that it draws from.
+      seconds: how long training may go on unsaved; None saves after every evaluation instead, as
+        the workers of a cluster must, who all save at once.
     """
 
     def __init__(
@@ -62,9 +66,11 @@ class LevelCheckpoint:
         kept_weights: Sequence[KeptWeights] = (),
         writable: bool = True,
         other_state: Sequence[tf.__internal__.tracking.Trackable] = (),
+        seconds: float | None = None,
     ):
         self.kept_weights = kept_weights
         self._writable = writable
+        self._seconds, self._saved = seconds, time.monotonic()
         self._state = _ProgressState()
         checkpoint = tf.train.Checkpoint(
             model=model, optimizer=optimizer, masks=masks, progress=self._state
@@ -75,12 +81,22 @@ class LevelCheckpoint:
             checkpoint.other_state = list(other_state)
         self._manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=1)
 
+    def save_if_due(self, progress: Progress, was_evaluated: bool) -> None:
+        """Writes the current state if it is time, or after an evaluation, see the class."""
+        if self._seconds is None:
+            is_due = was_evaluated
+        else:
+            is_due = time.monotonic() - self._saved >= self._seconds
+        if is_due:
+            self.save(progress)
+
     def save(self, progress: Progress) -> None:
         """Writes the current state; an earlier one goes only once this one is whole."""
-        self._state.progress = progress
+        self._state.progress, self._saved = progress, time.monotonic()
         if not self._writable:
             self._take_part()
             return
+        files.before_commit(Path(self._manager.directory))
         with naming_full_disk(Path(self._manager.directory)):
             self._manager.save()
 

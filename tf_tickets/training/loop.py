@@ -44,7 +44,7 @@ def train_level(
       evaluate_every: iterations between evaluations; there is one at iteration 0
         and one at the end as well.
       evaluate: iteration → metric → value.
-      checkpoint: restored first, saved after every evaluation and before stopping.
+      checkpoint: restored first, saved when it is due and before stopping.
       learning_rates: of every iteration.
       on_progress: told after every call into the graph.
       stop_if_requested: raises `StopRequested` to stop.
@@ -70,10 +70,11 @@ def train_level(
     while True:
         if progress.iteration in milestones:
             milestones[progress.iteration]()
-        if _is_due(progress, iterations, evaluate_every):
+        is_due = _is_due(progress, iterations, evaluate_every)
+        if is_due:
             _evaluate(progress, evaluate, trainer, record_time)
             _select(progress, selections, checkpoint)
-            checkpoint.save(progress)
+        checkpoint.save_if_due(progress, was_evaluated=is_due)
         on_progress(progress)
         if progress.iteration == iterations or progress.collapsed:
             break

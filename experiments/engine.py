@@ -1,0 +1,178 @@
+"""How a driver's plan is carried out: the flags, and the work in this process or in several."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from absl import flags
+
+from experiments import kinds, program
+from tf_tickets import runtime
+from tf_tickets.errors import require
+from tf_tickets.runs.progress import ProgressBar
+from tf_tickets.work.image_work import ImageWork, passes
+from tf_tickets.work.nodes import Node, Platform, Training
+from tf_tickets.work.overview import overview
+from tf_tickets.work.processes import Processes
+from tf_tickets.work.ray_workers import RayWorkers, cluster, room
+from tf_tickets.work.runner import Here, carry_out, missing
+from tf_tickets.work.side_by_side import Setup, SideBySide
+from tf_tickets.work.store import Store
+from tf_tickets.work.view import View
+
+flags.disclaim_key_flags()
+
+# What the store is called, beside the runs that share it.
+_STORE = "tf_tickets_store"
+
+
+def add_to(define: kinds.Definitions) -> None:
+    """Defines the flags."""
+    define.integer(
+        "workers",
+        0,
+        "Trainings that run side by side, each in a process of its own; results do not depend on "
+        "it. 0: one for each --threads cores of this machine, or as many as there is work for.",
+        "[0, 1000]",
+    )
+    define.integer(
+        "threads",
+        1,
+        "CPU threads of each training. Decides the last bits of its numbers, and so is part of "
+        "what it is known by.",
+        "[1, 1000]",
+    )
+    define.path(
+        "store",
+        None,
+        "Folder of finished trainings, which runs can share. Default: tf_tickets_store, beside "
+        "the run's folder.",
+    )
+    define.number(
+        "checkpoint_minutes",
+        10,
+        "How long a training goes on between two saves of its state, which a kill then loses. A "
+        "stop by Ctrl-C or SIGTERM saves it.",
+        "[0, 10000]",
+    )
+    define.name(
+        "ray_address",
+        None,
+        "Address of a Ray cluster whose machines train, such as 10.0.0.1:6379; `local` starts one "
+        "here. The run's folder, --store and --data_dir must be on a file system that all see.",
+        kinds.any_name,
+    )
+    define.switch("plan", False, "Only says what would be done, and how long it would take.")
+
+
+def require_possible(values: flags.FlagValues) -> None:
+    """Raises a `UserError` about flags that do not go together."""
+    if values.strategy == "one_device":
+        return
+    for flag in ("workers", "ray_address"):
+        expected = f"none with --strategy={values.strategy}, where devices share a training"
+        require(values[flag].value in (0, 1, None), flag, values[flag].value, expected)
+
+
+def platform(values: flags.FlagValues, strategy: tf.distribute.Strategy) -> Platform:
+    """What decides the bits of a number beside settings and data."""
+    return Platform(values.threads, strategy.num_replicas_in_sync, runtime.deciding_versions())
+
+
+def open_store(values: flags.FlagValues, run_path: Path, strategy) -> Store:
+    """The store that the flags ask for.
+
+    Raises:
+      UserError: a file is in its place, or it is within the run's folder, which may be deleted.
+    """
+    root = Path(values.store) if values.store else run_path.parent / _STORE
+    require(root.is_dir() or not root.exists(), "store", root, "a folder, not a file")
+    is_apart = not root.resolve().is_relative_to(run_path.resolve())
+    require(is_apart, "store", root, f"a folder outside of the run's, {run_path}")
+    return Store(root, runtime.is_chief(strategy))
+
+
+def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
+    """What would be done, in a few lines."""
+    most = max(1, runtime.available_cores() // values.threads)
+    return overview(wanted, store, _workers(values, len(missing(wanted, store)), most))
+
+
+def perform(
+    view: View,
+    values: flags.FlagValues,
+    data_dir: str | None,
+    strategy: tf.distribute.Strategy,
+    stop_if_requested: Callable[[], None],
+) -> None:
+    """Does what the run asked for and is not there, and shows it in the run's folder.
+
+    Raises:
+      StopRequested: all that is finished, and the state of what is not, is kept.
+      UserError: the store cannot be written; or see `carry_out`.
+    """
+    view.show_finished()
+    nodes = missing(view.wanted, view.store)
+    if nodes and view.store.writable:
+        program.require_writable_folder("store", view.store.root)
+    runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
+    visible = runtime.is_chief(strategy)
+    with _cluster(values) as most:
+        workers = _workers(values, len(nodes), most)
+        if visible:  # Before the bar, which has a line of its own.
+            print(overview(view.wanted, view.store, workers), file=sys.stderr)
+        if not nodes:
+            return
+        with ProgressBar(sum(map(passes, nodes)), visible) as bar:
+            common = (bar.advance, stop_if_requested)
+            if workers > 1 or values.ray_address:
+                setup = _setup(view, nodes, values, data_dir)
+                kind = RayWorkers(setup) if values.ray_address else Processes(setup)
+                with SideBySide(workers, kind, *common) as executor:
+                    carry_out(nodes, view.store, executor, view.show, stop_if_requested)
+            else:
+                work = _work_here(view, values, data_dir, strategy, *common)
+                carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
+    view.show_finished()
+
+
+def _work_here(view, values, data_dir, strategy, advance, stop_if_requested):
+    return ImageWork(
+        view.store,
+        data_dir,
+        strategy,
+        advance,
+        view.events_path,
+        stop_if_requested,
+        60 * values.checkpoint_minutes,
+    )
+
+
+@contextlib.contextmanager
+def _cluster(values):
+    """The Ray cluster, if one was asked for; yields how much can be done at once."""
+    if not values.ray_address:
+        yield max(1, runtime.available_cores() // values.threads)
+        return
+    with cluster(values.ray_address):
+        yield room(values.threads)
+
+
+def _setup(view, nodes, values, data_dir):
+    events = {
+        node.identity: str(view.events_path(node).absolute())
+        for node in nodes
+        if isinstance(node, Training)
+    }
+    place = data_dir and str(Path(data_dir).absolute())
+    seconds = 60 * values.checkpoint_minutes
+    return Setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
+
+
+def _workers(values, pieces, most):
+    """How much is done at once."""
+    if values.strategy != "one_device":
+        return 1
+    return max(1, min(values.workers or most, pieces))

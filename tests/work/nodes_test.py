@@ -1,0 +1,115 @@
+"""What work is known by: all that decides it, and nothing else."""
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+
+from tests.work.plans import DENSE, EVALUATION, FINDING, RANDOM, RETRAINED, TRAININGS, measured
+from tf_tickets.training.selection import Selection
+from tf_tickets.work.nodes import Attack, Masks, Measurement, described, in_order
+
+
+def changed(value):
+    """Every value that differs from this one in a single field, with that field's name."""
+    for field in dataclasses.fields(value):
+        if field.name == "labels":
+            continue
+        for name, other in other_values(getattr(value, field.name)):
+            try:
+                yield f"{field.name}{name}", dataclasses.replace(value, **{field.name: other})
+            except Exception as error:  # A value that cannot be: its class refuses it.
+                assert "expected" in str(error), error
+
+
+def other_values(value):
+    if dataclasses.is_dataclass(value):
+        yield from ((f".{name}", other) for name, other in changed(value))
+    elif isinstance(value, bool):
+        yield "", not value
+    elif isinstance(value, int):
+        yield "", value + 1
+    elif isinstance(value, float):
+        yield "", value / 2 + 0.01
+    elif isinstance(value, str):
+        yield "", f"{value}_2"
+        yield "", {"true": "predicted", "cross_entropy": "margin"}.get(value, "other")
+    elif isinstance(value, tuple):
+        yield "[+]", (*value, *value[-1:], "more")
+        for place, each in enumerate(value):
+            for name, other in other_values(each):
+                yield f"[{place}]{name}", (*value[:place], other, *value[place + 1 :])
+
+
+@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED)])
+def test_every_field_is_part_of_the_identity(node):
+    identities = {node.identity: "itself"}
+    for name, other in changed(node):
+        assert other.identity not in identities, (name, identities[other.identity])
+        identities[other.identity] = name
+    assert len(identities) > 40
+
+
+def test_what_may_be_missing_is_part_of_the_identity():
+    for name, value in {
+        "masks": Masks(FINDING, 0.5, "magnitude"),
+        "selection": Selection("validation/natural/loss", smallest=True),
+    }.items():
+        assert dataclasses.replace(FINDING, **{name: value}).identity != FINDING.identity
+    source = Attack("transfer", EVALUATION.threat)
+    plain = measured(DENSE)
+    transferred = dataclasses.replace(plain, transferred=((FINDING, source),))
+    other = dataclasses.replace(plain, transferred=((RETRAINED, source),))
+    assert len({each.identity for each in (plain, transferred, other)}) == 3
+
+
+def test_labels_decide_nothing():
+    other = dataclasses.replace(FINDING, labels={"method": "another"})
+    assert other == FINDING and other.identity == FINDING.identity
+    under_another = dataclasses.replace(
+        RETRAINED, masks=dataclasses.replace(RETRAINED.masks, of=other)
+    )
+    assert under_another.identity == RETRAINED.identity
+
+
+def test_one_and_one_point_zero_are_the_same_rate():
+    rates = dataclasses.replace(FINDING.rates, learning_rate=1)
+    as_float = dataclasses.replace(FINDING.rates, learning_rate=1.0)
+    one, other = (dataclasses.replace(FINDING, rates=each) for each in (rates, as_float))
+    assert one.identity == other.identity
+
+
+def test_the_identity_is_a_hash_of_the_description():
+    text = json.dumps([1, described(FINDING)], sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(FINDING.identity)
+    assert len(FINDING.identity) == 20
+    description = described(RETRAINED)
+    assert description["masks"]["of"] == {"node": FINDING.identity}
+    assert description["start"] == {"kind": "Fresh", "seed": 0}
+    assert json.loads(json.dumps(description)) == description
+
+
+def test_an_identity_is_the_same_in_every_process():
+    """Written down: were it to change, all finished work would be lost."""
+    assert FINDING.identity == "c45b3af055446a24f3b6"
+
+
+def test_nothing_comes_before_what_it_needs():
+    wanted = [measured(RANDOM), measured(RETRAINED), measured(DENSE)]
+    order = in_order(wanted)
+    assert len(order) == 7 and order[0] is FINDING
+    for place, node in enumerate(order):
+        for need in node.needs:
+            assert need.identity in {each.identity for each in order[:place]}
+    assert in_order([*wanted, *wanted]) == order
+
+
+def test_a_measurement_needs_the_networks_that_attack_it():
+    node = Measurement(DENSE, transferred=((RETRAINED, EVALUATION),))
+    assert [each.identity for each in node.needs] == [DENSE.identity, RETRAINED.identity]
+
+
+def test_rounds_are_prunings():
+    again = dataclasses.replace(RETRAINED, masks=Masks(RETRAINED, 0.9, "magnitude"))
+    assert [each.rounds for each in (DENSE, RETRAINED, again)] == [0, 1, 2]

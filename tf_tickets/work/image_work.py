@@ -1,0 +1,295 @@
+"""Trainings and measurements of image networks, done in this process."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from tf_tickets import runtime
+from tf_tickets.attacks.gradient import build_attack
+from tf_tickets.data.batches import BatchOrder
+from tf_tickets.data.vision import ImageData
+from tf_tickets.errors import require
+from tf_tickets.masking.magnitude import SCORES, layer_counts
+from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
+from tf_tickets.models.folding import FoldedNetwork
+from tf_tickets.models.registry import build_model, require_image_shape
+from tf_tickets.models.weights import Weights, read_weights, write_weights
+from tf_tickets.runs.events import LevelEvents
+from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
+from tf_tickets.training.loop import train_level
+from tf_tickets.training.trainer import TrainingSettings
+from tf_tickets.work.image_data import read_again
+from tf_tickets.work.nodes import Data, Measurement, Network, Node, Training
+from tf_tickets.work.store import Record, Store
+from tf_tickets.work.training_bench import TrainingBench
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageWork:
+    """Does one piece of work after the other, and keeps what several have in common.
+
+    Attributes:
+      store: holds what work comes from, and takes what it leads to.
+      data_dir: where prepared data lie, see `load_images`.
+      strategy: the devices.
+      advance: told (passes of an image through a network, description) on the way.
+      events_path: training → where TensorBoard's events of it go.
+      stop_if_requested: raises `StopRequested` to stop.
+      seconds_unsaved: how long a training may go on without being saved; workers of a cluster
+        save after every evaluation, all at once.
+    """
+
+    store: Store
+    data_dir: str | None
+    strategy: tf.distribute.Strategy
+    advance: Callable[[float, str], None]
+    events_path: Callable[[Training], Path]
+    stop_if_requested: Callable[[], None]
+    seconds_unsaved: float = 600.0
+
+    def perform(self, node: Node) -> None:
+        """Does the work, unless it is finished or another process is at it.
+
+        What it needs must be finished.
+
+        Raises:
+          StopRequested: its state is kept.
+          UserError: data or files that cannot be used, or a loss that diverged.
+        """
+        with self.store.locked(node) as is_ours:
+            if is_ours and not self.store.is_finished(node):
+                self.store.begin(node)
+                if isinstance(node, Training):
+                    self._train(node)
+                else:
+                    self._measure(node)
+        runtime.wait_for_workers(self.strategy)  # The others read what the chief wrote.
+
+    def data(self, data: Data) -> ImageData:
+        """The examples, with all test examples.
+
+        Raises:
+          UserError: they are not those of the plan.
+        """
+        if data not in self._loaded:
+            self._loaded.clear()
+            self._loaded[data] = read_again(data, self.data_dir)
+        return self._loaded[data]
+
+    @functools.cached_property
+    def _loaded(self) -> dict[Data, ImageData]:
+        return {}
+
+    @functools.cached_property
+    def _benches(self) -> dict[tuple, TrainingBench]:
+        """What compiles alike → the network with its step."""
+        return {}
+
+    def _bench(self, training):
+        shared = (training.network, training.data, training.seed)
+        key = (*shared, training.recipe, training.against, training.attack, training.validated)
+        if key not in self._benches:
+            if any(other[: len(shared)] != shared for other in self._benches):
+                self._benches.clear()  # Plans go by seed and network: no later work needs these.
+            self._benches[key] = TrainingBench(
+                _settings(training),
+                training.against,
+                {each.name: each.threat for each in training.validated},
+                self.data(training.data),
+                training.seed,
+                self.strategy,
+            )
+        return self._benches[key]
+
+    def _train(self, training):
+        bench = self._bench(training)
+        start = fresh_weights(training.network, training.start.seed)
+        masks, parent_sha256 = self._masks(training, bench)
+        bench.trainer.reset(start, masks)
+        progress = self._fit(training, bench)
+        ended = next((at for at, _ in progress.selected.values()), progress.iteration)
+        provenance = _provenance(training, self.data(training.data), start, parent_sha256)
+        ticket = Ticket(bench.trainer.masks.read(), provenance)
+        record = Record(tuple(progress.history), ended, ticket.sparsity)
+        self.store.finish(training, record, ticket, bench.trainer.weights())
+
+    def _masks(self, training, bench):
+        """The training's masks, and the hash of those they were chosen among."""
+        masks = bench.trainer.masks
+        if training.masks is None:
+            return {path: np.ones(shape, bool) for path, shape in masks.shapes.items()}, ""
+        parent = self.store.ticket(training.masks.of)
+        weights = self.store.weights(training.masks.of)
+        scores = SCORES[training.masks.score](weights, parent)
+        keep = layer_counts(scores, parent, training.masks.sparsity)
+        write_weights(bench.trainer.model, weights)
+        return masks.prune_by_magnitude(parent, keep), parent.sha256
+
+    def _fit(self, training, bench) -> Progress:
+        data, per_epoch = self.data(training.data), training.rates.steps_per_epoch
+        iterations = training.epochs * per_epoch
+        kept_weights = bench.kept_weights if training.selection else ()
+        events = LevelEvents(self.events_path(training), parameters(training), self.store.writable)
+        checkpoint = LevelCheckpoint(
+            self.store.checkpoint_path(training),
+            bench.trainer.model,
+            bench.trainer.optimizer,
+            bench.trainer.masks,
+            kept_weights,
+            self.store.writable,
+            seconds=None if runtime.in_cluster(self.strategy) else self.seconds_unsaved,
+        )
+        progress = train_level(
+            bench.trainer,
+            BatchOrder(
+                len(data.train), training.recipe.batch_size, (training.seed, training.rounds)
+            ),
+            iterations,
+            evaluate_every=per_epoch,
+            evaluate=lambda _: _on("validation", bench.evaluator.evaluate(data.validation)),
+            checkpoint=checkpoint,
+            learning_rates=training.rates,
+            on_progress=self._reporter(training, events, iterations),
+            stop_if_requested=self.stop_if_requested,
+            selections=[training.selection] if training.selection else [],
+            record_time=True,
+        )
+        events.finish(bench.trainer.masks.read(), progress.iteration)
+        return progress
+
+    def _reporter(self, training, events, iterations):
+        reached, a_step = 0, passes(training) / iterations
+
+        def report(progress: Progress):
+            nonlocal reached
+            events.add_history(progress.history)
+            # Training that collapsed has nothing left to do.
+            iteration = iterations if progress.collapsed else progress.iteration
+            self.advance((iteration - reached) * a_step, description(training))
+            reached = iteration
+
+        return report
+
+    def _measure(self, measurement):
+        self.stop_if_requested()
+        training = measurement.of
+        data = self.data(training.data)
+        bench = self._bench(training)
+        write_weights(bench.trainer.model, self.store.weights(training))
+        attacks = {
+            each.name: build_attack(each.threat, bench.trainer.logits)
+            for each in measurement.attacks
+        }
+        for source, attack in measurement.transferred:
+            network = FoldedNetwork(network_of(source, self.store))
+            attacks[attack.name] = build_attack(attack.threat, network)
+        test = data.limited(training.data.seed, test=measurement.examples or None).test
+        measured = _on("test", bench.evaluator_under(attacks).evaluate(test))
+        record = self.store.record(training)
+        history = [(record.ended, metric, value) for metric, value in measured.items()]
+        self.store.finish(measurement, Record(tuple(history), record.ended, record.sparsity))
+        self.advance(passes(measurement), description(measurement))
+
+
+def network_of(training: Training, store: Store) -> keras.Model:
+    """The network of a finished training.
+
+    Raises:
+      UserError: what the store holds of it is damaged.
+    """
+    model = _build(training.network, seed=0)
+    write_weights(model, store.weights(training))
+    return model
+
+
+def require_possible(trainings: Iterable[Training]) -> None:
+    """Checks that images fit the networks, and fill at least one batch.
+
+    Raises:
+      UserError: they do not.
+    """
+    for training in trainings:
+        require_image_shape(training.network.name, training.network.image_shape)
+        size, examples = training.recipe.batch_size, training.data.train
+        require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
+
+
+def fresh_weights(network: Network, seed: int) -> Weights:
+    """New random weights of a network, decided by the seed."""
+    return read_weights(_build(network, seed))
+
+
+def passes(node: Node) -> float:
+    """How often an image passes through a network, there and back: the measure of work."""
+    if isinstance(node, Measurement):
+        attacks = [*node.attacks, *(attack for _, attack in node.transferred)]
+        return _evaluations(attacks) * max(node.examples, 1)
+    steps = 2 + node.attack.steps if node.attack else 1
+    of_validation = _evaluations(node.validated) * node.data.validation
+    return node.epochs * (steps * node.data.train + of_validation)
+
+
+def description(node: Node) -> str:
+    """For people."""
+    labels = " ".join(f"{value}" for value in node.labels.values())
+    return f"measuring {labels}" if isinstance(node, Measurement) else labels
+
+
+def parameters(training: Training) -> dict[str, str | float | int]:
+    """A training's hyper-parameters, for TensorBoard's HParams page."""
+    return {
+        **training.labels,
+        "level": training.rounds,
+        "learning_rate": training.rates.learning_rate,
+        "batch_size": training.recipe.batch_size,
+    }
+
+
+def _evaluations(attacks):
+    """Passes that measuring an image costs; those without a way back count half."""
+    return (1 + sum(1 + attack.threat.steps for attack in attacks)) / 2
+
+
+def _on(split, measured):
+    return {f"{split}/{metric}": value for metric, value in measured.items()}
+
+
+def _build(network, seed):
+    return build_model(
+        network.name, network.image_shape, network.classes, seed, network.width_multiplier
+    )
+
+
+def _settings(training):
+    return TrainingSettings(
+        model=training.network.name,
+        learning_rate=training.rates.learning_rate,
+        threat_models={training.against: training.attack} if training.attack else {},
+        width_multiplier=training.network.width_multiplier,
+        **dataclasses.asdict(training.recipe),
+    )
+
+
+def _provenance(training, data, start, parent_sha256):
+    masks = training.masks
+    how = f"{masks.score} after {masks.of.against} training" if masks else "dense"
+    return Provenance(
+        algorithm=f"{training.against} training; {how}",
+        model=training.network.name,
+        model_config={
+            "image_shape": list(training.network.image_shape),
+            "num_classes": training.network.classes,
+            "width_multiplier": training.network.width_multiplier,
+        },
+        data_set=data.origin,
+        seed=training.seed,
+        level=training.rounds,
+        initial_weights_sha256=arrays_sha256(start),
+        parent_sha256=parent_sha256,
+        versions=runtime.package_versions(),
+    )

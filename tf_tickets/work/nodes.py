@@ -1,0 +1,258 @@
+"""What is to be computed: frozen values, each known by everything that decides it.
+
+A plan is a list of trainings and measurements. Each names, as values within it, the data, the
+start, the masks and the trainings that it comes from. Two that are equal but for their labels
+are one piece of work with one identity, whoever asks for it and under whatever name.
+
+    dense = Training(network, data, ...)
+    sparse = dataclasses.replace(dense, masks=Masks(dense, 0.8, "magnitude"))
+    in_order([sparse])  # [dense, sparse]
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.training.schedules import StepDecay
+from tf_tickets.training.selection import Selection
+
+# To be raised when the same values come to mean other numbers, so that earlier ones are not
+# taken for them.
+_GENERATION = 1
+# The part of a SHA-256 that names a piece of work; among a million there is no second one.
+_IDENTITY_LENGTH = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """An architecture.
+
+    Attributes:
+      name: of `models.registry`.
+      image_shape: (height, width, channels) of its images.
+      classes: how many there are.
+      width_multiplier: scales its channels.
+    """
+
+    name: str
+    image_shape: tuple[int, ...]
+    classes: int
+    width_multiplier: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Examples to train and to choose on.
+
+    Attributes:
+      name: the data set.
+      source: where it is read from, see `load_images`.
+      sha256: of its content, training, validation and test examples, as it is read.
+      seed: decides the split into training and validation examples, and which of them are used.
+      image_size: what images are padded to; 0 leaves them.
+      train, validation: how many examples are used; 0 for all.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    seed: int
+    image_size: int = 0
+    train: int = 0
+    validation: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """An attack by its name in the results."""
+
+    name: str
+    threat: ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How weights are learned, whatever they are learned against.
+
+    Attributes: as of `training.trainer.TrainingSettings`.
+    """
+
+    batch_size: int
+    optimizer: str
+    objective: str
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    attack_mode: str = "inference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Platform:
+    """What else decides the bits of a number.
+
+    Attributes:
+      threads: that every operation is divided among; 0 for as many as there are cores.
+      replicas: devices that share each batch.
+      versions: (package, version) of those that compute.
+    """
+
+    threads: int
+    replicas: int
+    versions: tuple[tuple[str, str], ...]
+
+
+class Node:
+    """Work that is done once. Its values are known by the fields of a frozen dataclass."""
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """A hash of all fields but labels; other work in them stands for its own identity."""
+        text = json.dumps([_GENERATION, described(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_LENGTH]
+
+    @property
+    def needs(self) -> list["Node"]:
+        """The work that must be finished before."""
+        return [
+            found for field in _deciding(self) for found in _nodes_in(getattr(self, field.name))
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fresh:
+    """New random weights of the training's network.
+
+    Attributes:
+      seed: decides them.
+    """
+
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """A ticket: what stays of a trained network, all weights competing.
+
+    Attributes:
+      of: whose last weights are ranked; only what its own masks keep may stay.
+      sparsity: fraction of all prunable weights that is gone then.
+      score: a name in `masking.magnitude.SCORES`.
+    """
+
+    of: "Training"
+    sparsity: float
+    score: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Node):
+    """A network trained once.
+
+    Attributes:
+      network: what is trained.
+      data: what on.
+      recipe: how.
+      against: `natural`, a way of mixing images in `data.augmentation.MIXING`, or the name of
+        the attack that `attack` is.
+      attack: what is trained against; None where there is none.
+      epochs: how long.
+      rates: the learning rates.
+      start: the weights that it begins with, before they are masked.
+      seed: decides the order of batches, together with `rounds`, and the attacks' random starts.
+      platform: what else decides the numbers.
+      masks: which weights stay; None for all.
+      validated: attacks under which validation data are measured after every epoch.
+      selection: which weights it ends with; None for the last ones.
+      labels: column → value for the results and for people; they decide nothing.
+    """
+
+    network: Network
+    data: Data
+    recipe: Recipe
+    against: str
+    attack: ThreatModel | None
+    epochs: int
+    rates: StepDecay
+    start: Fresh
+    seed: int
+    platform: Platform
+    masks: Masks | None = None
+    validated: tuple[Attack, ...] = ()
+    selection: Selection | None = None
+    labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def rounds(self) -> int:
+        """Prunings behind it."""
+        return self.masks.of.rounds + 1 if self.masks else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement(Node):
+    """Accuracies and losses of a finished training's network on test data.
+
+    Attributes:
+      of: the training.
+      attacks: white-box attacks that it meets.
+      transferred: (training, attack) whose network the attack's examples are made for.
+      examples: how many test examples; 0 for all.
+      labels: as of `Training`.
+    """
+
+    of: Training
+    attacks: tuple[Attack, ...] = ()
+    transferred: tuple[tuple[Training, Attack], ...] = ()
+    examples: int = 0
+    labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
+
+
+def described(value):
+    """A value as JSON: what it is, and its fields; work within work by its identity alone."""
+    if isinstance(value, (list, tuple)):
+        return [_within(each) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = {}
+    for field in _deciding(value):
+        of_field = getattr(value, field.name)
+        # 1 and 1.0 are the same rate.
+        fields[field.name] = float(of_field) if field.type is float else _within(of_field)
+    return {"kind": type(value).__name__, **fields}
+
+
+def in_order(wanted: Iterable[Node]) -> list[Node]:
+    """The work and all that it comes from, each once, nothing before what it needs."""
+    ordered: dict[str, Node] = {}
+
+    def visit(node):
+        if node.identity not in ordered:
+            for need in node.needs:
+                visit(need)
+            ordered[node.identity] = node
+
+    for node in wanted:
+        visit(node)
+    return list(ordered.values())
+
+
+def _within(value):
+    return {"node": value.identity} if isinstance(value, Node) else described(value)
+
+
+def _deciding(value):
+    """The fields that decide what a value is."""
+    return [field for field in dataclasses.fields(value) if field.compare]
+
+
+def _nodes_in(value):
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _nodes_in(each)
+    elif dataclasses.is_dataclass(value):
+        for field in _deciding(value):
+            yield from _nodes_in(getattr(value, field.name))

@@ -1,0 +1,123 @@
+"""Workers that are processes of this machine."""
+
+import contextlib
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Iterable
+
+from tf_tickets import runtime
+from tf_tickets.errors import StopRequested, UserError
+from tf_tickets.work.nodes import Node
+from tf_tickets.work.side_by_side import Ended, Progress, Setup, WorkerDied
+
+
+class Processes:
+    """Starts processes.
+
+    Args:
+      setup: what they must know.
+    """
+
+    can_be_replaced = True
+
+    def __init__(self, setup: Setup):
+        self._setup = setup
+
+    def start(self) -> "Process":
+        return Process(self._setup)
+
+    def with_news(self, workers: Iterable["Process"], seconds: float) -> list["Process"]:
+        by_connection = {worker.connection: worker for worker in workers}
+        ready = multiprocessing.connection.wait(by_connection, timeout=seconds)
+        return [by_connection[connection] for connection in ready]
+
+
+class Process:
+    """A process, as the first one sees it.
+
+    Args:
+      setup: what it must know.
+
+    Attributes:
+      connection: to it.
+    """
+
+    def __init__(self, setup: Setup):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, setup), daemon=True)
+        with _without_interrupts():
+            self._process.start()
+        theirs.close()
+
+    def give(self, node: Node) -> None:
+        with contextlib.suppress(BrokenPipeError):  # Its end is noticed in listening to it.
+            self.connection.send(node)
+
+    def hear(self) -> Progress | Ended:
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionError):
+            raise WorkerDied from None
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self.connection.close()  # Which one that waits for work takes for a sign.
+
+    def join(self) -> None:
+        self._process.join()
+        self.connection.close()
+
+
+@contextlib.contextmanager
+def _without_interrupts():
+    """Processes started in the body never see Ctrl-C, which reaches all of a terminal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection, setup):
+    """A process's life: takes work, tells of its progress, and says when it has ended."""
+    _end_with_the_first_process()
+    with runtime.stoppable() as stop_if_requested:
+        work = setup.image_work(functools.partial(_tell, connection), stop_if_requested)
+        with contextlib.suppress(EOFError, ConnectionError, StopRequested):
+            while True:
+                node = connection.recv()
+                connection.send(_ended(work, node))
+
+
+def _tell(connection, passes, text):
+    with contextlib.suppress(ConnectionError):  # Whoever listened stops us by other means.
+        connection.send(Progress(passes, text))
+
+
+def _ended(work, node):
+    try:
+        work.perform(node)
+    except (UserError, OSError) as error:
+        return Ended(error)
+    except StopRequested:
+        raise
+    except Exception:
+        return Ended(RuntimeError(f"a worker failed\n{traceback.format_exc()}"))
+    return Ended()
+
+
+def _end_with_the_first_process():
+    """Saves and ends, as after SIGTERM, when the process that gives the work is no more."""
+    first = multiprocessing.parent_process()
+
+    def watch():
+        first.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
