@@ -348,7 +348,8 @@ def _load_saved_encoder(folder, trust):
         model = load_saved_model(folder, trust)
     except UserError as error:
         expected = "expected a SavedModel that only computes"
-        raise type(error)(f"--sentence_encoder={folder}: {expected} ({error})") from None
+        reason = str(error).removeprefix(f"{folder}: ")  # A long path, twice, would hide it.
+        raise type(error)(f"--sentence_encoder={folder}: {expected} ({reason})") from None
 
     def encode(texts):
         outputs = model(tf.constant(list(texts)))
