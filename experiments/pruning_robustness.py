@@ -171,7 +171,6 @@ def structure_settings(config):
             threat_models={},
             optimizer="sgd",
         ),
-        batch_sizes={},
         attacks=AttackSettings(
             {"fgsm": fgsm(config["eps"])}, [*severities], config["occlusion_side"]
         ),

@@ -38,7 +38,6 @@ SETTINGS = StructureSettings(
     test_examples=30,
     seeds=(0,),
     training=TrainingSettings(MODEL, 20, 0.1, 0.0, {}, optimizer="sgd", width_multiplier=0.25),
-    batch_sizes={},
     scoring_examples=20,
     element_examples=20,
     attacks=AttackSettings({"fgsm": fgsm(0.05)}, (5,), 10),

@@ -7,6 +7,7 @@ import numpy as np
 
 from tf_tickets.attacks.threat_model import ThreatModel, with_margin_attack
 from tf_tickets.search.boosting_settings import BoostingSettings
+from tf_tickets.search.trial_settings import steps_per_epoch
 from tf_tickets.training.schedules import StepDecay
 from tf_tickets.training.selection import Selection
 from tf_tickets.work.nodes import (
@@ -65,7 +66,7 @@ class Surroundings:
 
     def steps_per_epoch(self, model: str) -> int:
         """Iterations that come closest to one pass through the training examples."""
-        return max(1, round(self.data.train / self.batch_size(model)))
+        return steps_per_epoch(self.data.train, self.batch_size(model))
 
 
 @dataclasses.dataclass(frozen=True)

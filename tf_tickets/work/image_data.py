@@ -42,13 +42,9 @@ class ImageSource:
         """The data of a seed: what a plan knows them by, and they themselves.
 
         Raises:
-          UserError: they are not there, damaged, or fewer than asked for.
+          UserError: as `load`.
         """
         whole = self.whole(seed)
-        if self.image_size:
-            largest = max(whole.image_shape[:2])
-            expected = f"0 or at least {largest}, the size of the images"
-            require(self.image_size >= largest, "image_size", self.image_size, expected)
         data = self.part(whole, seed)
         described = Data(
             name=self.data_set,
@@ -61,6 +57,14 @@ class ImageSource:
         )
         return described, data
 
+    def load(self, seed: int) -> ImageData:
+        """The data of a seed.
+
+        Raises:
+          UserError: they are not there, damaged, larger than `image_size`, or fewer than asked for.
+        """
+        return self.part(self.whole(seed), seed)
+
     def whole(self, seed: int) -> ImageData:
         """All of the data, split as the seed decides."""
         return load_images(
@@ -69,8 +73,12 @@ class ImageSource:
 
     def part(self, whole: ImageData, seed: int) -> ImageData:
         """What a run takes of them, padded."""
-        padded = whole.padded(self.image_size) if self.image_size else whole
-        return padded.limited(
+        if self.image_size:
+            largest = max(whole.image_shape[:2])
+            expected = f"0 or at least {largest}, the size of the images"
+            require(self.image_size >= largest, "image_size", self.image_size, expected)
+            whole = whole.padded(self.image_size)
+        return whole.limited(
             seed,
             self.train_examples or None,
             self.validation_examples or None,
