@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.noise import stop_at_call
+from tests.work.kills import killed_after
 from tests.work.plans import (
     DENSE,
     EPS,
@@ -156,10 +157,6 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(finished, tmp_path, mon
     assert contents(tmp_path) == contents(finished.root.parent)
 
 
-class Killed(BaseException):
-    """What no `except Exception` holds up, as little as SIGKILL."""
-
-
 def test_a_training_is_saved_when_it_is_time(tmp_path, monkeypatch):
     """At once, so that each call into the graph is followed by a save; or not at all."""
     saved = []
@@ -173,26 +170,13 @@ def test_a_training_is_saved_when_it_is_time(tmp_path, monkeypatch):
     assert saved == ["node.json", "weights.npz", "ticket.npz", "record.json"]
 
 
-def test_killed_wherever_a_training_writes_it_ends_with_the_same_bytes(
-    finished, tmp_path, monkeypatch
-):
+def test_killed_wherever_a_training_writes_it_ends_with_the_same_bytes(finished, tmp_path):
     """The first start is killed at the second point where it writes, the next one later."""
-    left = 0
-
-    def kill(path):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Killed(path)
-
-    monkeypatch.setattr(files, "before_commit", kill)
     for kills in range(20):
-        left = kills + 1
-        try:
+        with killed_after(kills + 1) as was_killed:
             run(tmp_path, [measured(RETRAINED)], seconds_unsaved=0)
+        if not was_killed():
             break
-        except Killed:
-            pass
     assert kills >= 6
     store = Store(tmp_path / "store")
     for node in (FINDING, RETRAINED):

@@ -5,18 +5,14 @@ import time
 
 import pytest
 
+from tests.work.kills import killed_at_every_point
 from tests.work.plans import DENSE, FINDING, RANDOM, RETRAINED, TRAININGS, measured
 from tf_tickets.errors import StopRequested, UserError
-from tf_tickets.runs import files
 from tf_tickets.work.nodes import Training
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.store import Record, Store
 
 WANTED = tuple(map(measured, TRAININGS))
-
-
-class Killed(BaseException):
-    """What no `except Exception` holds up, as little as SIGKILL."""
 
 
 class Pretence:
@@ -64,32 +60,17 @@ def test_more_work_takes_what_is_there(tmp_path):
     ]
 
 
-def test_killed_at_every_point_where_something_is_written(tmp_path, monkeypatch):
+def test_killed_at_every_point_where_something_is_written(tmp_path):
     """At the first such point, at the second, and so on; each time what is left goes on."""
     run(tmp_path / "whole")
     expected = contents(tmp_path / "whole")
-    points = 0
-    while True:
-        left = points
-
-        def kill(path):
-            nonlocal left
-            if not left:
-                raise Killed(path)
-            left -= 1
-
-        root = tmp_path / f"killed_{points}"
-        monkeypatch.setattr(files, "before_commit", kill)
-        try:
-            run(root)
-            break
-        except Killed:
-            pass
-        monkeypatch.setattr(files, "before_commit", lambda path: None)
+    kills = 0
+    for point in killed_at_every_point(lambda point: run(tmp_path / f"killed_{point}")):
+        root = tmp_path / f"killed_{point}"
         run(root)
-        assert contents(root) == expected, points
-        points += 1
-    assert points == 2 * len(expected) // 3  # Of three files a piece, two are committed.
+        assert contents(root) == expected, point
+        kills += 1
+    assert kills == 2 * len(expected) // 3  # Of three files a piece, two are committed.
 
 
 def test_what_one_stop_leaves_the_next_run_does(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.runs.events_test import as_written, read_images, read_scalars
+from tests.work.kills import killed_at_every_point
 from tests.work.plans import (
     DENSE,
     EVALUATION,
@@ -19,7 +20,6 @@ from tests.work.plans import (
 )
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
-from tf_tickets.runs import files
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import Result, read_record, read_results
@@ -39,10 +39,6 @@ ASSESSED = Measurement(
     30,
     DENSE.labels,
 )
-
-
-class Killed(BaseException):
-    """What no `except Exception` holds up, as little as SIGKILL."""
 
 
 def value_of(node, part):
@@ -327,33 +323,21 @@ def test_who_must_not_write_shows_nothing(whole, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_killed_at_every_point_where_something_is_written(whole, tmp_path, monkeypatch):
+def test_killed_at_every_point_where_something_is_written(whole, tmp_path):
     """At the first such point, at the second, and so on; what is shown then is the same."""
     wanted = (measured(FINDING), measured(DENSE), measured(AGAIN))
     expected = bytes_of(shown(tmp_path / "whole", whole, wanted, [ASSESSED]))
-    points = 0
-    while True:
-        left = points
+    kills = 0
 
-        def kill(path):
-            nonlocal left
-            if not left:
-                raise Killed(path)
-            left -= 1
+    def show(point):
+        return shown(tmp_path / f"killed_{point}", whole, wanted, [ASSESSED])
 
-        root = tmp_path / f"killed_{points}"
-        monkeypatch.setattr(files, "before_commit", kill)
-        try:
-            shown(root, whole, wanted, [ASSESSED])
-            break
-        except Killed:
-            pass
-        monkeypatch.setattr(files, "before_commit", lambda path: None)
-        run = shown(root, whole, wanted, [ASSESSED])
-        assert bytes_of(run) == expected, points
+    for point in killed_at_every_point(show):
+        run = show(point)
+        assert bytes_of(run) == expected, point
         for training, method in ((FINDING, None), (DENSE, None), (AGAIN, "found_at_0.05_100")):
             folder = run.path / f"tensorboard/{file_of(training, method)}"
-            assert read_scalars(folder)[:3] == as_written(trained(training)), points
-        points += 1
+            assert read_scalars(folder)[:3] == as_written(trained(training)), point
+        kills += 1
     # All files but results.csv once, and that when the run begins and when all is shown.
-    assert points == len(expected) + 1
+    assert kills == len(expected) + 1
