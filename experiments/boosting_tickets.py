@@ -18,11 +18,16 @@ from tf_tickets.deployment.exports import export_best_trainings
 from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import SCORES
 from tf_tickets.models.registry import require_model
-from tf_tickets.search.boosting import STUDIES, Studies, Surroundings
-from tf_tickets.search.boosting_settings import PAPER_MODELS, REGIMES, BoostingSettings
+from tf_tickets.search.boosting import STUDIES, Studies
+from tf_tickets.search.boosting_settings import (
+    PAPER_MODELS,
+    REGIMES,
+    BoostingSettings,
+    Surroundings,
+)
 from tf_tickets.training.trainer import ATTACK_MODES
 from tf_tickets.work.image_data import ImageSource
-from tf_tickets.work.image_work import require_possible
+from tf_tickets.work.image_work import require_trainable
 from tf_tickets.work.nodes import Attack, Recipe
 from tf_tickets.work.view import View
 
@@ -264,7 +269,7 @@ def report_on(run, config, exports):
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
     config = common.resolve(FLAGS, presets()) | {"threads": FLAGS.threads}
-    engine.require_possible(FLAGS)
+    engine.require_compatible(FLAGS)
     warmup, most = config["warmup_epochs"], config["epochs"]
     require(warmup <= most, "warmup_epochs", warmup, f"at most --epochs={most}")
     image_source(config), training_attacks(config), recipe(config), study_settings(config)
@@ -283,7 +288,7 @@ def main():
     assessed = [each for seed in seeds for each in seed.assessed(attack(config, 100))]
     if "acceleration" not in studies:
         assessed = []
-    require_possible(trainings)
+    require_trainable(trainings)
     path = common.run_path("boosting_tickets", config, FLAGS.run_dir)
     store = engine.open_store(FLAGS, path, strategy)
     if FLAGS.plan:

@@ -67,7 +67,7 @@ def add_to(define: kinds.Definitions) -> None:
     define.switch("plan", False, "Only says what would be done, and how long it would take.")
 
 
-def require_possible(values: flags.FlagValues) -> None:
+def require_compatible(values: flags.FlagValues) -> None:
     """Raises a `UserError` about flags that do not go together."""
     if values.strategy == "one_device":
         return

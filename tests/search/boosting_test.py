@@ -8,8 +8,8 @@ from experiments import boosting_tickets
 from tf_tickets.attacks.threat_model import fast, fgsm, pgd, with_margin_attack
 from tf_tickets.errors import UserError
 from tf_tickets.models.registry import require_image_shape
-from tf_tickets.search.boosting import STUDIES, Studies, Surroundings
-from tf_tickets.search.boosting_settings import BoostingSettings
+from tf_tickets.search.boosting import STUDIES, Studies
+from tf_tickets.search.boosting_settings import BoostingSettings, Surroundings
 from tf_tickets.training.selection import Selection
 from tf_tickets.work.nodes import Attack, Data, Fresh, Measurement, Platform, Recipe, in_order
 

@@ -31,7 +31,7 @@ from tf_tickets.work.image_work import (
     fresh_weights,
     network_of,
     passes,
-    require_possible,
+    require_trainable,
 )
 from tf_tickets.work.nodes import Attack, Masks, Measurement, Training
 from tf_tickets.work.runner import Here, carry_out, missing
@@ -239,7 +239,7 @@ def test_all_passes_are_told(tmp_path):
 )
 def test_refuses_what_cannot_be_trained(changes, message):
     with pytest.raises(UserError, match=message):
-        require_possible([dataclasses.replace(DENSE, **changes)])
+        require_trainable([dataclasses.replace(DENSE, **changes)])
 
 
 def test_data_that_changed_are_refused(tmp_path):

@@ -1,24 +1,20 @@
 """The studies of "Boosting Ticket", as plans."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from tf_tickets.attacks.threat_model import ThreatModel, with_margin_attack
-from tf_tickets.search.boosting_settings import BoostingSettings
-from tf_tickets.search.trial_settings import steps_per_epoch
+from tf_tickets.attacks.threat_model import with_margin_attack
+from tf_tickets.search.boosting_settings import BoostingSettings, Surroundings
 from tf_tickets.training.schedules import StepDecay
 from tf_tickets.training.selection import Selection
 from tf_tickets.work.nodes import (
     Attack,
-    Data,
     Fresh,
     Masks,
     Measurement,
     Network,
-    Platform,
-    Recipe,
     Training,
     in_order,
 )
@@ -28,45 +24,6 @@ PERCENTS = (20, 40, 60, 80, 100)
 ACCELERATED_PERCENTS = (40, 70, 100)
 # What Figure 4 needs: accuracy after the first and the fifth epoch.
 EARLY_EPOCHS = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """What all trainings of a seed share, whatever the study.
-
-    Attributes:
-      data: what they learn from; its seed decides initial weights and the order of batches too.
-      image_shape, classes: of the data.
-      width_multiplier: of the networks.
-      recipe: how weights are learned.
-      batch_sizes: model → batch size, where it is not the recipe's.
-      attacks: regime → what is trained against.
-      evaluation_attack: what adversarially trained networks meet after every epoch, which decides
-        the weights that they end with.
-      fast_stop_after_drop: what stops fast adversarial training, see `Selection`.
-      test_examples: how many each network is measured on at its end.
-      platform: what else decides the numbers.
-    """
-
-    data: Data
-    image_shape: tuple[int, ...]
-    classes: int
-    width_multiplier: float
-    recipe: Recipe
-    batch_sizes: Mapping[str, int]
-    attacks: Mapping[str, ThreatModel]
-    evaluation_attack: Attack
-    fast_stop_after_drop: float
-    test_examples: int
-    platform: Platform
-
-    def batch_size(self, model: str) -> int:
-        """Examples a step of that model's trainings."""
-        return self.batch_sizes.get(model, self.recipe.batch_size)
-
-    def steps_per_epoch(self, model: str) -> int:
-        """Iterations that come closest to one pass through the training examples."""
-        return steps_per_epoch(self.data.train, self.batch_size(model))
 
 
 @dataclasses.dataclass(frozen=True)

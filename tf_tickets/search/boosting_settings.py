@@ -1,12 +1,15 @@
-"""What the studies of "Boosting Ticket" vary."""
+"""What the studies of "Boosting Ticket" vary, and what they share."""
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.errors import require, require_choices
 from tf_tickets.masking.magnitude import SCORES
 from tf_tickets.models.registry import require_model
+from tf_tickets.search.trial_settings import steps_per_epoch
+from tf_tickets.work.nodes import Attack, Data, Platform, Recipe
 
 REGIMES = ("natural", "fgsm", "fast", "pgd")
 
@@ -107,3 +110,42 @@ class BoostingSettings:
     def warmup_start(self, model: str) -> float | None:
         """The learning rate of a warm-up's first epoch; None without a warm-up."""
         return self.small_learning_rate(model) if self.warmup_epochs else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What all trainings of a seed share, whatever the study.
+
+    Attributes:
+      data: what they learn from; its seed decides initial weights and the order of batches too.
+      image_shape, classes: of the data.
+      width_multiplier: of the networks.
+      recipe: how weights are learned.
+      batch_sizes: model → batch size, where it is not the recipe's.
+      attacks: regime → what is trained against.
+      evaluation_attack: what adversarially trained networks meet after every epoch, which decides
+        the weights that they end with.
+      fast_stop_after_drop: what stops fast adversarial training, see `Selection`.
+      test_examples: how many each network is measured on at its end.
+      platform: what else decides the numbers.
+    """
+
+    data: Data
+    image_shape: tuple[int, ...]
+    classes: int
+    width_multiplier: float
+    recipe: Recipe
+    batch_sizes: Mapping[str, int]
+    attacks: Mapping[str, ThreatModel]
+    evaluation_attack: Attack
+    fast_stop_after_drop: float
+    test_examples: int
+    platform: Platform
+
+    def batch_size(self, model: str) -> int:
+        """Examples a step of that model's trainings."""
+        return self.batch_sizes.get(model, self.recipe.batch_size)
+
+    def steps_per_epoch(self, model: str) -> int:
+        """Iterations that come closest to one pass through the training examples."""
+        return steps_per_epoch(self.data.train, self.batch_size(model))

@@ -207,7 +207,7 @@ def network_of(training: Training, store: Store) -> keras.Model:
     return model
 
 
-def require_possible(trainings: Iterable[Training]) -> None:
+def require_trainable(trainings: Iterable[Training]) -> None:
     """Checks that images fit the networks, and fill at least one batch.
 
     Raises:
