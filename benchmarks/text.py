@@ -35,7 +35,7 @@ from tf_tickets.data.tokens import TokenSplit
 from tf_tickets.masking.hard_concrete import BETA, GAMMA, INITIAL_LOG_ALPHA, ZETA, HardConcrete
 from tf_tickets.models.bert_encoder import load_encoder
 from tf_tickets.models.weights import read_weights
-from tf_tickets.training.schedules import constant
+from tf_tickets.training.schedules import Constant
 from tf_tickets.training.text_step import TextTask
 from tf_tickets.training.text_trainer import MaskTrainer
 
@@ -82,7 +82,7 @@ def our_trainer(tokens: TokenSplit, dropout: float, strategy) -> MaskTrainer:
         seed=0,
     )
     trainer = MaskTrainer(task, "free_lb", WEIGHT_DECAY, "weight")
-    trainer.penalties = constant(PENALTY)
+    trainer.penalties = Constant(PENALTY)
     return trainer
 
 
@@ -254,9 +254,9 @@ def largest_difference(tokens: TokenSplit, strategy) -> float:
     """
     trainer = our_trainer(tokens, 0.0, strategy)
     weights, run = read_weights(trainer.model), our_steps(trainer, tokens)
-    trainer.reset({}, seed=1, penalties=constant(PENALTY))
+    trainer.reset({}, seed=1, penalties=Constant(PENALTY))
     start, of_masks = recorded_noise(trainer, run)
-    trainer.reset({}, seed=1, penalties=constant(PENALTY))
+    trainer.reset({}, seed=1, penalties=Constant(PENALTY))
     (our_loss,) = run(1)
 
     search = TorchSearch(weights, tokens, 0.0)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from experiments import engine, image_flags, program
 from experiments import flags as common
-from tf_tickets import runtime
 from tf_tickets.analysis import boosting_report
 from tf_tickets.attacks.threat_model import fast, fgsm, pgd
 from tf_tickets.deployment.exports import export_best_trainings
@@ -29,7 +28,7 @@ from tf_tickets.training.trainer import ATTACK_MODES
 from tf_tickets.work.image_data import ImageSource
 from tf_tickets.work.image_work import require_trainable
 from tf_tickets.work.nodes import Attack, Recipe
-from tf_tickets.work.view import View
+from tf_tickets.work.view import Shown
 
 define = common.definitions()
 image_flags.add_to(define)
@@ -276,34 +275,33 @@ def read_config():
     return config
 
 
+def shown_of(config, seeds):
+    """What the run asks for: what networks meet at their end, and Table 6's assessments."""
+    studies = config["study"]
+    shown = [Shown((each,)) for seed in seeds for each in seed.measured(seed.trainings_of(studies))]
+    if "acceleration" in studies:
+        other = attack(config, 100)
+        shown += [Shown((each,), "assessment") for seed in seeds for each in seed.assessed(other)]
+    return shown
+
+
 def main():
     """Runs, or resumes, the studies and reports on them."""
-    config = read_config()
-    strategy = runtime.make_strategy(
-        config["strategy"], config["logical_cpus"], threads=FLAGS.threads
-    )
-    seeds, studies = list(studies_of(config, strategy)), config["study"]
-    trainings = [training for seed in seeds for training in seed.trainings_of(studies)]
-    measured = [each for seed in seeds for each in seed.measured(seed.trainings_of(studies))]
-    assessed = [each for seed in seeds for each in seed.assessed(attack(config, 100))]
-    if "acceleration" not in studies:
-        assessed = []
-    require_trainable(trainings)
-    path = common.run_path("boosting_tickets", config, FLAGS.run_dir)
-    store = engine.open_store(FLAGS, path, strategy)
-    if FLAGS.plan:
-        print(engine.plan([*measured, *assessed], FLAGS, store))
-        return
-    with (
-        runtime.stoppable() as stop_if_requested,
-        common.opened_run("boosting_tickets", config, FLAGS.run_dir, strategy, grows=True) as run,
-    ):
-        view = View(run, store, "boosting_tickets", tuple(measured), tuple(assessed))
-        engine.perform(view, FLAGS, FLAGS.data_dir, strategy, stop_if_requested)
-        if run.writable:
-            _, data = image_source(config).read(config["seed"])
-            place = run.path / "exports"
-            print(report_on(run, config, export_best_trainings(trainings, store, data, place)))
+    config, trainings = read_config(), []
+
+    def shown_on(strategy):
+        seeds = list(studies_of(config, strategy))
+        for seed in seeds:
+            trainings.extend(seed.trainings_of(config["study"]))
+        require_trainable(trainings)
+        return shown_of(config, seeds)
+
+    def report(run, store):
+        data = image_source(config).load(config["seed"])
+        place = run.path / "exports"
+        return report_on(run, config, export_best_trainings(trainings, store, data, place))
+
+    engine.run("boosting_tickets", config, FLAGS, shown_on, report)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 from absl import flags
 
+from experiments import flags as common
 from experiments import kinds, program
 from tf_tickets import runtime
 from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
+from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.work.image_work import ImageWork, passes
 from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
@@ -20,7 +22,7 @@ from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
-from tf_tickets.work.view import View
+from tf_tickets.work.view import Shown, View
 
 flags.disclaim_key_flags()
 
@@ -94,6 +96,47 @@ def open_store(values: flags.FlagValues, run_path: Path, strategy) -> Store:
     return Store(root, runtime.is_chief(strategy))
 
 
+def run(
+    experiment: str,
+    config: Mapping,
+    values: flags.FlagValues,
+    shown_on: Callable[[tf.distribute.Strategy], Sequence[Shown]],
+    report_on: Callable[[RunDirectory, Store], str],
+    folder_a_model: bool = True,
+) -> None:
+    """Does what a driver asks for, and prints what it leads to; or says what it would do.
+
+    Args:
+      experiment: the driver's name.
+      config: of the run.
+      values: the driver's flags.
+      shown_on: what the run asks for, on the given devices.
+      report_on: writes the finished run's report and returns what the driver ends with.
+      folder_a_model: see `View`.
+
+    Raises:
+      StopRequested, UserError: as `perform`.
+    """
+    strategy = runtime.make_strategy(
+        config["strategy"], config["logical_cpus"], threads=values.threads
+    )
+    shown = tuple(shown_on(strategy))
+    path = common.run_path(experiment, config, values.run_dir)
+    store = open_store(values, path, strategy)
+    if values.plan:
+        print(plan([each for one in shown for each in one.measurements], values, store))
+        return
+    with (
+        runtime.stoppable() as stop_if_requested,
+        common.opened_run(experiment, config, values.run_dir, strategy, grows=True) as run,
+    ):
+        view = View(run, store, experiment, shown, folder_a_model)
+        perform(view, values, values.data_dir, strategy, stop_if_requested)
+        stop_if_requested()
+        if run.writable:
+            print(report_on(run, store))
+
+
 def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
     """What would be done, in a few lines."""
     most = max(1, runtime.available_cores() // values.threads)
@@ -126,14 +169,14 @@ def perform(
         if not nodes:
             return
         with ProgressBar(sum(map(passes, nodes)), visible) as bar:
-            common = (bar.advance, stop_if_requested)
+            told = (bar.advance, stop_if_requested)
             if workers > 1 or values.ray_address:
                 setup = _setup(view, nodes, values, data_dir)
                 kind = RayWorkers(setup) if values.ray_address else Processes(setup)
-                with SideBySide(workers, kind, *common) as executor:
+                with SideBySide(workers, kind, *told) as executor:
                     carry_out(nodes, view.store, executor, view.show, stop_if_requested)
             else:
-                work = _work_here(view, values, data_dir, strategy, *common)
+                work = _work_here(view, values, data_dir, strategy, *told)
                 carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
     view.show_finished()
 

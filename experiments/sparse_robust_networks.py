@@ -6,24 +6,29 @@ Iterative magnitude pruning of LeNet-300-100 under natural and adversarial train
 Ends with natural and adversarial accuracy by density beside the paper's Tables 1 and 2.
 """
 
+import itertools
 from pathlib import Path
 
+from experiments import engine, program
 from experiments import flags as common
-from experiments import program
-from tf_tickets import runtime
 from tf_tickets.analysis import report
 from tf_tickets.attacks.threat_model import LABELS, fgsm, pgd
 from tf_tickets.data.specs import DATA_SETS, SPECS
-from tf_tickets.deployment.exports import export_best_tickets
+from tf_tickets.deployment.exports import export_sparsest_matching
 from tf_tickets.models.registry import MODELS, require_model
-from tf_tickets.search.iterative import METHODS, SearchSettings
-from tf_tickets.search.study import StudySettings, run_study
-from tf_tickets.training.trainer import TrainingSettings
+from tf_tickets.runs.run_directory import Cell
+from tf_tickets.search.sparse import METHODS, Searches, SearchSettings
+from tf_tickets.work.image_data import ImageSource
+from tf_tickets.work.image_work import prunable_shapes, require_trainable
+from tf_tickets.work.nodes import Network, Recipe
+from tf_tickets.work.tickets import require_rounds
+from tf_tickets.work.view import Shown
 
 REGIMES = ("natural", "fgsm", "pgd")
 ONE_SIZE = tuple(name for name in DATA_SETS if SPECS[name].one_size)
 
 define = common.definitions(("embedded", "tfds"))
+engine.add_to(define)
 define.choices("data_sets", None, "What to train on.", ONE_SIZE)
 define.name("model", None, f"The network: {', '.join(MODELS)}.", require_model)
 define.choices("regimes", None, "Kinds of training.", REGIMES)
@@ -86,54 +91,119 @@ SMOKE = QUICK | {"rounds": 3, "iterations": 40, "evaluate_every": 20}
 PRESETS = {"smoke": SMOKE, "quick": QUICK, "paper": PAPER}
 
 
-def study_settings(config):
-    """The study that a configuration describes."""
+def image_source(config, data_set):
+    """Where a data set comes from, as a configuration describes it; all of it is used."""
+    return ImageSource(data_set, config["data_source"], FLAGS.data_dir, 0, 0, 0, 0)
+
+
+def search_settings(config):
+    """The extent of the searches, as a configuration describes it."""
+    settings = common.settings_of(SearchSettings, config)
+    settings.require_methods(config["pruning_strategies"])
+    return settings
+
+
+def training_attacks(config):
+    """Regime → what is trained against."""
     eps, labels = config["eps"], config["attack_labels"]
-    attack = pgd(eps, config["step_size"], config["attack_steps"], config["random_start"], labels)
-    return StudySettings(
-        experiment="sparse_robust_networks",
-        data_sets=config["data_sets"],
-        data_source=config["data_source"],
-        data_dir=FLAGS.data_dir,
-        regimes=config["regimes"],
-        methods=config["pruning_strategies"],
-        seeds=range(config["seed"], config["seed"] + config["trials"]),
-        search=common.settings_of(SearchSettings, config),
-        training=common.settings_of(
-            TrainingSettings,
-            config,
-            threat_models={"fgsm": fgsm(eps, labels), "pgd": attack},
-        ),
-    )
+    steps = config["step_size"], config["attack_steps"], config["random_start"]
+    return {"fgsm": fgsm(eps, labels), "pgd": pgd(eps, *steps, labels)}
+
+
+def recipe(config):
+    """How weights are learned."""
+    return common.settings_of(Recipe, config, optimizer="adam", objective="mixed")
+
+
+def searches_of(config, strategy):
+    """The searches of each seed and data set, whose data are read for it."""
+    sources = {name: image_source(config, name) for name in config["data_sets"]}
+    for seed in seeds(config):
+        for name, source in sources.items():
+            described, data = source.read(seed)
+            yield Searches(
+                search_settings(config),
+                Network(config["model"], data.image_shape, data.num_classes),
+                described,
+                recipe(config),
+                config["learning_rate"],
+                training_attacks(config),
+                engine.platform(FLAGS, strategy),
+            )
+
+
+def levels_of(config, searches):
+    """The levels of every search, in the order of the trials.
+
+    Raises:
+      UserError: networks that the data do not fit, or more rounds than they have weights for.
+    """
+    asked_for = list(itertools.product(config["regimes"], config["pruning_strategies"]))
+    levels = [of_seed.levels(*each) for of_seed in searches for each in asked_for]
+    require_trainable(search[0] for search in levels)
+    for first in searches[: len(config["data_sets"])]:
+        shapes = prunable_shapes(first.network)
+        for method in config["pruning_strategies"]:
+            masks = first.rounds_of(method)
+            if masks:
+                require_rounds(masks, config["rounds"], shapes)
+    return levels
+
+
+def seeds(config):
+    """One a trial."""
+    return range(config["seed"], config["seed"] + config["trials"])
 
 
 def report_on(run, config, exports):
     """Writes the run's summary and figures, and returns what the driver ends with."""
-    settings, scale = study_settings(config), common.scale(config, PAPER)
-    cells, levels = settings.cells(), settings.search.rounds
-    return report.write_report(run, cells, levels, exports, REFERENCE, scale)
+    cells = [
+        Cell(data_set, regime, method, seed)
+        for seed in seeds(config)
+        for data_set in config["data_sets"]
+        for regime in config["regimes"]
+        for method in config["pruning_strategies"]
+    ]
+    scale = common.scale(config, PAPER)
+    return report.write_report(run, cells, config["rounds"], exports, REFERENCE, scale)
 
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = common.resolve(FLAGS, PRESETS)
-    study_settings(config)
+    config = common.resolve(FLAGS, PRESETS) | {"threads": FLAGS.threads}
+    engine.require_compatible(FLAGS)
+    search_settings(config), training_attacks(config), recipe(config)
+    for data_set in config["data_sets"]:
+        image_source(config, data_set)
     return config
 
 
 def main():
     """Runs, or resumes, the study and reports on it."""
-    config = read_config()
-    settings = study_settings(config)
-    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"])
-    with (
-        runtime.stoppable() as stop_if_requested,
-        common.opened_run("sparse_robust_networks", config, FLAGS.run_dir, strategy) as run,
-    ):
-        run_study(settings, run, strategy, stop_if_requested)
-        stop_if_requested()
-        if run.writable:
-            print(report_on(run, config, export_best_tickets(settings, run)))
+    config, levels = read_config(), []
+
+    def shown_on(strategy):
+        searches = list(searches_of(config, strategy))
+        levels.extend(levels_of(config, searches))
+        measured = searches[0].measured
+        return [Shown((measured(level),)) for search in levels for level in search]
+
+    def report_of(run, store):
+        exports = export_sparsest_matching(
+            first_searches(config, levels),
+            store,
+            lambda level: image_source(config, level.data.name).load(config["seed"]),
+            run.path / "exports",
+        )
+        return report_on(run, config, exports)
+
+    engine.run("sparse_robust_networks", config, FLAGS, shown_on, report_of, folder_a_model=False)
+
+
+def first_searches(config, levels):
+    """Those whose tickets are exported: of the first strategy and the first trial."""
+    is_first = {"method": config["pruning_strategies"][0], "seed": config["seed"]}
+    return [search for search in levels if is_first.items() <= search[0].labels.items()]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.training import loop
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
-from tf_tickets.training.schedules import constant
+from tf_tickets.training.schedules import Constant
 from tf_tickets.training.selection import KeptWeights, Selection
 
 
@@ -33,7 +33,7 @@ def train(tmp_path, monkeypatch):
             **arguments,
         }
         order = BatchOrder(48, BATCH, (4, 0))
-        arguments.setdefault("learning_rates", constant(LEARNING_RATE))
+        arguments.setdefault("learning_rates", Constant(LEARNING_RATE))
         return train_level(trainer, order, checkpoint=checkpoint, **arguments).history
 
     return train
@@ -89,12 +89,12 @@ def test_progress_is_reported_up_to_the_end(train):
 def test_a_diverged_loss_is_one_line_and_what_was_measured_is_kept(train):
     trainer = make_trainer("natural")
     with pytest.raises(Diverged, match="natural training loss became .* at iteration"):
-        train(trainer, learning_rates=constant(1e38))
+        train(trainer, learning_rates=Constant(1e38))
     reached = []
     with pytest.raises(UserError):
         train(
             make_trainer("natural"),
-            learning_rates=constant(1e38),
+            learning_rates=Constant(1e38),
             on_progress=lambda progress: reached.append(list(progress.history)),
         )
     assert reached[0][0][:2] == (0, "first")
@@ -161,7 +161,7 @@ def train_selected(trainer, tmp_path, iterations=20, stop=lambda: None, first=1,
         4,
         lambda iteration: {metric: found[iteration // 4] for metric, found in values.items()},
         checkpoint,
-        constant(LEARNING_RATE),
+        Constant(LEARNING_RATE),
         stop_if_requested=stop,
         selections=[Selection(metric, 0.2, first_iteration=first) for metric in values],
     )
@@ -174,7 +174,7 @@ def weights_after(iterations, tmp_path):
         tmp_path / f"after_{iterations}", trainer.model, trainer.optimizer, trainer.masks
     )
     order = BatchOrder(48, BATCH, (4, 0))
-    rates = constant(LEARNING_RATE)
+    rates = Constant(LEARNING_RATE)
     train_level(trainer, order, iterations, 99, lambda _: {}, checkpoint, rates)
     return trainer.weights()
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from tf_tickets.training.schedules import (
+    Constant,
     CosineDecay,
     LinearDecay,
     LinearRamp,
     StepDecay,
-    constant,
 )
 
 
 def test_constant():
-    np.testing.assert_array_equal(constant(0.5)(7, 3), np.float32([0.5, 0.5, 0.5]))
+    np.testing.assert_array_equal(Constant(0.5)(7, 3), np.float32([0.5, 0.5, 0.5]))
 
 
 def test_step_decay_at_a_half_and_three_quarters():

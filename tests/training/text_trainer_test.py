@@ -21,7 +21,7 @@ from tf_tickets.errors import UserError
 from tf_tickets.masking.hard_concrete import HardConcrete
 from tf_tickets.models.weights import read_weights, weight_path
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
-from tf_tickets.training.schedules import constant
+from tf_tickets.training.schedules import Constant
 
 pytest.importorskip("keras_nlp", reason="needs the extra `text`")
 
@@ -70,7 +70,7 @@ def start(trainer, masks=None):
 
 def start_masks(trainer, penalty=0.0):
     weights = read_weights(trainer.model)
-    trainer.reset({p: a for p, a in weights.items() if "log_alpha" not in p}, 0, constant(penalty))
+    trainer.reset({p: a for p, a in weights.items() if "log_alpha" not in p}, 0, Constant(penalty))
     return trainer
 
 

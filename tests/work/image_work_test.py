@@ -33,7 +33,7 @@ from tf_tickets.work.image_work import (
     passes,
     require_trainable,
 )
-from tf_tickets.work.nodes import Attack, Masks, Measurement, Training
+from tf_tickets.work.nodes import Attack, Masks, Measurement
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.store import Store
 
@@ -104,7 +104,7 @@ def test_what_is_recorded(finished):
     for training in TRAININGS:
         record = finished.record(training)
         validated = {at for at, metric, _ in record.history if metric.startswith("validation")}
-        assert validated == {3 * epoch for epoch in range(training.epochs + 1)}
+        assert validated == set(range(0, training.iterations + 1, 3))
         assert round(record.sparsity, 2) == (0.8 if training.masks else 0)
         (*tested,) = finished.record(measured(training)).history
         assert {(at, metric) for at, metric, _ in tested} == {
@@ -189,8 +189,8 @@ def test_a_collapsing_training_is_stopped(tmp_path, monkeypatch):
         FINDING,
         against="fast",
         attack=fast(EPS),
-        epochs=6,
-        selection=Selection("validation/pgd_5/accuracy", 0.2),
+        iterations=18,
+        selections=(Selection("validation/pgd_5/accuracy", 0.2),),
     )
     values = iter([0.1, 0.5, 0.6, 0.1])
 
@@ -253,10 +253,10 @@ def test_a_second_pruning_is_within_the_first(finished, tmp_path):
     again = dataclasses.replace(
         RETRAINED,
         masks=Masks(RETRAINED, 0.9, "magnitude"),
+        stream=2,
         labels={**RETRAINED.labels, "method": "again"},
     )
     store = run(tmp_path, [again])
-    assert isinstance(again, Training) and again.rounds == 2
     first, second = store.ticket(RETRAINED), store.ticket(again)
     assert second.is_within(first) and round(second.sparsity, 2) == 0.9
     assert second.provenance.level == 2

@@ -8,13 +8,20 @@ import pytest
 
 from tests.work.plans import DENSE, EVALUATION, FINDING, RANDOM, RETRAINED, TRAININGS, measured
 from tf_tickets.training.selection import Selection
-from tf_tickets.work.nodes import Attack, Masks, Measurement, described, in_order
+from tf_tickets.work.nodes import (
+    Attack,
+    Inherited,
+    Masks,
+    Measurement,
+    described,
+    in_order,
+)
 
 
 def changed(value):
     """Every value that differs from this one in a single field, with that field's name."""
     for field in dataclasses.fields(value):
-        if field.name == "labels":
+        if not field.compare:
             continue
         for name, other in other_values(getattr(value, field.name)):
             try:
@@ -54,7 +61,8 @@ def test_every_field_is_part_of_the_identity(node):
 def test_what_may_be_missing_is_part_of_the_identity():
     for name, value in {
         "masks": Masks(FINDING, 0.5, "magnitude"),
-        "selection": Selection("validation/natural/loss", smallest=True),
+        "selections": (Selection("validation/natural/loss", smallest=True),),
+        "start": Inherited(DENSE),
     }.items():
         assert dataclasses.replace(FINDING, **{name: value}).identity != FINDING.identity
     source = Attack("transfer", EVALUATION.threat)
@@ -81,7 +89,7 @@ def test_one_and_one_point_zero_are_the_same_rate():
 
 
 def test_the_identity_is_a_hash_of_the_description():
-    text = json.dumps([1, described(FINDING)], sort_keys=True)
+    text = json.dumps([2, described(FINDING)], sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest().startswith(FINDING.identity)
     assert len(FINDING.identity) == 20
     description = described(RETRAINED)
@@ -92,7 +100,7 @@ def test_the_identity_is_a_hash_of_the_description():
 
 def test_an_identity_is_the_same_in_every_process():
     """Written down: were it to change, all finished work would be lost."""
-    assert FINDING.identity == "c45b3af055446a24f3b6"
+    assert FINDING.identity == "535569c59ed02b24a0ee"
 
 
 def test_nothing_comes_before_what_it_needs():
@@ -110,6 +118,12 @@ def test_a_measurement_needs_the_networks_that_attack_it():
     assert [each.identity for each in node.needs] == [DENSE.identity, RETRAINED.identity]
 
 
-def test_rounds_are_prunings():
-    again = dataclasses.replace(RETRAINED, masks=Masks(RETRAINED, 0.9, "magnitude"))
-    assert [each.rounds for each in (DENSE, RETRAINED, again)] == [0, 1, 2]
+def test_a_training_keeps_what_others_inherit():
+    """What it keeps decides nothing, but those who ask for more get it from the same training."""
+    late = dataclasses.replace(RETRAINED, start=Inherited(FINDING, 4))
+    later = dataclasses.replace(RETRAINED, start=Inherited(FINDING, 5))
+    last = dataclasses.replace(RETRAINED, start=Inherited(FINDING))
+    assert len({each.identity for each in (late, later, last, RETRAINED)}) == 4
+    assert late.start.of.keeps == (4,) and late.start.of.identity == FINDING.identity
+    (found_by, *_) = in_order([RETRAINED, later, late, last])
+    assert found_by.identity == FINDING.identity and found_by.keeps == (4, 5)

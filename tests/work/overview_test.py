@@ -21,7 +21,7 @@ def store(tmp_path):
 def finish(store, training, seconds):
     """A training that took so long, as it was told along the way."""
     told = ((3, "train/pgd/seconds", seconds / 2), (6, "train/pgd/seconds", seconds))
-    store.finish(training, Record((*told, (6, "train/pgd/loss", 1e6)), 6, 0.0))
+    store.finish(training, Record((*told, (6, "train/pgd/loss", 1e6)), (6,), 0.0))
 
 
 def lines(wanted, store, workers=1):
@@ -54,7 +54,7 @@ def test_what_is_wanted_twice_is_counted_once(store):
 
 def test_what_is_there_is_counted(store):
     finish(store, FINDING, 60)
-    store.finish(measured(FINDING), Record((), 6, 0.0))
+    store.finish(measured(FINDING), Record((), (6,), 0.0))
     assert lines(WANTED, store)[:2] == [
         "4 trainings: 1 are there, 3 to be done",
         "4 measurements: 1 are there, 3 to be done",
@@ -63,7 +63,7 @@ def test_what_is_there_is_counted(store):
 
 def test_nothing_to_be_done_takes_no_time(store):
     finish(store, DENSE, 60)
-    store.finish(measured(DENSE), Record((), 6, 0.0))
+    store.finish(measured(DENSE), Record((), (6,), 0.0))
     assert expected_time([measured(DENSE)], store) == "none"
 
 

@@ -23,7 +23,7 @@ DATA, IMAGES = SOURCE.read(0)
 EVALUATION = Attack("pgd_5", pgd(EPS, EPS / 4, 5, True))
 
 
-def labels(method, against):
+def labels(method, against, level=0):
     """What the view and the results need of a training."""
     return {
         "data_set": "mnist",
@@ -31,6 +31,7 @@ def labels(method, against):
         "regime": against,
         "method": method,
         "seed": 0,
+        "level": level,
     }
 
 
@@ -40,27 +41,32 @@ FINDING = Training(
     recipe=Recipe(20, "sgd", "adversarial"),
     against="fgsm",
     attack=fgsm(EPS),
-    epochs=2,
+    iterations=6,
+    evaluate_every=3,
     rates=StepDecay(0.05, 2, 3),
     start=Fresh(0),
     seed=0,
+    stream=0,
     platform=Platform(1, 1, (("tensorflow", "2.21.0"),)),
-    validated=(EVALUATION,),
+    measured=(EVALUATION,),
     labels=labels("finding_fgsm_0.05", "fgsm"),
 )
 DENSE = dataclasses.replace(
     FINDING,
     against="pgd",
     attack=pgd(EPS, EPS / 4, 3, True),
-    epochs=3,
+    iterations=9,
     rates=StepDecay(0.1, 3, 3, warmup_epochs=1, warmup_start=0.05),
-    selection=Selection("validation/pgd_5/accuracy"),
+    selections=(Selection("validation/pgd_5/accuracy"),),
     labels=labels("dense_100", "pgd"),
 )
 RETRAINED = dataclasses.replace(
-    DENSE, masks=Masks(FINDING, 0.8, "magnitude"), labels=labels("fgsm_ticket_100", "pgd")
+    DENSE,
+    masks=Masks(FINDING, 0.8, "magnitude"),
+    stream=1,
+    labels=labels("fgsm_ticket_100", "pgd", 1),
 )
-RANDOM = dataclasses.replace(RETRAINED, start=Fresh(7), labels=labels("fgsm_random_100", "pgd"))
+RANDOM = dataclasses.replace(RETRAINED, start=Fresh(7), labels=labels("fgsm_random_100", "pgd", 1))
 TRAININGS = (FINDING, DENSE, RETRAINED, RANDOM)
 
 

@@ -27,7 +27,7 @@ class Pretence:
                 self.store.begin(node)
                 for need in node.needs:
                     self.store.record(need)
-                self.store.finish(node, Record(((1, node.identity, 0.5),), 1, 0.0))
+                self.store.finish(node, Record(((1, node.identity, 0.5),), (1,), 0.0))
                 self.done.append(node)
 
 
@@ -95,7 +95,7 @@ def test_work_that_others_hold_is_waited_for_and_the_rest_done_meanwhile(tmp_pat
         with store.locked(FINDING):
             entered.set()
             leave.wait()
-            store.finish(FINDING, Record((), 0, 0.0))
+            store.finish(FINDING, Record((), (0,), 0.0))
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -143,7 +143,7 @@ def test_waiting_is_no_busy_loop(tmp_path, monkeypatch):
 
     def nap(seconds):
         naps.append(seconds)
-        store.finish(FINDING, Record((), 0, 0.0))
+        store.finish(FINDING, Record((), (0,), 0.0))
 
     monkeypatch.setattr(time, "sleep", nap)
     with store.locked(FINDING):

@@ -13,7 +13,7 @@ from tf_tickets.work.store import Record, Store
 
 MASK = np.array([[True, False], [True, True]])
 WEIGHTS = {"layer/kernel": np.where(MASK, 0.5, 0).astype(np.float32)}
-RECORD = Record(((0, "validation/natural/loss", 2.5), (6, "train/fgsm/loss", 1 / 3)), 6, 0.25)
+RECORD = Record(((0, "validation/natural/loss", 2.5), (6, "train/fgsm/loss", 1 / 3)), (6,), 0.25)
 
 
 def ticket():
@@ -25,7 +25,7 @@ def ticket():
 def store(tmp_path):
     store = Store(tmp_path / "store")
     store.begin(FINDING)
-    store.finish(FINDING, RECORD, ticket(), WEIGHTS)
+    store.finish(FINDING, RECORD, ticket(), [WEIGHTS])
     return store
 
 
@@ -40,7 +40,7 @@ def test_what_was_stored_comes_back(store):
 def test_equal_work_gives_equal_bytes(store, tmp_path):
     other = Store(tmp_path / "other")
     other.begin(FINDING)
-    other.finish(FINDING, RECORD, ticket(), WEIGHTS)
+    other.finish(FINDING, RECORD, ticket(), [WEIGHTS])
     for path in store.path(FINDING).iterdir():
         assert path.read_bytes() == (other.path(FINDING) / path.name).read_bytes()
 
@@ -91,7 +91,7 @@ def test_a_record_of_other_work_is_refused(store):
 
 def test_weights_that_disobey_their_ticket_are_refused(store):
     full = {"layer/kernel": np.ones((2, 2), np.float32)}
-    store.finish(DENSE, RECORD, ticket(), full)
+    store.finish(DENSE, RECORD, ticket(), [full])
     with pytest.raises(UserError, match="1 weights of layer/kernel outside its mask are not zero"):
         store.weights(DENSE)
 

@@ -27,7 +27,7 @@ from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.work.image_work import fresh_weights
 from tf_tickets.work.nodes import Measurement
 from tf_tickets.work.store import Record, Store
-from tf_tickets.work.view import View
+from tf_tickets.work.view import Shown, View
 
 WANTED = tuple(map(measured, TRAININGS))
 # The dense network under the name that another study gives it.
@@ -69,15 +69,15 @@ def met(measurement):
 def finish(store, node):
     """Stores pretended work, with real files."""
     if isinstance(node, Measurement):
-        store.finish(node, Record(met(node), 6, store.record(node.of).sparsity))
+        store.finish(node, Record(met(node), (6,), store.record(node.of).sparsity))
         return
     seed = TRAININGS.index(node) if node in TRAININGS else 9
     mask = np.random.default_rng(seed).random((7, 5)) < 0.5
     start = arrays_sha256(fresh_weights(node.network, node.start.seed))
-    provenance = Provenance("pretended", "m", {}, "d", 0, node.rounds, start, "", {})
+    provenance = Provenance("pretended", "m", {}, "d", 0, node.stream, start, "", {})
     ticket = Ticket({"hidden/kernel": mask}, provenance)
     weights = {"hidden/kernel": np.where(mask, seed + 0.5, 0).astype(np.float32)}
-    store.finish(node, Record(trained(node), 6, ticket.sparsity), ticket, weights)
+    store.finish(node, Record(trained(node), (6,), ticket.sparsity), ticket, [weights])
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,9 @@ def whole(tmp_path_factory):
 
 def open_view(root, store, wanted=WANTED, assessed=(), **arguments):
     run = RunDirectory(root / "run", {"seed": 0}, {}, grows=True, **arguments)
-    return View(run, store, "test", tuple(wanted), tuple(assessed))
+    shown = [Shown((each,)) for each in wanted]
+    shown += [Shown((each,), "assessment") for each in assessed]
+    return View(run, store, "test", tuple(shown))
 
 
 def shown(root, store, wanted=WANTED, assessed=()):
@@ -107,7 +109,7 @@ def place(training, method=None):
 
 
 def file_of(training, method=None):
-    return f"{place(training, method)}/level_{training.rounds:02d}"
+    return f"{place(training, method)}/level_{training.stream:02d}"
 
 
 def bytes_of(run):
@@ -122,7 +124,7 @@ def bytes_of(run):
 def rows(training, entries, method=None):
     sparsity = 1 - np.mean(np.random.default_rng(TRAININGS.index(training)).random((7, 5)) < 0.5)
     method, regime = method or training.labels["method"], training.labels["regime"]
-    where = ("test", "mnist", "lenet_300_100", method, regime, 0, training.rounds, sparsity)
+    where = ("test", "mnist", "lenet_300_100", method, regime, 0, training.stream, sparsity)
     return [Result(*where, *entry) for entry in entries]
 
 

@@ -23,7 +23,7 @@ def write_report(
     run: RunDirectory,
     cells: list[Cell],
     levels: int,
-    exports: Mapping[Cell, Export],
+    exports: Mapping[str, Export],
     reference_path: Path,
     scale: str,
 ) -> str:
@@ -33,7 +33,7 @@ def write_report(
       run: a finished study.
       cells: its searches.
       levels: how many levels each has.
-      exports: its SavedModels.
+      exports: its SavedModels, by what tells them apart.
       reference_path: the paper's numbers.
       scale: a sentence on how the run differs from the paper's.
 
@@ -50,14 +50,13 @@ def write_report(
     _show_in_tensorboard(run, drawn)
     summary_path = run.path / "summary.md"
     summary.write_summary(run.results_path, reference_path, summary_path, drawn, scale)
-    labelled = {f"{cell.data_set}, {cell.regime}": export for cell, export in exports.items()}
     return "\n".join(
         [
             summary.terminal_table(frame, reference),
             "",
             f"Scale: {scale}",
             "",
-            closing_paths(run, summary_path, labelled),
+            closing_paths(run, summary_path, exports),
         ]
     )
 

@@ -1,23 +1,21 @@
 """Which of a study's tickets are exported."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tf_tickets.data.registry import load_images
 from tf_tickets.data.vision import ImageData, resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
 from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import load_weights
-from tf_tickets.runs.run_directory import Cell, RunDirectory
+from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
 from tf_tickets.search.network_store import NetworkStore
 from tf_tickets.search.structure_runner import StructureSettings
 from tf_tickets.search.structures import Network
-from tf_tickets.search.study import StudySettings
 from tf_tickets.work.image_work import network_of
 from tf_tickets.work.nodes import Training
 from tf_tickets.work.store import Store
@@ -25,22 +23,35 @@ from tf_tickets.work.store import Store
 _CHECK_IMAGES = 64
 
 
-def export_best_tickets(settings: StudySettings, run: RunDirectory) -> dict[Cell, Export]:
-    """Exports one retrained ticket for every data set and regime.
+def export_sparsest_matching(
+    searches: Sequence[Sequence[Training]],
+    store: Store,
+    images_of: Callable[[Training], ImageData],
+    folder: Path,
+) -> dict[str, Export]:
+    """Exports one retrained ticket of every search.
 
-    It is of the first seed and the first pruning strategy: the sparsest level whose
-    final validation accuracy, under the attack trained against, is at least the
-    dense network's.
+    It is of the sparsest level whose final validation accuracy, under the attack trained
+    against, is at least the dense network's.
+
+    Args:
+      searches: the finished levels of each, the dense one first.
+      store: where they are kept.
+      images_of: the data of a level.
+      folder: where to.
 
     Returns:
-      The exported search → its export, in `exports/` of the run directory.
+      `<data set>, <regime>` → its export.
     """
-    first = [
-        cell
-        for cell in settings.cells()
-        if cell.method == settings.methods[0] and cell.seed == settings.seeds[0]
-    ]
-    return {cell: _export(cell, settings, run) for cell in first}
+    exports = {}
+    for levels in searches:
+        accuracies = dict(enumerate(_validation_accuracy(store, level) for level in levels))
+        chosen = levels[sparsest_matching_level(accuracies)]
+        labels = chosen.labels
+        place = folder / labels["data_set"] / labels["regime"] / f"level_{labels['level']:02d}"
+        key = f"{labels['data_set']}, {labels['regime']}"
+        exports[key] = _export_training(store, chosen, images_of(chosen), place)
+    return exports
 
 
 def export_best_trainings(
@@ -158,7 +169,7 @@ def _best_validation_accuracy(run, settings, transfer):
 
 def _validation_accuracy(store, training):
     record = store.record(training)
-    attack = training.validated[0].name if training.validated else "natural"
+    attack = "natural" if training.against == "natural" else training.measured[0].name
     wanted = (record.ended, f"validation/{attack}/accuracy")
     return next(value for at, metric, value in record.history if (at, metric) == wanted)
 
@@ -167,18 +178,6 @@ def _export_training(store, training, data, place):
     model = network_of(training, store)
     raw = RawImages(data.train.images.shape[1:], resized=bool(data.train.resized_to))
     return export_saved_model(model, store.ticket(training), place, _check_images(data), raw)
-
-
-def _export(cell, settings, run):
-    levels = range(settings.search.rounds)
-    metric = f"validation/{cell.regime}/accuracy"
-    level = sparsest_matching_level(
-        {level: _final_value(run, cell, level, metric) for level in levels}
-    )
-    data = load_images(cell.data_set, settings.data_source, settings.data_dir, cell.seed)
-    model = settings.training.build_model(data, cell.seed)
-    place = Path(cell.data_set, cell.regime, f"level_{level:02d}")
-    return _export_level(run, cell, level, model, data, place)
 
 
 def _export_level(run, cell, level, model, data, place):

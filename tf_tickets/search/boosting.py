@@ -132,7 +132,7 @@ class Studies:
         rate = self.settings.learning_rate
         training = self._training(f"{name}_{percent}", model, regime, epochs, rate, ticket)
         if reinitialized:
-            training = dataclasses.replace(training, start=self._other_start(training.rounds))
+            training = dataclasses.replace(training, start=self._other_start(training.stream))
         training = self._warmed_up(training)
         return training if regime == "natural" else self._selecting(training)
 
@@ -195,7 +195,8 @@ class Studies:
                         name, model, "natural", ticket, reinitialized=reinitialized
                     )
                     first_epochs = dataclasses.replace(
-                        whole, epochs=min(EARLY_EPOCHS, whole.epochs)
+                        whole,
+                        iterations=min(EARLY_EPOCHS * whole.evaluate_every, whole.iterations),
                     )
                     trainings.append(_called(first_epochs, f"{name}_sparsity_{sparsity:g}"))
         return trainings
@@ -282,35 +283,38 @@ class Studies:
         kept_a_round = (1 - self.settings.sparsity) ** (1 / rounds)
         ticket = Masks(found_by, 1 - kept_a_round, score)
         for number in range(2, rounds + 1):
-            again = dataclasses.replace(found_by, masks=ticket)
+            again = _under(found_by, ticket)
             again = _called(again, f"iterative_{found_by.labels['method']}_{number}")
             ticket = Masks(again, 1 - kept_a_round**number, score)
         return ticket
 
     def _training(self, method, model, regime, epochs, learning_rate, masks=None):
         shared = self.shared
-        seed = shared.data.seed
-        return Training(
+        seed, per_epoch = shared.data.seed, shared.steps_per_epoch(model)
+        training = Training(
             network=Network(model, shared.image_shape, shared.classes, shared.width_multiplier),
             data=shared.data,
             recipe=dataclasses.replace(shared.recipe, batch_size=shared.batch_size(model)),
             against=regime,
             attack=shared.attacks.get(regime),
-            epochs=epochs,
-            rates=StepDecay(learning_rate, epochs, shared.steps_per_epoch(model)),
+            iterations=epochs * per_epoch,
+            evaluate_every=per_epoch,
+            rates=StepDecay(learning_rate, epochs, per_epoch),
             start=Fresh(seed),
             seed=seed,
+            stream=0,
             platform=shared.platform,
-            masks=masks,
-            validated=() if regime == "natural" else (shared.evaluation_attack,),
+            measured=() if regime == "natural" else (shared.evaluation_attack,),
             labels={
                 "data_set": shared.data.name,
                 "model": model,
                 "regime": regime,
                 "method": method,
                 "seed": seed,
+                "level": 0,
             },
         )
+        return _under(training, masks) if masks else training
 
     def _warmed_up(self, training):
         start = self.settings.warmup_start(training.network.name)
@@ -331,7 +335,7 @@ class Studies:
         else:
             drop = self.shared.fast_stop_after_drop if training.against == "fast" else 1.0
             selection = Selection(f"validation/{self.shared.evaluation_attack.name}/accuracy", drop)
-        return dataclasses.replace(training, selection=selection)
+        return dataclasses.replace(training, selections=(selection,))
 
     def _other_start(self, rounds):
         seed = np.random.SeedSequence([self.shared.data.seed, rounds]).generate_state(1)[0] >> 1
@@ -344,6 +348,13 @@ class Studies:
         attacks = with_margin_attack({evaluation.name: evaluation.threat})
         attacks |= {training.against: training.attack}
         return tuple(Attack(name, threat) for name, threat in attacks.items())
+
+
+def _under(training, masks):
+    """The same under masks: another pruning lies behind it."""
+    level = masks.of.stream + 1
+    labels = {**training.labels, "level": level}
+    return dataclasses.replace(training, masks=masks, stream=level, labels=labels)
 
 
 def _called(training, method):

@@ -14,7 +14,7 @@ from tf_tickets.errors import UserError, require, require_choices
 from tf_tickets.models.pretrained import pretrained_model
 from tf_tickets.models.registry import is_convolutional, require_image_shape
 from tf_tickets.runs.run_directory import Cell
-from tf_tickets.training.schedules import CosineDecay, LearningRates, StepDecay, constant
+from tf_tickets.training.schedules import Constant, CosineDecay, LearningRates, StepDecay
 from tf_tickets.training.selection import Selection
 from tf_tickets.training.trainer import TrainingSettings
 
@@ -86,7 +86,7 @@ class Phase:
         """Of every iteration."""
         highest = self.training.learning_rate
         if self.decay == "constant":
-            return constant(highest)
+            return Constant(highest)
         if self.decay == "cosine":
             return CosineDecay(highest, self.epochs, steps_per_epoch)
         milestones = (0.5, 0.75) if self.decay == "step" else (1 / 3, 2 / 3)

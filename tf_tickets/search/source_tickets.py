@@ -24,8 +24,8 @@ from tf_tickets.models.weights import Weights, with_body, write_weights
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.search.double_win import PRETRAININGS, PRUNINGS, Phase, TicketKind
-from tf_tickets.search.iterative import TrainedLevel
 from tf_tickets.search.stage import Stage, all_of, describe_data, describe_training
+from tf_tickets.search.training_session import TrainedLevel
 from tf_tickets.work.training_bench import TrainingBench
 
 
@@ -190,7 +190,7 @@ class SourceTickets(Stage):
             self.data,
             all_of(self.data),
             bar,
-            kept_weights=bench.kept_weights,
+            kept_weights=bench.kept_weights(1),
             selections=selections,
         )
         iteration, _ = progress.selected[selections[0].metric]

@@ -16,9 +16,8 @@ from tf_tickets.runs.pieces import Pieces, identity
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.search.double_win import DoubleWinSettings, Phase
-from tf_tickets.search.iterative import TrainedLevel
 from tf_tickets.search.level_store import LevelStore
-from tf_tickets.search.training_session import TrainingSession
+from tf_tickets.search.training_session import TrainedLevel, TrainingSession
 from tf_tickets.search.trial_settings import steps_per_epoch
 from tf_tickets.training.checkpoints import Progress
 from tf_tickets.work.training_bench import TrainingBench

@@ -112,7 +112,6 @@ class TicketTransfers(Stage):
                 transfer.seed,
                 self.strategy,
                 ConvolutionMasks,
-                selections=2,
             )
         return self._benches[key]
 
@@ -167,7 +166,7 @@ class TicketTransfers(Stage):
             data,
             examples,
             bar,
-            kept_weights=bench.kept_weights[: len(selections)],
+            kept_weights=bench.kept_weights(len(selections)),
             selections=selections,
             milestones=trajectory.milestones(bench.trainer, per_epoch, phase.epochs)
             if kept
@@ -186,7 +185,7 @@ class TicketTransfers(Stage):
         for number, selection in enumerate(selections):
             iteration, _ = progress.selected[selection.metric]
             if iteration not in measured:
-                bench.kept_weights[number].put_back()
+                bench.kept_weights(len(selections))[number].put_back()
                 measured[iteration] = evaluator.evaluate(data.test)
             split = "test_best_natural" if number else "test"
             rows += [(iteration, f"{split}/{m}", v) for m, v in measured[iteration].items()]

@@ -2,16 +2,32 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import Diverged
+from tf_tickets.masking.magnitude import Masks
+from tf_tickets.models.weights import Weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.search.iterative import TrainedLevel
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.trainer import Trainer
+
+
+class TrainedLevel(NamedTuple):
+    """What training a level gives.
+
+    Attributes:
+      masks: those the level ended with.
+      weights: those the level ended with.
+      history: its measurements, as (iteration, metric, value).
+    """
+
+    masks: Masks
+    weights: Weights
+    history: list[tuple[int, str, float]]
 
 
 @dataclasses.dataclass(frozen=True)

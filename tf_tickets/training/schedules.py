@@ -9,9 +9,19 @@ import numpy as np
 LearningRates = Callable[[int, int], np.ndarray]
 
 
-def constant(learning_rate: float) -> LearningRates:
-    """The same learning rate throughout."""
-    return lambda first, count: np.full(count, learning_rate, np.float32)
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """The same learning rate, or penalty, throughout.
+
+    Attributes:
+      learning_rate: that rate.
+    """
+
+    learning_rate: float
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """The learning rates of iterations `first` to `first + count - 1`, float32."""
+        return np.full(count, self.learning_rate, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

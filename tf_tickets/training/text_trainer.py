@@ -19,7 +19,7 @@ from tf_tickets.models.bert_classifier import BertClassifier
 from tf_tickets.models.weights import Weights, read_weights, weight_path, write_weights
 from tf_tickets.training.adamw import AdamW
 from tf_tickets.training.info_bert import Critic, Regularizers, info_bert
-from tf_tickets.training.schedules import LearningRates, constant
+from tf_tickets.training.schedules import Constant, LearningRates
 from tf_tickets.training.text_step import TextObjective, TextTask, make_text_train_steps
 
 
@@ -74,7 +74,7 @@ class _TextTraining(abc.ABC):
     def __init__(self, task: TextTask, regime: str):
         self.regime = regime
         self._task = task
-        self.penalties: LearningRates = constant(0.0)
+        self.penalties: LearningRates = Constant(0.0)
 
     def train_steps(
         self, order: tf.Tensor, first_iteration: tf.Tensor, learning_rates: tf.Tensor

@@ -54,6 +54,7 @@ class ImageSource:
             image_size=self.image_size,
             train=len(data.train),
             validation=len(data.validation),
+            test=len(whole.test),
         )
         return described, data
 

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -14,8 +13,8 @@ from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require
-from tf_tickets.masking.magnitude import SCORES, layer_counts
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
+from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import build_model, require_image_shape
 from tf_tickets.models.weights import Weights, read_weights, write_weights
@@ -24,8 +23,18 @@ from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.trainer import TrainingSettings
 from tf_tickets.work.image_data import read_again
-from tf_tickets.work.nodes import Data, Measurement, Network, Node, Training
+from tf_tickets.work.nodes import (
+    Data,
+    Gradual,
+    Inherited,
+    Masks,
+    Measurement,
+    Network,
+    Node,
+    Training,
+)
 from tf_tickets.work.store import Record, Store
+from tf_tickets.work.tickets import choose, keep_at_end
 from tf_tickets.work.training_bench import TrainingBench
 
 
@@ -91,49 +100,55 @@ class ImageWork:
         return {}
 
     def _bench(self, training):
+        if isinstance(training.masks, Gradual):  # Its masks' schedule is its own.
+            return self._new_bench(training)
         shared = (training.network, training.data, training.seed)
-        key = (*shared, training.recipe, training.against, training.attack, training.validated)
+        key = (*shared, training.recipe, training.against, training.attack, training.measured)
         if key not in self._benches:
             if any(other[: len(shared)] != shared for other in self._benches):
                 self._benches.clear()  # Plans go by seed and network: no later work needs these.
-            self._benches[key] = TrainingBench(
-                _settings(training),
-                training.against,
-                {each.name: each.threat for each in training.validated},
-                self.data(training.data),
-                training.seed,
-                self.strategy,
-            )
+            self._benches[key] = self._new_bench(training)
         return self._benches[key]
 
+    def _new_bench(self, training):
+        make_masks = WeightMasks
+        if isinstance(training.masks, Gradual):
+            keep = keep_at_end(training.masks, prunable_shapes(training.network))
+            make_masks = functools.partial(GradualMasks, keep=keep, iterations=training.iterations)
+        return TrainingBench(
+            _settings(training),
+            training.against,
+            {each.name: each.threat for each in training.measured},
+            self.data(training.data),
+            training.seed,
+            self.strategy,
+            make_masks,
+        )
+
     def _train(self, training):
-        bench = self._bench(training)
-        start = fresh_weights(training.network, training.start.seed)
-        masks, parent_sha256 = self._masks(training, bench)
-        bench.trainer.reset(start, masks)
+        bench, start = self._bench(training), self._start(training)
+        if isinstance(training.masks, Gradual):
+            write_weights(bench.trainer.model, start)
+            parent_sha256 = ""
+        else:
+            masks, parent_sha256 = choose(training.masks, self.store, bench.trainer)
+            bench.trainer.reset(start, masks)
         progress = self._fit(training, bench)
-        ended = next((at for at, _ in progress.selected.values()), progress.iteration)
         provenance = _provenance(training, self.data(training.data), start, parent_sha256)
         ticket = Ticket(bench.trainer.masks.read(), provenance)
-        record = Record(tuple(progress.history), ended, ticket.sparsity)
-        self.store.finish(training, record, ticket, bench.trainer.weights())
+        selected, weights = _kept(training, bench, progress)
+        record = Record(tuple(progress.history), selected, ticket.sparsity)
+        self.store.finish(training, record, ticket, weights)
 
-    def _masks(self, training, bench):
-        """The training's masks, and the hash of those they were chosen among."""
-        masks = bench.trainer.masks
-        if training.masks is None:
-            return {path: np.ones(shape, bool) for path, shape in masks.shapes.items()}, ""
-        parent = self.store.ticket(training.masks.of)
-        weights = self.store.weights(training.masks.of)
-        scores = SCORES[training.masks.score](weights, parent)
-        keep = layer_counts(scores, parent, training.masks.sparsity)
-        write_weights(bench.trainer.model, weights)
-        return masks.prune_by_magnitude(parent, keep), parent.sha256
+    def _start(self, training):
+        """The weights that a training begins with."""
+        if isinstance(training.start, Inherited):
+            return self.store.weights(training.start.of, training.start.at)
+        return fresh_weights(training.network, training.start.seed)
 
     def _fit(self, training, bench) -> Progress:
-        data, per_epoch = self.data(training.data), training.rates.steps_per_epoch
-        iterations = training.epochs * per_epoch
-        kept_weights = bench.kept_weights if training.selection else ()
+        data = self.data(training.data)
+        kept_weights = bench.kept_weights(len(training.selections))
         events = LevelEvents(self.events_path(training), parameters(training), self.store.writable)
         checkpoint = LevelCheckpoint(
             self.store.checkpoint_path(training),
@@ -144,32 +159,43 @@ class ImageWork:
             self.store.writable,
             seconds=None if runtime.in_cluster(self.strategy) else self.seconds_unsaved,
         )
+
+        def evaluate(_):
+            measured = {}
+            for split in training.measured_on:
+                measured |= _on(split, bench.evaluator.evaluate(getattr(data, split)))
+            return measured
+
+        def keep(iteration):
+            self.store.keep(training, iteration, bench.trainer.weights())
+
         progress = train_level(
             bench.trainer,
             BatchOrder(
-                len(data.train), training.recipe.batch_size, (training.seed, training.rounds)
+                len(data.train), training.recipe.batch_size, (training.seed, training.stream)
             ),
-            iterations,
-            evaluate_every=per_epoch,
-            evaluate=lambda _: _on("validation", bench.evaluator.evaluate(data.validation)),
+            training.iterations,
+            evaluate_every=training.evaluate_every,
+            evaluate=evaluate,
             checkpoint=checkpoint,
             learning_rates=training.rates,
-            on_progress=self._reporter(training, events, iterations),
+            on_progress=self._reporter(training, events),
             stop_if_requested=self.stop_if_requested,
-            selections=[training.selection] if training.selection else [],
+            milestones={at: functools.partial(keep, at) for at in training.keeps},
+            selections=training.selections,
             record_time=True,
         )
         events.finish(bench.trainer.masks.read(), progress.iteration)
         return progress
 
-    def _reporter(self, training, events, iterations):
-        reached, a_step = 0, passes(training) / iterations
+    def _reporter(self, training, events):
+        reached, a_step = 0, passes(training) / training.iterations
 
         def report(progress: Progress):
             nonlocal reached
             events.add_history(progress.history)
             # Training that collapsed has nothing left to do.
-            iteration = iterations if progress.collapsed else progress.iteration
+            iteration = training.iterations if progress.collapsed else progress.iteration
             self.advance((iteration - reached) * a_step, description(training))
             reached = iteration
 
@@ -177,10 +203,23 @@ class ImageWork:
 
     def _measure(self, measurement):
         self.stop_if_requested()
-        training = measurement.of
-        data = self.data(training.data)
+        training, examples = measurement.of, measurement.examples or None
+        data = self.data(training.data).limited(training.data.seed, test=examples)
         bench = self._bench(training)
         write_weights(bench.trainer.model, self.store.weights(training))
+        evaluator = self._evaluator(measurement, bench)
+        record = self.store.record(training)
+        history = [
+            (record.ended, metric, value)
+            for split in measurement.splits
+            for metric, value in _on(split, evaluator.evaluate(getattr(data, split))).items()
+        ]
+        self.store.finish(measurement, Record(tuple(history), record.selected, record.sparsity))
+        self.advance(passes(measurement), description(measurement))
+
+    def _evaluator(self, measurement, bench):
+        if not measurement.transferred:
+            return bench.evaluator_of({each.name: each.threat for each in measurement.attacks})
         attacks = {
             each.name: build_attack(each.threat, bench.trainer.logits)
             for each in measurement.attacks
@@ -188,12 +227,19 @@ class ImageWork:
         for source, attack in measurement.transferred:
             network = FoldedNetwork(network_of(source, self.store))
             attacks[attack.name] = build_attack(attack.threat, network)
-        test = data.limited(training.data.seed, test=measurement.examples or None).test
-        measured = _on("test", bench.evaluator_under(attacks).evaluate(test))
-        record = self.store.record(training)
-        history = [(record.ended, metric, value) for metric, value in measured.items()]
-        self.store.finish(measurement, Record(tuple(history), record.ended, record.sparsity))
-        self.advance(passes(measurement), description(measurement))
+        return bench.evaluator_under(attacks)
+
+
+def _kept(training, bench, progress):
+    """The iterations that the selections kept, or the last one, and the weights then."""
+    if not training.selections:
+        return (progress.iteration,), [bench.trainer.weights()]
+    weights = []
+    for kept in bench.kept_weights(len(training.selections)):
+        kept.put_back()
+        weights.append(bench.trainer.weights())
+    selected = (progress.selected[each.metric][0] for each in training.selections)
+    return tuple(selected), weights
 
 
 def network_of(training: Training, store: Store) -> keras.Model:
@@ -224,19 +270,28 @@ def fresh_weights(network: Network, seed: int) -> Weights:
     return read_weights(_build(network, seed))
 
 
+def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Weight path → shape of what masks may remove of a network; the output layer comes last."""
+    return WeightMasks(_build(network, seed=0)).shapes
+
+
 def passes(node: Node) -> float:
     """How often an image passes through a network, there and back: the measure of work."""
     if isinstance(node, Measurement):
         attacks = [*node.attacks, *(attack for _, attack in node.transferred)]
-        return _evaluations(attacks) * max(node.examples, 1)
+        data = node.of.data
+        examples = {"validation": data.validation, "test": node.examples or data.test}
+        return _evaluations(attacks) * sum(examples[split] for split in node.splits)
     steps = 2 + node.attack.steps if node.attack else 1
-    of_validation = _evaluations(node.validated) * node.data.validation
-    return node.epochs * (steps * node.data.train + of_validation)
+    measured = sum(getattr(node.data, split) for split in node.measured_on)
+    evaluations = node.iterations / node.evaluate_every * _evaluations(node.measured)
+    return node.iterations * node.recipe.batch_size * steps + evaluations * measured
 
 
 def description(node: Node) -> str:
     """For people."""
-    labels = " ".join(f"{value}" for value in node.labels.values())
+    named = {**node.labels, "level": f"level {node.labels['level']}"}
+    labels = " ".join(f"{value}" for value in named.values())
     return f"measuring {labels}" if isinstance(node, Measurement) else labels
 
 
@@ -244,7 +299,6 @@ def parameters(training: Training) -> dict[str, str | float | int]:
     """A training's hyper-parameters, for TensorBoard's HParams page."""
     return {
         **training.labels,
-        "level": training.rounds,
         "learning_rate": training.rates.learning_rate,
         "batch_size": training.recipe.batch_size,
     }
@@ -276,10 +330,8 @@ def _settings(training):
 
 
 def _provenance(training, data, start, parent_sha256):
-    masks = training.masks
-    how = f"{masks.score} after {masks.of.against} training" if masks else "dense"
     return Provenance(
-        algorithm=f"{training.against} training; {how}",
+        algorithm=f"{training.against} training; {_origin(training.masks)}",
         model=training.network.name,
         model_config={
             "image_shape": list(training.network.image_shape),
@@ -288,8 +340,18 @@ def _provenance(training, data, start, parent_sha256):
         },
         data_set=data.origin,
         seed=training.seed,
-        level=training.rounds,
+        level=training.stream,
         initial_weights_sha256=arrays_sha256(start),
         parent_sha256=parent_sha256,
         versions=runtime.package_versions(),
     )
+
+
+def _origin(masks):
+    """Where masks come from, for people."""
+    if masks is None:
+        return "dense"
+    if isinstance(masks, Gradual):
+        return f"pruned gradually, as by {masks.rounds} rounds"
+    score = masks.score if isinstance(masks, Masks) else f"{masks.choice} in each layer"
+    return f"{score} after {masks.of.against} training"

@@ -16,12 +16,12 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tf_tickets.attacks.threat_model import ThreatModel
-from tf_tickets.training.schedules import StepDecay
+from tf_tickets.training.schedules import Constant, CosineDecay, StepDecay
 from tf_tickets.training.selection import Selection
 
 # To be raised when the same values come to mean other numbers, so that earlier ones are not
 # taken for them.
-_GENERATION = 1
+_GENERATION = 2
 # The part of a SHA-256 that names a piece of work; among a million there is no second one.
 _IDENTITY_LENGTH = 20
 
@@ -54,6 +54,7 @@ class Data:
       seed: decides the split into training and validation examples, and which of them are used.
       image_size: what images are padded to; 0 leaves them.
       train, validation: how many examples are used; 0 for all.
+      test: how many test examples there are, which the content decides.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Data:
     image_size: int = 0
     train: int = 0
     validation: int = 0
+    test: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,23 @@ class Fresh:
 
 
 @dataclasses.dataclass(frozen=True)
+class Inherited:
+    """Weights that another training of the same network had.
+
+    Attributes:
+      of: that training.
+      at: the iteration at which it had them; None for those that it ended with.
+    """
+
+    of: "Training"
+    at: int | None = None
+
+    def __post_init__(self):
+        if self.at is not None and self.at not in self.of.keeps:
+            object.__setattr__(self, "of", _keeping(self.of, (self.at,)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Masks:
     """A ticket: what stays of a trained network, all weights competing.
 
@@ -148,6 +167,42 @@ class Masks:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerMasks:
+    """A ticket: what stays of each layer of a trained network after one round more.
+
+    Attributes:
+      of: whose last weights are ranked; only what its own masks keep may stay.
+      rate: fraction of a hidden layer's remaining weights that goes.
+      output_rate: the same of the last layer.
+      choice: whether the weights largest in `magnitude` stay, the `blocks` of four weights
+        largest in it, or a `random` choice.
+      seeds: of a random choice.
+    """
+
+    of: "Training"
+    rate: float
+    output_rate: float
+    choice: str
+    seeds: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradual:
+    """Masks that tighten while the network trains (Zhu and Gupta, arXiv:1710.01878).
+
+    They end with what so many rounds of `LayerMasks` leave.
+
+    Attributes:
+      rate, output_rate: as of `LayerMasks`.
+      rounds: how many.
+    """
+
+    rate: float
+    output_rate: float
+    rounds: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Training(Node):
     """A network trained once.
 
@@ -158,14 +213,20 @@ class Training(Node):
       against: `natural`, a way of mixing images in `data.augmentation.MIXING`, or the name of
         the attack that `attack` is.
       attack: what is trained against; None where there is none.
-      epochs: how long.
+      iterations: optimizer steps.
+      evaluate_every: steps between two evaluations; there is one at either end as well.
       rates: the learning rates.
       start: the weights that it begins with, before they are masked.
-      seed: decides the order of batches, together with `rounds`, and the attacks' random starts.
+      seed: decides the attacks' random starts and, together with `stream`, the order of batches.
+      stream: tells apart the trainings of one seed, mostly by the prunings behind them.
       platform: what else decides the numbers.
       masks: which weights stay; None for all.
-      validated: attacks under which validation data are measured after every epoch.
-      selection: which weights it ends with; None for the last ones.
+      measured: attacks that the network meets at every evaluation.
+      measured_on: the splits that it meets them on.
+      selections: which weights it ends with; none for the last ones. Those of the first
+        selection are the network's, the others' are kept beside them.
+      keeps: iterations whose weights are kept. They decide nothing, but a training is not
+        finished without them.
       labels: column → value for the results and for people; they decide nothing.
     """
 
@@ -174,30 +235,30 @@ class Training(Node):
     recipe: Recipe
     against: str
     attack: ThreatModel | None
-    epochs: int
-    rates: StepDecay
-    start: Fresh
+    iterations: int
+    evaluate_every: int
+    rates: Constant | CosineDecay | StepDecay
+    start: Fresh | Inherited
     seed: int
+    stream: int
     platform: Platform
-    masks: Masks | None = None
-    validated: tuple[Attack, ...] = ()
-    selection: Selection | None = None
+    masks: Masks | LayerMasks | Gradual | None = None
+    measured: tuple[Attack, ...] = ()
+    measured_on: tuple[str, ...] = ("validation",)
+    selections: tuple[Selection, ...] = ()
+    keeps: tuple[int, ...] = dataclasses.field(default=(), compare=False)
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
-
-    @property
-    def rounds(self) -> int:
-        """Prunings behind it."""
-        return self.masks.of.rounds + 1 if self.masks else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement(Node):
-    """Accuracies and losses of a finished training's network on test data.
+    """Accuracies and losses of a finished training's network.
 
     Attributes:
       of: the training.
       attacks: white-box attacks that it meets.
       transferred: (training, attack) whose network the attack's examples are made for.
+      splits: of the data, that it meets them on.
       examples: how many test examples; 0 for all.
       labels: as of `Training`.
     """
@@ -205,6 +266,7 @@ class Measurement(Node):
     of: Training
     attacks: tuple[Attack, ...] = ()
     transferred: tuple[tuple[Training, Attack], ...] = ()
+    splits: tuple[str, ...] = ("test",)
     examples: int = 0
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
 
@@ -224,18 +286,30 @@ def described(value):
 
 
 def in_order(wanted: Iterable[Node]) -> list[Node]:
-    """The work and all that it comes from, each once, nothing before what it needs."""
+    """The work and all that it comes from, each once, nothing before what it needs.
+
+    A training keeps the weights that any one asks for.
+    """
     ordered: dict[str, Node] = {}
 
     def visit(node):
-        if node.identity not in ordered:
+        known = ordered.get(node.identity)
+        if known is None:
             for need in node.needs:
                 visit(need)
             ordered[node.identity] = node
+        elif isinstance(node, Training):
+            ordered[node.identity] = _keeping(known, node.keeps)
 
     for node in wanted:
         visit(node)
     return list(ordered.values())
+
+
+def _keeping(training: Training, iterations: Iterable[int]) -> Training:
+    """The same training, which keeps the weights of more iterations."""
+    keeps = tuple(sorted({*training.keeps, *iterations}))
+    return training if keeps == training.keeps else dataclasses.replace(training, keeps=keeps)
 
 
 def _within(value):

@@ -1,10 +1,13 @@
 """What is finished: a folder for each piece of work, called by its identity.
 
-    <store>/<identity>/node.json      what it is
-                       ticket.npz     the masks it was trained under
-                       weights.npz    the weights it ended with
-                       in_progress/   its state while it trains
-                       record.json    its numbers, and the SHA-256 of every file; written last
+    <store>/<identity>/node.json               what it is
+                       ticket.npz              the masks it was trained under
+                       weights.npz             the weights it ended with
+                       weights_selected_1.npz  those of its second selection, if they are others
+                       weights_at_40.npz       those of an iteration that it keeps
+                       in_progress/            its state while it trains
+                       record.json             its numbers, and the SHA-256 of every file;
+                                               written last
 
 Work without a `record.json` is not finished. Several processes, also of several machines on one
 file system, may share a store: each locks what it works on.
@@ -16,13 +19,14 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import (
+    TEMPORARY_PREFIX,
     atomic_write_json,
     load_arrays,
     load_json,
@@ -31,7 +35,7 @@ from tf_tickets.runs.files import (
 )
 from tf_tickets.work.nodes import Node, described
 
-_TICKET, _WEIGHTS = "ticket.npz", "weights.npz"
+_TICKET = "ticket.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +44,19 @@ class Record:
 
     Attributes:
       history: (iteration, metric, value), in the order in which it was measured.
-      ended: the iteration whose weights the training ended with.
+      selected: the iteration whose weights each selection of the training kept; the last one
+        without a selection.
       sparsity: fraction of the prunable weights that is gone.
     """
 
     history: tuple[tuple[int, str, float], ...]
-    ended: int
+    selected: tuple[int, ...]
     sparsity: float
+
+    @property
+    def ended(self) -> int:
+        """The iteration whose weights the training ended with."""
+        return self.selected[0]
 
 
 class Store:
@@ -70,17 +80,25 @@ class Store:
         """The masks that a finished training was held to."""
         return self.path(node) / _TICKET
 
-    def weights_path(self, node: Node) -> Path:
-        """The weights that a finished training ended with."""
-        return self.path(node) / _WEIGHTS
+    def weights_path(self, node: Node, at: int | None = None, selection: int = 0) -> Path:
+        """Where weights of a training are.
+
+        Args:
+          node: the training.
+          at: an iteration that it keeps; None for the weights that it ended with.
+          selection: the number of the selection that kept those.
+        """
+        of = f"_at_{at}" if at is not None else f"_selected_{selection}" if selection else ""
+        return self.path(node) / f"weights{of}.npz"
 
     def checkpoint_path(self, node: Node) -> Path:
         """Where a training keeps its state."""
         return self.path(node) / "in_progress"
 
     def is_finished(self, node: Node) -> bool:
-        """Whether the work need not be done."""
-        return self._record_path(node).exists()
+        """Whether the work need not be done: all that it is to keep is there."""
+        kept = (self.weights_path(node, at) for at in getattr(node, "keeps", ()))
+        return self._record_path(node).exists() and all(path.exists() for path in kept)
 
     @contextlib.contextmanager
     def locked(self, node: Node) -> Iterator[bool]:
@@ -110,17 +128,27 @@ class Store:
         node: Node,
         record: Record,
         ticket: Ticket | None = None,
-        weights: Weights | None = None,
+        weights: Sequence[Weights] = (),
     ) -> None:
-        """Stores what the work led to, its record last."""
+        """Stores what the work led to, its record last.
+
+        Args:
+          node: the work.
+          record: its numbers.
+          ticket: the masks that a training was held to.
+          weights: those that it ended with, of each selection.
+        """
         if not self.writable:
             return
-        if weights is not None:
-            save_arrays(self.weights_path(node), weights)
+        for number, of_selection in enumerate(weights):
+            if record.selected[number] not in record.selected[:number]:
+                save_arrays(self.weights_path(node, selection=number), of_selection)
         if ticket is not None:
             ticket.save(self.ticket_path(node))
         files = [
-            path for path in (self.ticket_path(node), self.weights_path(node)) if path.exists()
+            path
+            for path in sorted(self.path(node).glob("*.npz"))
+            if not path.name.startswith(TEMPORARY_PREFIX)
         ]
         content = {
             "node": described(node),
@@ -130,6 +158,11 @@ class Store:
         sealed = {"sha256": _sha256(_canonical(content)), "content": content}
         atomic_write_json(self._record_path(node), sealed)
         shutil.rmtree(self.checkpoint_path(node), ignore_errors=True)
+
+    def keep(self, node: Node, at: int, weights: Weights) -> None:
+        """Stores weights that a training passes through."""
+        if self.writable:
+            save_arrays(self.weights_path(node, at), weights)
 
     def record(self, node: Node) -> Record:
         """The numbers of finished work.
@@ -141,7 +174,7 @@ class Store:
         history = tuple(
             (int(at), str(name), float(value)) for at, name, value in content["history"]
         )
-        return Record(history, content["ended"], content["sparsity"])
+        return Record(history, tuple(content["selected"]), content["sparsity"])
 
     def ticket(self, node: Node) -> Ticket:
         """The masks of a finished training.
@@ -153,17 +186,26 @@ class Store:
             self._require_unchanged(node, _TICKET)
             return Ticket.load(self.ticket_path(node))
 
-    def weights(self, node: Node) -> Weights:
-        """The weights that a finished training ended with.
+    def weights(self, node: Node, at: int | None = None, selection: int = 0) -> Weights:
+        """Weights of a finished training.
+
+        Args:
+          node, at, selection: as of `weights_path`. Selections that kept the same weights share
+            a file.
 
         Raises:
           UserError: they are missing or damaged.
         """
         ticket = self.ticket(node)
         with self._naming(node):
-            self._require_unchanged(node, _WEIGHTS)
-            weights = load_arrays(self.weights_path(node))
-            refuse_disagreement(ticket, weights, self.weights_path(node))
+            if selection:
+                selected = self._content(node)["selected"]
+                selection = selected.index(selected[selection])
+            path = self.weights_path(node, at, selection)
+            self._require_unchanged(node, path.name)
+            weights = load_arrays(path)
+            if at is None:  # On the way masks may still tighten.
+                refuse_disagreement(ticket, weights, path)
             return weights
 
     def _record_path(self, node):

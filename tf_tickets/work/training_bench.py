@@ -29,11 +29,9 @@ class TrainingBench:
       seed: the trial's.
       strategy: where it runs.
       make_masks: builds the masks over the network.
-      selections: how many selections may keep weights.
 
     Attributes:
       trainer: with the network.
-      kept_weights: where each selection keeps weights.
       evaluator: measures the network under `attacks`.
     """
 
@@ -46,14 +44,28 @@ class TrainingBench:
         seed: int,
         strategy: tf.distribute.Strategy,
         make_masks: Callable[[keras.Model], WeightMasks] = WeightMasks,
-        selections: int = 1,
     ):
         self.trainer = Trainer(training, regime, data, strategy, seed, make_masks)
-        with strategy.scope():
-            self.kept_weights = [KeptWeights(self.trainer.model) for _ in range(selections)]
-        self._chunks = runtime.parallel_chunks(strategy)
-        self.evaluator = self.evaluator_under(self.trainer.build_attacks(attacks))
+        self._strategy = strategy
+        self._kept_weights: list[KeptWeights] = []
+        self._evaluators: dict[tuple, Evaluator] = {}
+        self.evaluator = self.evaluator_of(attacks)
+
+    def kept_weights(self, selections: int) -> list[KeptWeights]:
+        """Where so many selections keep weights."""
+        with self._strategy.scope():
+            while len(self._kept_weights) < selections:
+                self._kept_weights.append(KeptWeights(self.trainer.model))
+        return self._kept_weights[:selections]
+
+    def evaluator_of(self, attacks: Mapping[str, ThreatModel]) -> Evaluator:
+        """Measures the network under white-box attacks; compiled once for the same ones."""
+        key = tuple(attacks.items())
+        if key not in self._evaluators:
+            self._evaluators[key] = self.evaluator_under(self.trainer.build_attacks(attacks))
+        return self._evaluators[key]
 
     def evaluator_under(self, attacks: Mapping[str, Attack]) -> Evaluator:
         """Measures the network under attacks of any origin."""
-        return Evaluator(self.trainer.model, attacks, self._chunks, EVALUATION_BATCH)
+        chunks = runtime.parallel_chunks(self._strategy)
+        return Evaluator(self.trainer.model, attacks, chunks, EVALUATION_BATCH)

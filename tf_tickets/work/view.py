@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from tf_tickets.errors import UserError
@@ -13,10 +13,31 @@ from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.image_work import fresh_weights, parameters
-from tf_tickets.work.nodes import Measurement, Node, Training
+from tf_tickets.work.nodes import Inherited, Measurement, Node, Training
 from tf_tickets.work.store import Store
 
-_ASSESSMENT = "assessment"
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """Measurements whose numbers are recorded together.
+
+    Attributes:
+      measurements: of one network, all with its labels.
+      record: the record's name; None where the numbers join those of the training.
+    """
+
+    measurements: tuple[Measurement, ...]
+    record: str | None = None
+
+    @property
+    def training(self) -> Training:
+        """Of the network."""
+        return self.measurements[0].of
+
+    @property
+    def labels(self) -> Mapping:
+        """What tells the network from others."""
+        return self.measurements[0].labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,33 +48,33 @@ class View:
       run: the run's folder.
       store: where work is kept.
       experiment: the run's name in the results.
-      measured: what networks meet at their end, one measurement each. A training is shown with it.
-      assessed: what they meet besides, shown apart.
+      shown: all that the run asked for. A training is shown with what its network met.
+      folder_a_model: whether names lead through a folder for each model.
     """
 
     run: RunDirectory
     store: Store
     experiment: str
-    measured: tuple[Measurement, ...]
-    assessed: tuple[Measurement, ...] = ()
+    shown: tuple[Shown, ...]
+    folder_a_model: bool = True
 
     @property
-    def wanted(self) -> tuple[Measurement, ...]:
+    def wanted(self) -> list[Measurement]:
         """All that the run asked for."""
-        return (*self.measured, *self.assessed)
+        return [each for shown in self.shown for each in shown.measurements]
 
     def events_path(self, training: Training) -> Path:
         """Where a training's TensorBoard events go: under the first of its names."""
-        return self.run.events_directory(_cell(self._first_named(training)), training.rounds)
+        labels = self._first_labels.get(training.identity, training.labels)
+        return self.run.events_directory(self._place(labels), labels["level"])
 
     def show(self, node: Node) -> None:
         """Makes what was finished visible, under all its names."""
-        if not self.run.writable or not isinstance(node, Measurement):
+        if not self.run.writable:
             return
-        for measurement in self._named.get(node.identity, ()):
-            self._show_measurement(measurement)
-        for measurement in self._assessed.get(node.identity, ()):
-            self._show_assessment(measurement)
+        for shown in self._shown_with.get(node.identity, ()):
+            if all(map(self.store.is_finished, shown.measurements)):
+                self._show(shown)
 
     def show_finished(self) -> None:
         """Makes all that is finished visible, and `results.csv` anew.
@@ -61,87 +82,101 @@ class View:
         That is of what was asked for now. What another configuration asked for stays where it is,
         but no average may take it for the same.
         """
-        for node in {node.identity: node for node in self.wanted}.values():
-            if self.store.is_finished(node):
-                self.show(node)
-        if self.run.writable:
-            self.run.write_results(self._records)
+        if not self.run.writable:
+            return
+        for shown in self.shown:
+            if all(map(self.store.is_finished, shown.measurements)):
+                self._show(shown)
+        self.run.write_results({self._record_path(shown) for shown in self.shown})
 
     @functools.cached_property
-    def _records(self):
-        """Where all that was asked for is recorded."""
-        run = self.run
-        shown = {run.record_path(_cell(each), each.of.rounds) for each in self.measured}
-        return shown | {run.extra_record_path(_cell(each), _ASSESSMENT) for each in self.assessed}
+    def _shown_with(self):
+        """Identity of a measurement → all that is shown with it, each with labels of its own."""
+        found: dict[str, list[Shown]] = {}
+        for shown in self.shown:
+            for measurement in shown.measurements:
+                found.setdefault(measurement.identity, []).append(shown)
+        return found
 
     @functools.cached_property
-    def _named(self):
-        """Identity → the measurements that are this one, each with labels of its own."""
-        return _by_identity(self.measured)
+    def _first_labels(self):
+        """Identity of a training → the first labels that it is shown with."""
+        return {shown.training.identity: shown.labels for shown in reversed(self.shown)}
 
-    @functools.cached_property
-    def _assessed(self):
-        return _by_identity(self.assessed)
+    def _show(self, shown):
+        if shown.record:
+            self._show_apart(shown)
+        else:
+            self._show_network(shown)
 
-    @functools.cached_property
-    def _names_of_trainings(self):
-        return {node.of.identity: node.of for node in reversed(self.measured)}
-
-    def _first_named(self, training):
-        return self._names_of_trainings.get(training.identity, training)
-
-    def _show_measurement(self, measurement):
-        training, run = measurement.of, self.run
-        cell, level = _cell(measurement), training.rounds
-        record = self.store.record(training)
-        measured = [*record.history, *self.store.record(measurement).history]
-        rows = cell.results(self.experiment, level, record.sparsity, measured)
-        _link(self.store.weights_path(training), run.trained_weights_path(cell, level))
-        _link(self.store.ticket_path(training), run.ticket_path(cell, level))
-        is_shown = run.is_finished(cell, level) and run.finished_results(cell, level) == rows
+    def _show_network(self, shown):
+        training, run, store = shown.training, self.run, self.store
+        place, level = self._place(shown.labels), shown.labels["level"]
+        rows = self._rows(shown, [*store.record(training).history, *self._measured(shown)])
+        _link(store.weights_path(training), run.trained_weights_path(place, level))
+        _link(store.ticket_path(training), run.ticket_path(place, level))
+        is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
         if not is_shown:
-            self._show_start(training, run.initial_weights_path(cell))
+            self._show_start(training, place)
         # What is there may be of an attempt that was killed, or of what the name stood for before.
-        if not is_shown or not run.events_directory(cell, level).exists():
-            self._show_events(training, run.events_directory(cell, level), record)
+        if not is_shown or not run.events_directory(place, level).exists():
+            self._show_events(training, run.events_directory(place, level))
         if not is_shown:
-            run.finish_level(cell, level, rows)
+            run.finish_level(place, level, rows)
 
-    def _show_start(self, training, path):
-        """The weights that all trainings of a network and a seed begin with, but redrawn ones."""
-        if training.start.seed != training.seed:
+    def _show_start(self, training, place):
+        """The weights that the trainings of a network and a seed begin with, but redrawn ones."""
+        start, path = training.start, self.run.initial_weights_path(place)
+        if isinstance(start, Inherited):
+            if start.at is not None:
+                kept = self.store.weights_path(start.of, start.at)
+                _link(kept, self.run.rewind_weights_path(place))
+            return
+        if start.seed != training.seed:
             return
         stated = self.store.ticket(training).provenance.initial_weights_sha256
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
-            save_arrays(path, fresh_weights(training.network, training.start.seed))
+            save_arrays(path, fresh_weights(training.network, start.seed))
 
-    def _show_events(self, training, path, record):
+    def _show_events(self, training, path):
+        history = self.store.record(training).history
         events = LevelEvents(path, parameters(training))
-        events.add_history(list(record.history))
-        events.finish(self.store.ticket(training).masks, record.history[-1][0])
+        events.add_history(list(history))
+        events.finish(self.store.ticket(training).masks, history[-1][0])
 
-    def _show_assessment(self, measurement):
-        training, cell = measurement.of, _cell(measurement)
-        record = self.store.record(measurement)
+    def _show_apart(self, shown):
         accuracies = [
             (at, metric, value)
-            for at, metric, value in record.history
-            # Natural accuracy was recorded at the end of the training.
+            for at, metric, value in self._measured(shown)
+            # Natural accuracy was recorded with the training.
             if metric.endswith("/accuracy") and "/natural/" not in metric
         ]
-        rows = cell.results(self.experiment, training.rounds, record.sparsity, accuracies)
-        self.run.add_record(cell, _ASSESSMENT, rows)
+        place, rows = self._place(shown.labels), self._rows(shown, accuracies)
+        self.run.add_record(place, shown.record, rows)
+
+    def _measured(self, shown):
+        return [entry for each in shown.measurements for entry in self.store.record(each).history]
+
+    def _rows(self, shown, history):
+        """The rows of a history, in which the same may have been measured twice."""
+        values = {(at, metric): value for at, metric, value in history}
+        history = [(at, metric, value) for (at, metric), value in values.items()]
+        sparsity = self.store.record(shown.measurements[0]).sparsity
+        named = _cell(shown.labels)
+        return named.results(self.experiment, shown.labels["level"], sparsity, history)
+
+    def _place(self, labels):
+        cell = _cell(labels)
+        return cell if self.folder_a_model else cell._replace(model="")
+
+    def _record_path(self, shown):
+        place = self._place(shown.labels)
+        if shown.record:
+            return self.run.extra_record_path(place, shown.record)
+        return self.run.record_path(place, shown.labels["level"])
 
 
-def _by_identity(nodes: Iterable[Measurement]):
-    found: dict[str, list[Measurement]] = {}
-    for node in nodes:
-        found.setdefault(node.identity, []).append(node)
-    return found
-
-
-def _cell(node):
-    labels = node.labels
+def _cell(labels):
     return Cell(
         labels["data_set"], labels["regime"], labels["method"], labels["seed"], labels["model"]
     )
