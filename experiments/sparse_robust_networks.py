@@ -117,10 +117,9 @@ def recipe(config):
 
 def searches_of(config, strategy):
     """The searches of each seed and data set, whose data are read for it."""
-    sources = {name: image_source(config, name) for name in config["data_sets"]}
     for seed in seeds(config):
-        for name, source in sources.items():
-            described, data = source.read(seed)
+        for name in config["data_sets"]:
+            described, data = image_source(config, name).read(seed)
             yield Searches(
                 search_settings(config),
                 Network(config["model"], data.image_shape, data.num_classes),

@@ -37,7 +37,7 @@ ASSESSED = Measurement(
     (dataclasses.replace(EVALUATION, name="pgd_100"),),
     ((RETRAINED, dataclasses.replace(EVALUATION, name="transfer_from_fgsm_ticket_100")),),
     30,
-    DENSE.labels,
+    labels=DENSE.labels,
 )
 
 

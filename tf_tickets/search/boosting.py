@@ -87,7 +87,7 @@ class Studies:
                     if other.network == training.network and other.labels != training.labels
                 ),
                 self.shared.test_examples,
-                training.labels,
+                labels=training.labels,
             )
             for training in trainings
         ]

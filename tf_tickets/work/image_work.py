@@ -73,10 +73,7 @@ class ImageWork:
         with self.store.locked(node) as is_ours:
             if is_ours and not self.store.is_finished(node):
                 self.store.begin(node)
-                if isinstance(node, Training):
-                    self._train(node)
-                else:
-                    self._measure(node)
+                _WAYS[type(node)](self, node)
         runtime.wait_for_workers(self.strategy)  # The others read what the chief wrote.
 
     def data(self, data: Data) -> ImageData:
@@ -228,6 +225,10 @@ class ImageWork:
             network = FoldedNetwork(network_of(source, self.store))
             attacks[attack.name] = build_attack(attack.threat, network)
         return bench.evaluator_under(attacks)
+
+
+# How each kind of work is done.
+_WAYS = {Training: ImageWork._train, Measurement: ImageWork._measure}
 
 
 def _kept(training, bench, progress):

@@ -258,16 +258,16 @@ class Measurement(Node):
       of: the training.
       attacks: white-box attacks that it meets.
       transferred: (training, attack) whose network the attack's examples are made for.
-      splits: of the data, that it meets them on.
       examples: how many test examples; 0 for all.
+      splits: of the data, that it meets them on.
       labels: as of `Training`.
     """
 
     of: Training
     attacks: tuple[Attack, ...] = ()
     transferred: tuple[tuple[Training, Attack], ...] = ()
-    splits: tuple[str, ...] = ("test",)
     examples: int = 0
+    splits: tuple[str, ...] = ("test",)
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
 
 

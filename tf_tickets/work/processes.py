@@ -88,7 +88,7 @@ def _work(connection, setup):
     """A process's life: takes work, tells of its progress, and says when it has ended."""
     _end_with_the_first_process()
     with runtime.stoppable() as stop_if_requested:
-        work = setup.image_work(functools.partial(_tell, connection), stop_if_requested)
+        work = setup.work(functools.partial(_tell, connection), stop_if_requested)
         with contextlib.suppress(EOFError, ConnectionError, StopRequested):
             while True:
                 node = connection.recv()

@@ -144,7 +144,7 @@ class _Actor:
 
     def __init__(self, setup):
         self._stop = threading.Event()
-        self._work = setup.image_work(lambda *_: None, self._stop_if_requested)
+        self._work = setup.work(lambda *_: None, self._stop_if_requested)
 
     def perform(self, node):
         try:

@@ -35,7 +35,7 @@ class Setup:
     events: Mapping[str, str]
     seconds_unsaved: float = 600.0
 
-    def image_work(
+    def work(
         self, advance: Callable[[float, str], None], stop_if_requested: Callable[[], None]
     ) -> ImageWork:
         """What does the work, in the worker's own process, which must not have any other."""
