@@ -214,7 +214,7 @@ def test_every_network_can_take_its_images(study):
 
 def test_two_trainings_of_one_name_are_refused(monkeypatch):
     one = of("acceleration")["dense_100"]
-    twice = [one, dataclasses.replace(one, epochs=2)]
+    twice = [one, dataclasses.replace(one, iterations=2)]
     monkeypatch.setitem(STUDIES, "twice", lambda studies: twice)
     with pytest.raises(ValueError, match="two different trainings are called"):
         STUDIES_OF_PAPER.trainings_of(["twice"])
