@@ -1,7 +1,6 @@
 """The boosting driver as its user runs it: in processes of its own, from flags to files."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from experiments import boosting_tickets
 from tests.drivers import programs
+from tests.drivers.programs import counts
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import from_csv
@@ -118,12 +118,6 @@ def contents(run_dir, methods):
     ]
     named = [path for path in files if methods & set(path.parts) or len(path.parts) == 5]
     return rows, {path: (run_dir / path).read_bytes() for path in named}
-
-
-def counts(said):
-    """What a run says before it begins: trainings and measurements, there and to be done."""
-    found = re.findall(r"^(\d+) (\w+): (\d+) are there, (\d+) to be done$", said, re.MULTILINE)
-    return {noun: (int(there), int(missing)) for _, noun, there, missing in found}
 
 
 def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):

@@ -238,7 +238,7 @@ def test_a_file_that_the_store_has_lost_is_one_line(tmp_path, name):
     (folder / name).unlink()
     with pytest.raises(UserError) as caught:
         shown(tmp_path, store, [measured(FINDING)])
-    cure = f"no such file; delete {folder} to have it made anew"
+    cure = "no such file; delete its folder to have it made anew"
     assert str(caught.value) == f"{folder / name}: {cure}"
 
 

@@ -12,7 +12,7 @@ from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import require
+from tf_tickets.errors import Diverged, require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
 from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
@@ -130,7 +130,10 @@ class ImageWork:
         else:
             masks, parent_sha256 = choose(training.masks, self.store, bench.trainer)
             bench.trainer.reset(start, masks)
-        progress = self._fit(training, bench)
+        try:
+            progress = self._fit(training, bench)
+        except Diverged as error:
+            raise Diverged(f"{description(training)}: {error}") from None
         provenance = _provenance(training, self.data(training.data), start, parent_sha256)
         ticket = Ticket(bench.trainer.masks.read(), provenance)
         selected, weights = _kept(training, bench, progress)

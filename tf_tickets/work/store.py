@@ -36,6 +36,7 @@ from tf_tickets.runs.files import (
 from tf_tickets.work.nodes import Node, described
 
 _TICKET = "ticket.npz"
+_CURE = "; delete its folder to have it made anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,8 +239,7 @@ class Store:
         try:
             yield
         except UserError as error:
-            cure = f"; delete {self.path(node)} to have it made anew"
-            raise UserError(f"{str(error).removesuffix(cure)}{cure}") from None
+            raise UserError(f"{str(error).removesuffix(_CURE)}{_CURE}") from None
 
 
 def _canonical(content):
