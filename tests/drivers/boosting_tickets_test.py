@@ -234,6 +234,23 @@ def test_the_store_lies_where_its_flag_says(capfd, small, tmp_path):
     assert counts(run(*flags, "--threads=2")[1])["trainings"] == (0, 2)
 
 
+def test_a_run_that_goes_on_under_another_tensorflow_says_so(small, capfd, tmp_path):
+    for folder in (small, small.parent / "tf_tickets_store"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    path = tmp_path / small.name / "environment.json"
+    environment = json.loads(path.read_text())
+    now = environment["packages"]["tensorflow"]
+    environment["packages"]["tensorflow"] = "2.20.0"
+    path.write_text(json.dumps(environment))
+    run = programs.in_this_process(boosting_tickets, capfd)
+    code, _, errors = run(*CAPACITY, f"--run_dir={path.parent}")
+    assert code == 0
+    said = f"this run began with tensorflow 2.20.0 (now {now}): all is done anew"
+    assert errors.splitlines()[0] == said
+    _, _, errors = run(*CAPACITY, f"--run_dir={path.parent}")
+    assert "this run began" not in errors
+
+
 def test_a_run_of_the_driver_before_it_knew_threads_is_refused(small, capfd, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(small, run_dir)

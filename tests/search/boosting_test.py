@@ -238,6 +238,13 @@ def test_adversarially_trained_networks_meet_their_own_attack_and_the_margin_los
     assert adversarially.labels == trainings[1].labels
 
 
+def test_rates_that_differ_in_late_digits_have_names_of_their_own():
+    near = dataclasses.replace(PAPER, finding_learning_rate=0.05000001)
+    named = Studies(near, CIFAR10).trainings_of(["learning_rate", "epochs"])
+    names = {each.labels["method"] for each in named}
+    assert {"finding_natural_0.05", "finding_natural_0.05000001"} <= names
+
+
 def test_networks_of_table_6_meet_each_others_examples():
     assessed = STUDIES_OF_PAPER.assessed(Attack("pgd_100", pgd(EPS, EPS / 4, 100, True)))
     assert [each.of for each in assessed] == STUDIES_OF_PAPER.acceleration()

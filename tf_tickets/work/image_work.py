@@ -269,9 +269,13 @@ def require_trainable(trainings: Iterable[Training]) -> None:
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
 
 
+@functools.lru_cache(maxsize=1)  # Trainings of one network mostly begin alike.
 def fresh_weights(network: Network, seed: int) -> Weights:
-    """New random weights of a network, decided by the seed."""
-    return read_weights(_build(network, seed))
+    """New random weights of a network, decided by the seed; not to be changed."""
+    weights = read_weights(_build(network, seed))
+    for array in weights.values():
+        array.flags.writeable = False
+    return weights
 
 
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:

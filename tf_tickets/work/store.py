@@ -1,6 +1,6 @@
 """What is finished: a folder for each piece of work, called by its identity.
 
-    <store>/<identity>/node.json               what it is
+    <store>/<identity>/node.json               what it is, and which commit worked on it
                        ticket.npz              the masks it was trained under
                        weights.npz             the weights it ended with
                        weights_selected_1.npz  those of its second selection, if they are others
@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tf_tickets import runtime
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import Weights
@@ -120,9 +121,10 @@ class Store:
             yield True
 
     def begin(self, node: Node) -> None:
-        """Writes down what is going to be worked on."""
+        """Writes down what is going to be worked on, and by which commit of the program."""
         if self.writable:
-            atomic_write_json(self.path(node) / "node.json", described(node))
+            content = {**described(node), "commit": runtime.commit()}
+            atomic_write_json(self.path(node) / "node.json", content)
 
     def finish(
         self,
