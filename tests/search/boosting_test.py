@@ -319,7 +319,7 @@ def test_no_training_of_the_mnist_study_is_another():
         ({"sparsity": 1.0}, "--sparsity=1.0: expected in [0, 1)"),
         ({"sparsities": (0.5, 1.5)}, "--sparsities=1.5: expected in [0, 1)"),
         ({"score": "luck"}, "--score=luck: expected one or more of magnitude"),
-        ({"sparsities": (0.8, 0.80000001)}, "--sparsities=0.8,0.8: expected different numbers"),
+        ({"sparsities": (0.8, 0.8 + 1e-12)}, "--sparsities=0.8,0.8: expected different numbers"),
         ({"finding_learning_rates": ()}, "--finding_learning_rates=: expected at least one"),
         ({"capacity_models": ("vgg_16",)}, "--capacity_models=vgg_16: expected Wide ResNets"),
         ({"finders": ("dense",)}, "--finders=dense: expected one or more of natural"),
