@@ -17,14 +17,15 @@ from tf_tickets.runs.run_directory import RunDirectory
 
 pytest.importorskip("keras_nlp", reason="needs the extra `text`")
 
-from tf_tickets.deployment.text_exports import export_robust_texts  # noqa: E402
 from tf_tickets.search.bert_tickets import BertTickets  # noqa: E402
+from tf_tickets.search.text_bench import TextPlace  # noqa: E402
+
+from tf_tickets.deployment.text_exports import export_robust_texts  # noqa: E402
 from tf_tickets.search.robust_bert import (  # noqa: E402
     FineTuning,
     MaskLearning,
     RobustBertSettings,
 )
-from tf_tickets.search.text_bench import TextPlace  # noqa: E402
 from tf_tickets.search.training_session import TrainingSession  # noqa: E402
 
 DATA = "movie_reviews"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from tf_tickets.work.image_work import passes
 from tf_tickets.work.nodes import Node, Training, in_order
+from tf_tickets.work.performing import passes
 from tf_tickets.work.store import Store
 
 
