@@ -178,21 +178,26 @@ def perform(
         if not nodes:
             return
         knowing = _setup(setup, view, nodes, values, data_dir)
-        with ProgressBar(sum(map(passes, nodes)), visible) as bar:
-            told = (bar.advance, stop_if_requested)
-
-            def carry_out_with(executor, of_these):
-                carry_out(of_these, view.store, executor, view.show, stop_if_requested)
-
-            if workers > 1 or values.ray_address:
-                kind = RayWorkers(knowing) if values.ray_address else Processes(knowing)
-                together = [node for node in nodes if not isinstance(node, knowing.alone)]
-                with SideBySide(workers, kind, *told) as executor:
-                    carry_out_with(executor, together)
-                nodes = [node for node in nodes if isinstance(node, knowing.alone)]
-            with contextlib.closing(knowing.work(*told, strategy)) as work:
-                carry_out_with(Here(work.perform), nodes)
+        alone = [node for node in nodes if isinstance(node, knowing.alone)]
+        others = [node for node in nodes if not isinstance(node, knowing.alone)]
+        for of_these in filter(None, (others, alone)):
+            with ProgressBar(sum(map(passes, of_these)), visible) as bar:
+                told = (bar.advance, stop_if_requested)
+                with _executor(knowing, values, workers, of_these is alone, strategy, told) as who:
+                    carry_out(of_these, view.store, who, view.show, stop_if_requested)
     view.show_finished()
+
+
+@contextlib.contextmanager
+def _executor(knowing, values, workers, is_alone, strategy, told):
+    """Who does the work: processes side by side, or this one."""
+    if not is_alone and (workers > 1 or values.ray_address):
+        kind = RayWorkers(knowing) if values.ray_address else Processes(knowing)
+        with SideBySide(workers, kind, *told) as executor:
+            yield executor
+    else:
+        with contextlib.closing(knowing.work(*told, strategy)) as work:
+            yield Here(work.perform)
 
 
 @contextlib.contextmanager

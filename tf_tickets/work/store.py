@@ -39,7 +39,7 @@ from tf_tickets.work.nodes import Node, described
 
 _TICKET = "ticket.npz"
 # Files of finished work, beside its record: all but what says what it is, and its lock.
-_RESULTS = ("*.npz", "*.csv")
+_RESULTS = ("*.npz", "texts.*")
 
 
 @dataclasses.dataclass(frozen=True)
