@@ -101,7 +101,7 @@ def run(
     config: Mapping,
     values: flags.FlagValues,
     shown_on: Callable[[tf.distribute.Strategy], Sequence[Shown]],
-    report_on: Callable[[RunDirectory, Store], str] | None,
+    report_on: Callable[[RunDirectory, Store], str],
     folder_a_model: bool = True,
     setup: Callable[..., Setup] = Setup,
     only: Callable[[Sequence[Node], Store], Sequence[Node]] = lambda wanted, store: wanted,
@@ -113,8 +113,8 @@ def run(
       config: of the run.
       values: the driver's flags.
       shown_on: what the run asks for, on the given devices.
-      report_on: writes the finished run's report and returns what the driver ends with; None for
-        no report.
+      report_on: writes the finished run's report and returns what the driver ends with; "" where
+        there is to be none.
       folder_a_model: see `View`.
       setup: what the work is on, as `Setup`'s arguments make it.
       only: what is to be done now of what the run asks for.
@@ -140,8 +140,8 @@ def run(
         wanted = only(view.wanted, store)
         perform(view, wanted, values, values.data_dir, strategy, stop_if_requested, setup)
         stop_if_requested()
-        if run.writable and report_on:
-            print(report_on(run, store))
+        if run.writable and (report := report_on(run, store)):
+            print(report)
 
 
 def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:

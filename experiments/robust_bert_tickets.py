@@ -339,21 +339,23 @@ def trials_of(config, strategy):
     """
     settings = settings_of(config)
     place = common.settings_of(TextPlace, config, data_dir=FLAGS.data_dir)
-    encoder_place = common.settings_of(EncoderPlace, config)
+    folder = config["bert_dir"]
+    folder = folder and str(Path(folder).expanduser().absolute())  # Workers may be elsewhere.
+    encoder_place = common.settings_of(EncoderPlace, config | {"bert_dir": folder})
     encoder = load_encoder(*dataclasses.astuple(encoder_place))
     if encoder.left_out:
         left_out = " and ".join(encoder.left_out)
         print(f"--bert_dir: {left_out} left out; each trial has a new classifier", file=sys.stderr)
-    size = config["batch_size"]
+    size, tested = config["batch_size"], config["test_examples"]
     require_divisible(size, strategy)
+    computed_by = platform(strategy, runtime.deciding_text_versions())
     trials = []
     for data_set in settings.data_sets:
         for seed in settings.seeds:
             texts, data = place.read(encoder, data_set, seed)
             require(size <= texts.train, "batch_size", size, f"at most {texts.train}, one epoch")
             network = network_on(encoder, encoder_place, data.num_classes)
-            versions = platform(strategy, runtime.deciding_text_versions())
-            trials.append(Trial(settings, network, texts, config["test_examples"], versions))
+            trials.append(Trial(settings, network, texts, tested, computed_by))
     return trials
 
 
@@ -395,8 +397,9 @@ def main():
         return [*trained, *(each for trial in trials for each in trial.attacks(attacks, resources))]
 
     def report_of(run, store):
-        first = [trial for trial in trials if trial.texts.seed == config["seed"]]
-        robust = [trial.training("robust") for trial in first]
+        if "report" not in stages:
+            return ""
+        robust = first_robust(config, trials)
         exports = export_texts(robust, store, FLAGS.data_dir, run.path / "exports")
         return robust_bert_report.write_report(run, exports, REFERENCE, scale(config), studies())
 
@@ -405,10 +408,18 @@ def main():
         config,
         FLAGS,
         shown_on,
-        report_of if "report" in stages else None,
+        report_of,
         setup=functools.partial(TextSetup, processes=FLAGS.processes or runtime.available_cores()),
         only=functools.partial(of_stage, FLAGS.stage),
     )
+
+
+def first_robust(config, trials):
+    """The robust tickets of the first trials, as far as the studies have them."""
+    first = [trial for trial in trials if trial.texts.seed == config["seed"]]
+    asked_for = {each.identity for trial in first for each in trial.trainings()}
+    robust = [trial.training("robust") for trial in first]
+    return [each for each in robust if each.identity in asked_for]
 
 
 if __name__ == "__main__":
