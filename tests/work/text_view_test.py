@@ -1,14 +1,17 @@
 """A run's folder of text work: searches without a ticket, and attacks with their tables."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from tests.work.text_plans import ATTACKED, ROBUST, SEARCH
+from tests.work.text_plans import ATTACKED, FREE_LB, ROBUST, SEARCH
 from tf_tickets.errors import UserError
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import read_record
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.work.overview import overview
+from tf_tickets.work.performing import description, passes
 from tf_tickets.work.store import Record, Store
 from tf_tickets.work.view import Shown, View
 
@@ -79,6 +82,21 @@ def test_a_lost_table_is_named_with_its_cure(store):
     store.table_path(ATTACKED).unlink()
     with pytest.raises(UserError, match=r"texts.csv: no such file; delete .* to have it made anew"):
         view_of(store, ATTACK).show_finished()
+
+
+def test_an_epoch_goes_through_the_network_once_or_for_every_step_of_an_attacker():
+    """64 examples, and 16 to validate on at either end but the first, without a way back."""
+    assert passes(ROBUST) == 64 + 8
+    assert passes(FREE_LB) == 2 * 64 + 8  # K = 2.
+    assert passes(dataclasses.replace(FREE_LB, against="pgd")) == 3 * 64 + 8
+    assert passes(SEARCH) == 2 * 64 + 4 * 8  # It validates at every step.
+    assert passes(dataclasses.replace(ATTACKED, examples=6)) == 2 * passes(ATTACKED)
+
+
+def test_what_an_attack_is_called_on_the_screen():
+    where = "characters on movie_reviews tiny_2_layers natural robust 0 level 20"
+    assert description(ATTACKED) == f"{where} after 4 steps"
+    assert description(dataclasses.replace(ATTACKED, at=None)) == where
 
 
 def test_the_time_of_attacks_is_not_guessed(store):

@@ -9,6 +9,10 @@ from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.models.bert_conversion import BertConfig
 from tf_tickets.training.schedules import LinearDecay, LinearRamp
 from tf_tickets.work.nodes import Fresh, Inherited, Masks, Node, Platform, Training
+from tf_tickets.work.performing import description, passes
+
+# About how often an attack asks a network about a text.
+_QUERIES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,3 +222,24 @@ class TextAttacked(Node):
         # As of `Inherited`: who asks for an iteration's weights has them kept.
         at = self.at
         object.__setattr__(self, "of", self.of if at is None else self.of.keeping((at,)))
+
+
+@passes.register
+def _(node: TextTraining) -> float:
+    # An epoch's examples go there and back once, or for every step of an attack.
+    steps = {"natural": 1, "pgd": node.attack.steps + 1 if node.attack else 1}
+    validated = node.iterations / node.evaluate_every * node.data.validation / 2
+    a_step = steps.get(node.against) or node.attack.steps
+    return node.iterations * node.recipe.batch_size * a_step + validated
+
+
+@passes.register
+def _(node: TextAttacked) -> float:
+    return node.examples * _QUERIES / 2
+
+
+@description.register
+def _(node: TextAttacked) -> str:
+    epoch = "" if node.at is None else f" after {node.at} steps"
+    labels = {**node.labels, "level": f"level {node.labels['level']}"}
+    return f"{node.recipe.attack} on {' '.join(map(str, labels.values()))}{epoch}"

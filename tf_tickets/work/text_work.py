@@ -44,8 +44,6 @@ from tf_tickets.work.text_nodes import (
 
 # Natural training looks at no attack; what it would be decides nothing.
 _NO_ATTACK = EmbeddingAttack(0.0, 0.0, 1)
-# About how often an attack asks a network about a text.
-_QUERIES = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -360,27 +358,6 @@ def sparsity_of_all(ticket: Ticket, weights: Weights) -> float:
 @fresh_weights.register
 def _(network: TextNetwork, seed: int) -> Weights:
     return read_weights(_build(network, seed).model)
-
-
-@passes.register
-def _(node: TextTraining) -> float:
-    # An epoch's examples go there and back once, or for every step of an attack.
-    steps = {"natural": 1, "pgd": node.attack.steps + 1 if node.attack else 1}
-    validated = node.iterations / node.evaluate_every * node.data.validation / 2
-    a_step = steps.get(node.against) or node.attack.steps
-    return node.iterations * node.recipe.batch_size * a_step + validated
-
-
-@passes.register
-def _(node: TextAttacked) -> float:
-    return node.examples * _QUERIES / 2
-
-
-@description.register
-def _(node: TextAttacked) -> str:
-    epoch = "" if node.at is None else f" after {node.at} steps"
-    labels = {**node.labels, "level": f"level {node.labels['level']}"}
-    return f"{node.recipe.attack} on {' '.join(map(str, labels.values()))}{epoch}"
 
 
 def _build(network, seed):
