@@ -14,9 +14,9 @@ from tf_tickets import runtime
 from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.work.image_work import ImageWork, passes
 from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
+from tf_tickets.work.performing import passes
 from tf_tickets.work.processes import Processes
 from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
@@ -103,6 +103,8 @@ def run(
     shown_on: Callable[[tf.distribute.Strategy], Sequence[Shown]],
     report_on: Callable[[RunDirectory, Store], str],
     folder_a_model: bool = True,
+    setup: Callable[..., Setup] = Setup,
+    only: Callable[[Sequence[Node], Store], Sequence[Node]] = lambda wanted, store: wanted,
 ) -> None:
     """Does what a driver asks for, and prints what it leads to; or says what it would do.
 
@@ -111,8 +113,11 @@ def run(
       config: of the run.
       values: the driver's flags.
       shown_on: what the run asks for, on the given devices.
-      report_on: writes the finished run's report and returns what the driver ends with.
+      report_on: writes the finished run's report and returns what the driver ends with; "" where
+        there is to be none.
       folder_a_model: see `View`.
+      setup: what the work is on, as `Setup`'s arguments make it.
+      only: what is to be done now of what the run asks for.
 
     Raises:
       StopRequested, UserError: as `perform`.
@@ -124,17 +129,19 @@ def run(
     path = common.run_path(experiment, config, values.run_dir)
     store = open_store(values, path, strategy)
     if values.plan:
-        print(plan([each for one in shown for each in one.measurements], values, store))
+        wanted = [each for one in shown for each in one.measurements]
+        print(plan(only(wanted, store), values, store))
         return
     with (
         runtime.stoppable() as stop_if_requested,
         common.opened_run(experiment, config, values.run_dir, strategy, grows=True) as run,
     ):
         view = View(run, store, experiment, shown, folder_a_model)
-        perform(view, values, values.data_dir, strategy, stop_if_requested)
+        wanted = only(view.wanted, store)
+        perform(view, wanted, values, values.data_dir, strategy, stop_if_requested, setup)
         stop_if_requested()
-        if run.writable:
-            print(report_on(run, store))
+        if run.writable and (report := report_on(run, store)):
+            print(report)
 
 
 def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
@@ -145,19 +152,21 @@ def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
 
 def perform(
     view: View,
+    wanted: Sequence[Node],
     values: flags.FlagValues,
     data_dir: str | None,
     strategy: tf.distribute.Strategy,
     stop_if_requested: Callable[[], None],
+    setup: Callable[..., Setup] = Setup,
 ) -> None:
-    """Does what the run asked for and is not there, and shows it in the run's folder.
+    """Does what is wanted and not there, and shows it in the run's folder.
 
     Raises:
       StopRequested: all that is finished, and the state of what is not, is kept.
       UserError: the store cannot be written; or see `carry_out`.
     """
     view.show_finished()
-    nodes = missing(view.wanted, view.store)
+    nodes = missing(wanted, view.store)
     if nodes and view.store.writable:
         program.require_writable_folder("store", view.store.root)
     runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
@@ -165,32 +174,30 @@ def perform(
     with _cluster(values) as most:
         workers = _workers(values, len(nodes), most)
         if visible:  # Before the bar, which has a line of its own.
-            print(overview(view.wanted, view.store, workers), file=sys.stderr)
+            print(overview(wanted, view.store, workers), file=sys.stderr)
         if not nodes:
             return
-        with ProgressBar(sum(map(passes, nodes)), visible) as bar:
-            told = (bar.advance, stop_if_requested)
-            if workers > 1 or values.ray_address:
-                setup = _setup(view, nodes, values, data_dir)
-                kind = RayWorkers(setup) if values.ray_address else Processes(setup)
-                with SideBySide(workers, kind, *told) as executor:
-                    carry_out(nodes, view.store, executor, view.show, stop_if_requested)
-            else:
-                work = _work_here(view, values, data_dir, strategy, *told)
-                carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
+        knowing = _setup(setup, view, nodes, values, data_dir)
+        alone = [node for node in nodes if isinstance(node, knowing.alone)]
+        others = [node for node in nodes if not isinstance(node, knowing.alone)]
+        for of_these in filter(None, (others, alone)):
+            with ProgressBar(sum(map(passes, of_these)), visible) as bar:
+                told = (bar.advance, stop_if_requested)
+                with _executor(knowing, values, workers, of_these is alone, strategy, told) as who:
+                    carry_out(of_these, view.store, who, view.show, stop_if_requested)
     view.show_finished()
 
 
-def _work_here(view, values, data_dir, strategy, advance, stop_if_requested):
-    return ImageWork(
-        view.store,
-        data_dir,
-        strategy,
-        advance,
-        view.events_path,
-        stop_if_requested,
-        60 * values.checkpoint_minutes,
-    )
+@contextlib.contextmanager
+def _executor(knowing, values, workers, is_alone, strategy, told):
+    """Who does the work: processes side by side, or this one."""
+    if not is_alone and (workers > 1 or values.ray_address):
+        kind = RayWorkers(knowing) if values.ray_address else Processes(knowing)
+        with SideBySide(workers, kind, *told) as executor:
+            yield executor
+    else:
+        with contextlib.closing(knowing.work(*told, strategy)) as work:
+            yield Here(work.perform)
 
 
 @contextlib.contextmanager
@@ -203,7 +210,7 @@ def _cluster(values):
         yield room(values.threads)
 
 
-def _setup(view, nodes, values, data_dir):
+def _setup(setup, view, nodes, values, data_dir):
     events = {
         node.identity: str(view.events_path(node).absolute())
         for node in nodes
@@ -211,7 +218,7 @@ def _setup(view, nodes, values, data_dir):
     }
     place = data_dir and str(Path(data_dir).absolute())
     seconds = 60 * values.checkpoint_minutes
-    return Setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
+    return setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
 
 
 def _workers(values, pieces, most):

@@ -8,39 +8,46 @@ and attacks all of them with texts. Which sparse networks resist better than the
 `--study` does a part of the paper; one run may hold all studies, one after the other.
 """
 
+import dataclasses
+import functools
 import os
 import sys
 from pathlib import Path
 
+from experiments import engine, kinds, program
 from experiments import flags as common
-from experiments import kinds, program
 from tf_tickets import runtime
 from tf_tickets.analysis import robust_bert_report
 from tf_tickets.attacks.embedding import EmbeddingAttack
 from tf_tickets.attacks.text_recipes import ATTACKS, RECIPE_PRESETS
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.data.text_registry import TEXT_DATA_SETS
-from tf_tickets.deployment.text_exports import export_robust_texts
+from tf_tickets.deployment.text_exports import export_texts
 from tf_tickets.errors import require, require_extra
 from tf_tickets.masking.granularity import GRANULARITIES
 from tf_tickets.models.bert_encoder import load_encoder
-from tf_tickets.search.bert_tickets import BertTickets
 from tf_tickets.search.robust_bert import (
     METHODS,
     SEARCH_CLIPS,
     SEARCH_OBJECTIVES,
     STUDIES,
     WEIGHTS,
+    AttackSettings,
     FineTuning,
     MaskLearning,
     RobustBertSettings,
+    Trial,
+    of_stage,
 )
-from tf_tickets.search.text_bench import TextPlace
-from tf_tickets.search.text_judgement import JudgeSettings, attack_networks
+from tf_tickets.training.text_step import require_divisible
+from tf_tickets.work.text_data import TextPlace, network_on
+from tf_tickets.work.text_nodes import EncoderPlace
+from tf_tickets.work.text_work import TextSetup
 
 STAGES = ("train", "attack", "report")
 
 define = common.definitions(("embedded", "tfds"))
+engine.add_to(define)
 text = f"Studies of the paper to make; by default {STUDIES[0]}."
 define.choices("study", None, text, STUDIES)
 define.choice(
@@ -49,7 +56,10 @@ define.choice(
     "What to do; each stage needs those before it, `all` is all.",
     (*STAGES, "all"),
 )
-text = "Processes that attack side by side; 0 for one a core. Decides no number."
+text = (
+    "Processes that attack texts side by side, one network after the other; 0 for one a core. "
+    "Decides no number."
+)
 define.integer("processes", 0, text, "[0, 1024]")
 define.choices("data_sets", None, "What to train on.", TEXT_DATA_SETS)
 define.integer("train_examples", None, "Training examples; 0 for all.", common.EXAMPLES)
@@ -296,16 +306,57 @@ def studies():
     return tuple(FLAGS.study or STUDIES[:1])
 
 
-def judge_settings(config):
+def attack_settings(config, strategy):
     """How the run's networks are attacked."""
-    return JudgeSettings(
+    return AttackSettings(
         tuple(config["attacks"]),
         config["attack_recipe"],
         config["max_words_changed"],
         config["bert_attack_candidates"],
         config["attacked_examples"],
         common.settings_of(TextResources, config, trust=FLAGS.trust),
+        platform(strategy, runtime.attacking_versions()),
     )
+
+
+def platform(strategy, versions):
+    """What decides the bits of a number beside settings and data."""
+    return dataclasses.replace(engine.platform(FLAGS, strategy), versions=versions)
+
+
+def described_resources(attacks, stages):
+    """Attack → what it uses; where nothing is attacked, what it uses need not be there."""
+    if "attack" in stages:
+        return attacks.described_resources()
+    return dict.fromkeys(attacks.attacks, ())
+
+
+def trials_of(config, strategy):
+    """The networks of each data set and seed, whose texts are read for it.
+
+    Raises:
+      UserError: an encoder or texts that cannot be used.
+    """
+    settings = settings_of(config)
+    place = common.settings_of(TextPlace, config, data_dir=FLAGS.data_dir)
+    folder = config["bert_dir"]
+    folder = folder and str(Path(folder).expanduser().absolute())  # Workers may be elsewhere.
+    encoder_place = common.settings_of(EncoderPlace, config | {"bert_dir": folder})
+    encoder = load_encoder(*dataclasses.astuple(encoder_place))
+    if encoder.left_out:
+        left_out = " and ".join(encoder.left_out)
+        print(f"--bert_dir: {left_out} left out; each trial has a new classifier", file=sys.stderr)
+    size, tested = config["batch_size"], config["test_examples"]
+    require_divisible(size, strategy)
+    computed_by = platform(strategy, runtime.deciding_text_versions())
+    trials = []
+    for data_set in settings.data_sets:
+        for seed in settings.seeds:
+            texts, data = place.read(encoder, data_set, seed)
+            require(size <= texts.train, "batch_size", size, f"at most {texts.train}, one epoch")
+            network = network_on(encoder, encoder_place, data.num_classes)
+            trials.append(Trial(settings, network, texts, tested, computed_by))
+    return trials
 
 
 def scale(config):
@@ -319,7 +370,8 @@ def scale(config):
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = configuration()
+    config = configuration() | {"threads": FLAGS.threads}
+    engine.require_compatible(FLAGS)
     settings_of(config)
     folder = config["bert_dir"]
     found = not folder or os.path.isfile(Path(folder).expanduser() / "config.json")
@@ -334,35 +386,40 @@ def read_config():
 def main():
     """Runs, or resumes, the stages asked for."""
     require_extra("text", "keras_nlp", "tensorflow_text", "textattack")
-    config = read_config()
-    settings, judge = settings_of(config), judge_settings(config)
-    place = common.settings_of(TextPlace, config, data_dir=FLAGS.data_dir)
+    config, trials = read_config(), []
     stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
-    if "attack" in stages:
-        judge.require_resources()
-    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
-    encoder = load_encoder(config["bert_preset"], config["bert_dir"], config["layers"])
-    if encoder.left_out:
-        left_out = " and ".join(encoder.left_out)
-        print(f"--bert_dir: {left_out} left out; each trial has a new classifier", file=sys.stderr)
-    with (
-        runtime.stoppable() as stop_if_requested,
-        common.opened_run("robust_bert_tickets", config, FLAGS.run_dir, strategy) as run,
-    ):
-        tickets = BertTickets(settings, encoder, place, run, strategy, stop_if_requested)
-        tickets.require_trainable()
-        if "train" in stages:
-            tickets.train()
-        if "attack" in stages:
-            processes = FLAGS.processes or runtime.available_cores()
-            attack_networks(tickets, judge, settings.studies, processes)
-        stop_if_requested()
-        if run.writable and "report" in stages:
-            exports = export_robust_texts(tickets)
-            report = robust_bert_report.write_report(
-                run, exports, REFERENCE, scale(config), settings.studies
-            )
-            print(report)
+
+    def shown_on(strategy):
+        attacks = attack_settings(config, strategy)
+        resources = described_resources(attacks, stages)
+        trials.extend(trials_of(config, strategy))
+        trained = [each for trial in trials for each in trial.shown()]
+        return [*trained, *(each for trial in trials for each in trial.attacks(attacks, resources))]
+
+    def report_of(run, store):
+        if "report" not in stages:
+            return ""
+        robust = first_robust(config, trials)
+        exports = export_texts(robust, store, FLAGS.data_dir, run.path / "exports")
+        return robust_bert_report.write_report(run, exports, REFERENCE, scale(config), studies())
+
+    engine.run(
+        "robust_bert_tickets",
+        config,
+        FLAGS,
+        shown_on,
+        report_of,
+        setup=functools.partial(TextSetup, processes=FLAGS.processes or runtime.available_cores()),
+        only=functools.partial(of_stage, FLAGS.stage),
+    )
+
+
+def first_robust(config, trials):
+    """The robust tickets of the first trials, as far as the studies have them."""
+    first = [trial for trial in trials if trial.texts.seed == config["seed"]]
+    asked_for = {each.identity for trial in first for each in trial.trainings()}
+    robust = [trial.training("robust") for trial in first]
+    return [each for each in robust if each.identity in asked_for]
 
 
 if __name__ == "__main__":

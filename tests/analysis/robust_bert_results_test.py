@@ -38,9 +38,33 @@ def maker(tmp_path):
     return BertMaker(tmp_path / "run")
 
 
+def test_what_was_asked_for_before_is_left_out(maker):
+    """Tickets and attacked sentences stay where they are when a run asks for others."""
+    maker.network("robust", [0.9], {"characters": ["sf"]}, level=30)
+    for level in (30, 60):
+        maker.ticket(level, {})
+    maker.network("lth", [0.9], {"characters": ["sf"], "textfooler": ["ff"]}, level=30)
+    maker.rows = {
+        place: [row for row in rows if "textfooler" not in row.metric]
+        for place, rows in maker.rows.items()
+    }
+    folder = maker.run.path / "attacks" / cell_of("robust", 0).path / "level_30"
+    for kind in (".csv", ".json"):
+        whole = (folder / f"test_characters_textattack{kind}").read_bytes()
+        (folder / f"test_characters_used_before{kind}").write_bytes(whole)
+    (maker.run.path / "config.json").write_text('{"attack_recipe": "textattack"}')
+    (group,) = maker.groups()
+    assert [saved.level for saved in group.tickets] == [30]
+    assert {(key[0].method, key[2]): entry.recipe for key, entry in group.attacked.items()} == {
+        ("robust", "characters"): "textattack",
+        ("lth", "characters"): "textattack",
+    }
+
+
 def test_groups_are_data_sets_in_the_papers_order(maker):
     for data_set in ("movie_reviews", "sst2", "imdb", "of_mine"):
         maker.network("fine_tune", [0.9], {"characters": ["sf"]}, data_set=data_set)
+        maker.network("robust", [0.9], level=30, data_set=data_set)
         maker.ticket(30, {}, data_set=data_set)
     groups = maker.groups()
     labels = [group.label.removeprefix("MiniLM-L6 (2 layers) on ") for group in groups]

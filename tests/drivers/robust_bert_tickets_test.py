@@ -1,14 +1,15 @@
 """The driver of the robust BERT tickets as its user runs it, around a tiny encoder."""
 
 import json
+import re
+import shutil
 import sys
 import time
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import export_ticket
+from experiments import export_ticket, robust_bert_tickets
 from tests.drivers import programs
 from tests.models.tiny_bert import write_folder
 from tf_tickets.errors import UserError, require_extra
@@ -41,15 +42,34 @@ def finished(tmp_path_factory, small):
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory, small):
-    """A finished run of two methods."""
-    run_dir = tmp_path_factory.mktemp("runs") / "short"
-    code, _, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *FEW, *small)
+    """A finished run of two methods, beside its store."""
+    run_dir = tmp_path_factory.mktemp("short") / "run"
+    code, _, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *FEW, *small, "--workers=1")
     assert code == 0, errors
-    return rows_of(run_dir)
+    assert counts(errors) == {"trainings": (0, 3), "measurements": (0, 4)}
+    return run_dir
 
 
 def rows_of(run_dir):
-    return from_csv((run_dir / "results.csv").read_text(), "results.csv")
+    """All results but times."""
+    rows = from_csv((run_dir / "results.csv").read_text(), "results.csv")
+    return [row for row in rows if not row.metric.endswith("seconds")]
+
+
+def contents(run_dir):
+    """What must not depend on interruptions, nor on how much is done at once."""
+    files = {
+        path.relative_to(run_dir): path.read_bytes()
+        for folder in ("tickets", "checkpoints", "attacks")
+        for path in sorted((run_dir / folder).rglob("*.*"))
+    }
+    return rows_of(run_dir), files
+
+
+def counts(said):
+    """What a run says before it begins: trainings and measurements, there and to be done."""
+    found = re.findall(r"^\W*(\d+) (\w+): (\d+) are there, (\d+) to be done$", said, re.MULTILINE)
+    return {noun: (int(there), int(missing)) for _, noun, there, missing in found}
 
 
 def test_studies_end_with_tables_figures_and_paths(finished):
@@ -133,27 +153,70 @@ def test_any_network_of_the_run_can_be_exported(finished, tmp_path, capfd, form)
 
 def test_one_stage_after_the_other_is_the_same_run(short, small, tmp_path):
     flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small)
+    done = {"train": {"trainings": (0, 3), "measurements": (0, 2)}}
+    done["attack"] = {"trainings": (3, 0), "measurements": (0, 2)}
     for stage in ("train", "attack"):
         code, output, errors = programs.run(DRIVER, f"--stage={stage}", *flags)
         assert code == 0, errors
         assert "Run directory" not in output  # That is the report's.
-    assert rows_of(tmp_path / "run") == short
+        assert counts(errors) == done[stage]
+        assert (tmp_path / "run" / "attacks").exists() == (stage == "attack")
+    assert contents(tmp_path / "run") == contents(short)
 
 
-def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_numbers(short, small, tmp_path):
+def test_killed_among_two_workers_and_resumed_by_one_it_ends_with_the_same_bytes(
+    short, small, tmp_path
+):
     flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small)
-    generator = np.random.default_rng(time.time_ns())
-    for _ in range(2):
-        process = programs.start(DRIVER, *flags)
-        deadline = time.monotonic() + 90
-        while not (tmp_path / "run").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        time.sleep(generator.uniform(0, 25))
-        process.kill()
-        process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags)
+    process = programs.start(DRIVER, *flags, "--workers=2")
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
     assert code == 0, errors
-    assert rows_of(tmp_path / "run") == short
+    there, missing = counts(errors)["trainings"]
+    assert there > 0 and there + missing == 3
+    assert contents(tmp_path / "run") == contents(short)
+
+
+def test_a_finished_run_takes_on_more_and_trains_nothing_again(short, small, tmp_path, capfd):
+    """Other attacks, more texts, another study, a seed; the results are of what was asked last."""
+    shutil.copytree(short.parent, tmp_path, dirs_exist_ok=True)
+    flags = (f"--run_dir={tmp_path / 'run'}", *FEW[:1], *small)
+
+    def run(*more):
+        code, _, errors = programs.run(DRIVER, *flags, *more)
+        assert code == 0, errors
+        return counts(errors)
+
+    other = run("--attack_recipe=paper_code", "--attacked_examples=3")
+    assert other == {"trainings": (3, 0), "measurements": (2, 2)}
+    assert run("--attacked_examples=4") == {"trainings": (3, 0), "measurements": (2, 2)}
+    numbers = {row.value for row in rows_of(tmp_path / "run") if row.metric.endswith("/examples")}
+    assert numbers == {4}
+    plan = programs.in_this_process(robust_bert_tickets, capfd)
+    before = sorted(tmp_path.rglob("*"))
+    code, output, _ = plan(*flags, "--attacked_examples=3", "--plan")
+    assert code == 0 and counts(output) == {"trainings": (3, 0), "measurements": (4, 0)}
+    assert "expected time: none" in output
+    code, output, _ = plan(*flags, "--attacked_examples=3", "--trials=2", "--plan")
+    assert code == 0 and counts(output) == {"trainings": (3, 3), "measurements": (4, 4)}
+    assert "that of 2 measurements is never known before" in output
+    more = ("--attacked_examples=3", "--study=main,importance", "--plan")
+    code, output, _ = plan(*flags, *more)
+    assert code == 0 and counts(output) == {"trainings": (3, 3), "measurements": (4, 6)}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_report_needs_nothing_that_attacks_used(short, small, tmp_path):
+    shutil.copytree(short.parent, tmp_path, dirs_exist_ok=True)
+    flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small, "--stage=report")
+    code, output, errors = programs.run(DRIVER, *flags, "--nltk_data=/nowhere")
+    assert code == 0, errors
+    assert "Aua" in output and rows_of(tmp_path / "run") == rows_of(short)
 
 
 def test_two_devices_run_it_too(small, tmp_path):
@@ -180,6 +243,8 @@ REFUSED = {
     "--warmup=1": "--warmup=1: expected a number in [0, 1)",
     "--batch_size=999": "--batch_size=999: expected at most",
     "--data_source=tfds": "--data_sets=movie_reviews comes from --data_source=embedded",
+    "--stage=attack": "--stage=attack: nothing is trained yet; run --stage=train first",
+    "--threads=0": "--threads=0: expected a whole number in [1, 1000]",
 }
 
 

@@ -30,10 +30,10 @@ from tf_tickets.work.image_work import (
     ImageWork,
     fresh_weights,
     network_of,
-    passes,
     require_trainable,
 )
 from tf_tickets.work.nodes import Attack, Masks, Measurement
+from tf_tickets.work.performing import passes
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.store import Store
 

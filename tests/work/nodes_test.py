@@ -7,6 +7,8 @@ import json
 import pytest
 
 from tests.work.plans import DENSE, EVALUATION, FINDING, RANDOM, RETRAINED, TRAININGS, measured
+from tests.work.text_plans import ATTACKED, ENCODER, FREE_LB, ROBUST, TEXT_NODES
+from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.training.selection import Selection
 from tf_tickets.work.nodes import (
     Attack,
@@ -38,7 +40,7 @@ def other_values(value):
     elif isinstance(value, int):
         yield "", value + 1
     elif isinstance(value, float):
-        yield "", value / 2 + 0.01
+        yield "", value / 2 + 0.013
     elif isinstance(value, str):
         yield "", f"{value}_2"
         yield "", {"true": "predicted", "cross_entropy": "margin"}.get(value, "other")
@@ -49,7 +51,7 @@ def other_values(value):
                 yield f"[{place}]{name}", (*value[:place], other, *value[place + 1 :])
 
 
-@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED)])
+@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED), *TEXT_NODES])
 def test_every_field_is_part_of_the_identity(node):
     identities = {node.identity: "itself"}
     for name, other in changed(node):
@@ -70,6 +72,34 @@ def test_what_may_be_missing_is_part_of_the_identity():
     transferred = dataclasses.replace(plain, transferred=((FINDING, source),))
     other = dataclasses.replace(plain, transferred=((RETRAINED, source),))
     assert len({each.identity for each in (plain, transferred, other)}) == 3
+
+
+def test_text_work_of_every_kind_is_work_of_its_own():
+    assert len({node.identity for node in TEXT_NODES}) == len(TEXT_NODES)
+    bound = dataclasses.replace(FREE_LB.attack, bound=1.0)
+    for node, name, value in [
+        (FREE_LB, "attack", bound),
+        (FREE_LB, "attack", None),
+        (FREE_LB, "selections", ()),
+        (ATTACKED, "at", None),
+        (ATTACKED, "at", 5),
+    ]:
+        assert dataclasses.replace(node, **{name: value}).identity != node.identity, name
+
+
+def test_where_encoders_and_resources_lie_decides_nothing():
+    moved = dataclasses.replace(ENCODER, place=dataclasses.replace(ENCODER.place, bert_dir="b"))
+    network = dataclasses.replace(ROBUST.network, encoder=moved)
+    assert dataclasses.replace(ROBUST, network=network).identity == ROBUST.identity
+    places = TextResources(nltk_data="elsewhere")
+    assert dataclasses.replace(ATTACKED, places=places).identity == ATTACKED.identity
+
+
+def test_a_training_keeps_the_weights_that_are_attacked():
+    assert ATTACKED.of.keeps == (4,) and ATTACKED.of.identity == ROBUST.identity
+    later = dataclasses.replace(ATTACKED, at=8)
+    kept = {node.identity: getattr(node, "keeps", ()) for node in in_order([ATTACKED, later])}
+    assert kept[ROBUST.identity] == (4, 8)
 
 
 def test_labels_decide_nothing():

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from tests.work.plans import DENSE, FINDING, TRAININGS, measured
-from tf_tickets.work.image_work import passes
 from tf_tickets.work.overview import overview
+from tf_tickets.work.performing import passes
 from tf_tickets.work.store import Record, Store
 
 WANTED = tuple(map(measured, TRAININGS))

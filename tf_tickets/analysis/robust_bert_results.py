@@ -22,6 +22,7 @@ from tf_tickets.analysis.robust_bert_examples import (
 )
 from tf_tickets.analysis.saved_tickets import SavedTicket, tickets_in
 from tf_tickets.evaluation.text_outcomes import Estimate, wilson_share
+from tf_tickets.runs.files import load_json
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.robust_bert import DENSE_METHODS, SEARCH
 
@@ -111,14 +112,16 @@ class SeedMean(NamedTuple):
 
 
 def load_groups(run: RunDirectory) -> list[Group]:
-    """All that a run has finished, a group per data set and encoder.
+    """All that a run's results are of, a group per data set and encoder.
+
+    Its folder may hold tickets and attacked sentences of what was asked for before, too.
 
     Raises:
       UserError: results or attacked sentences do not follow their schema.
     """
     splits = ("validation", "test", "ticket", "masks")
     frame = _without_rounds(measurements.load_results(run.results_path, splits))
-    attacked = attacked_networks(run.path / "attacks")
+    attacked = _asked_for(run, attacked_networks(run.path / "attacks"))
     tickets = _robust_tickets(run.path / "tickets")
     keys = sorted(set(zip(frame["data_set"], frame["model"])), key=_group_order)
     return [_group(key, frame, attacked, tickets) for key in keys]
@@ -278,6 +281,13 @@ def _without_rounds(frame):
     return frame[keep]
 
 
+def _asked_for(run, attacked):
+    """Without what other recipes made, where the run says which one it asked for last."""
+    path = run.path / "config.json"
+    recipe = load_json(path).get("attack_recipe") if path.exists() else None
+    return [entry for entry in attacked if recipe in (None, entry.recipe)]
+
+
 def _robust_tickets(folder):
     if not any(folder.rglob("level_*.npz")):
         return []
@@ -293,19 +303,27 @@ def _group_order(key):
 def _group(key, frame, attacked, tickets):
     data_set, model = key
 
-    def own(saved):
-        return [entry for entry in saved if (entry.cell.data_set, entry.cell.model) == key]
+    rows = select(frame, data_set=data_set, model=model)
+    measured = set(zip(rows["method"], rows["level"], rows["seed"], rows["attack"]))
+
+    def own(saved, attack_of):
+        return [
+            entry
+            for entry in saved
+            if (entry.cell.data_set, entry.cell.model) == key
+            and (entry.cell.method, entry.level, entry.cell.seed, attack_of(entry)) in measured
+        ]
 
     return Group(
         name="_".join(filter(None, key)),
         label=_group_label(data_set, model),
         data_set=data_set,
-        rows=select(frame, data_set=data_set, model=model),
+        rows=rows,
         attacked={
             (Network(entry.cell.method, entry.level), entry.cell.seed, entry.attack): entry
-            for entry in own(attacked)
+            for entry in own(attacked, lambda entry: entry.attack)
         },
-        tickets=own(tickets),
+        tickets=own(tickets, lambda entry: "natural"),
     )
 
 

@@ -1,10 +1,12 @@
-"""SavedModels of robust BERT tickets."""
+"""SavedModels of finished text classifiers."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tf_tickets.data.tokens import Tokenizer
 from tf_tickets.deployment.inference import text_inference
 from tf_tickets.deployment.saved_model import (
     LOGITS_TOLERANCE,
@@ -15,50 +17,57 @@ from tf_tickets.deployment.saved_model import (
 )
 from tf_tickets.deployment.text_signature import TokenizingGraph, save_text_model
 from tf_tickets.errors import UserError
-from tf_tickets.masking.ticket import Ticket
-from tf_tickets.runs.files import atomic_path, atomic_write_json, load_arrays
-from tf_tickets.search.bert_tickets import BertTickets
-from tf_tickets.search.robust_bert import Network
+from tf_tickets.runs.files import atomic_path, atomic_write_json
+from tf_tickets.work.store import Store
+from tf_tickets.work.text_data import read_again, read_encoder_again
+from tf_tickets.work.text_nodes import TextTraining
+from tf_tickets.work.text_work import network_of
 
 _CHECK_TEXTS = 32
 
 
-def export_robust_texts(tickets: BertTickets) -> dict[str, Export]:
-    """Exports the retrained robust ticket of every data set's first trial.
+def export_texts(
+    trainings: Sequence[TextTraining], store: Store, data_dir: str | None, exports: Path
+) -> dict[str, Export]:
+    """Exports finished text classifiers.
 
-    The SavedModel takes raw strings, see `save_text_model`.
+    The SavedModels take raw strings, see `save_text_model`.
 
     Args:
-      tickets: a run's trainings; data sets whose ticket is not trained yet are left out.
+      trainings: of which networks; those that are not trained yet are left out.
+      store: where they are.
+      data_dir: where prepared data lie.
+      exports: folder that the SavedModels are written to.
 
     Returns:
-      `<data set>, robust, level <level>` → its export, in `exports/` of the run directory.
+      `<data set>, <method>, level <level>` → its export.
 
     Raises:
       UserError: a file is damaged, or an export does not agree with its network.
     """
-    settings, exports = tickets.settings, {}
-    for data_set in settings.data_sets:
-        network = settings.network(data_set, settings.seeds[0], "robust")
-        if tickets.run.is_finished(tickets.cell(network), network.level):
-            exports[f"{data_set}, robust, level {network.level}"] = _export(tickets, network)
-    return exports
+    found = {}
+    for training in trainings:
+        if store.is_finished(training):
+            labels = training.labels
+            name = "{data_set}, {method}, level {level}".format(**labels)
+            place = Path(labels["data_set"], labels["method"], f"level_{labels['level']:02d}")
+            found[name] = _export(training, store, data_dir, exports / place)
+    return found
 
 
-def _export(tickets: BertTickets, network: Network) -> Export:
-    run, cell, level = tickets.run, tickets.cell(network), network.level
-    ticket = Ticket.load(run.ticket_path(cell, level))
-    weights = load_arrays(run.trained_weights_path(cell, level))
-    model = tickets.classifier(network, weights).model
-    bench, encoder = tickets.bench(network.data_set, network.seed), tickets.encoder
-    graph = TokenizingGraph(encoder.vocabulary, encoder.lowercase, bench.tokenizer.length)
-    place = run.path / "exports" / Path(network.data_set, "robust", f"level_{level:02d}")
+def _export(training, store, data_dir, place) -> Export:
+    ticket, weights = store.ticket(training), store.weights(training)
+    model = network_of(training, weights).model
+    data, length = read_again(training.data, data_dir), training.data.length
+    encoder = read_encoder_again(training.network.encoder)
+    graph = TokenizingGraph(encoder.vocabulary, encoder.lowercase, length)
     with atomic_path(place) as folder:
-        save_text_model(folder, text_inference(model), graph, bench.data.parts)
+        save_text_model(folder, text_inference(model), graph, data.parts)
         provenance = dataclasses.asdict(ticket.provenance)
-        names = {"class_names": list(bench.data.class_names)}
+        names = {"class_names": list(data.class_names)}
         atomic_write_json(folder / TICKET_FILE, names | {"provenance": provenance})
-        inputs = _check_inputs(bench)
+        tokenizer = Tokenizer(encoder.vocabulary, encoder.lowercase, length)
+        inputs = _check_inputs(tokenizer, data.validation.texts[:_CHECK_TEXTS])
         exported = SavedModelArtifact(folder, TOKENS).logits(inputs)
         difference = float(np.max(np.abs(exported - model(inputs, training=False))))
         if not difference <= LOGITS_TOLERANCE:
@@ -70,8 +79,8 @@ def _export(tickets: BertTickets, network: Network) -> Export:
     return Export(place, zeros, sum(mask.size for mask in ticket.masks.values()), difference)
 
 
-def _check_inputs(bench):
+def _check_inputs(tokenizer, texts):
     """A few texts as the model takes them."""
-    token_ids, segment_ids = bench.tokenizer(bench.data.validation.texts[:_CHECK_TEXTS])
+    token_ids, segment_ids = tokenizer(texts)
     mask = (token_ids != 0).astype(np.int32)
     return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": mask}

@@ -26,8 +26,8 @@ from tf_tickets.models.bert_classifier import BertClassifier
 from tf_tickets.models.bert_encoder import BertEncoder, load_encoder
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
-from tf_tickets.search.text_bench import TextPlace
 from tf_tickets.structured.transformer_compaction import compact_bert
+from tf_tickets.work.text_data import TextPlace
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,15 +1,35 @@
-"""What "Robust Lottery Tickets for Pre-trained Language Models" trains: settings and networks."""
+"""The networks of "Robust Lottery Tickets for Pre-trained Language Models", as a plan."""
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from tf_tickets.attacks.embedding import EmbeddingAttack
-from tf_tickets.errors import require, require_choices
+from tf_tickets.attacks.text_recipes import ATTACKS, TextRecipe
+from tf_tickets.attacks.text_resources import TextResources
+from tf_tickets.errors import UserError, require, require_choices
 from tf_tickets.runs.run_directory import Cell
+from tf_tickets.search.trial_settings import steps_per_epoch
+from tf_tickets.training.schedules import LinearDecay, LinearRamp
+from tf_tickets.training.selection import Selection
+from tf_tickets.work.nodes import Inherited, Masks, Measurement, Node, Platform
+from tf_tickets.work.store import Store
+from tf_tickets.work.text_nodes import (
+    Drawn,
+    MaskSearch,
+    MaskTuning,
+    Pretrained,
+    Redrawn,
+    Scattered,
+    TextAttacked,
+    TextNetwork,
+    Texts,
+    TextTraining,
+    Tuning,
+)
+from tf_tickets.work.view import Shown
 
-EXPERIMENT = "robust_bert_tickets"
 STUDIES = (
     "main",
     "ablation",
@@ -40,31 +60,12 @@ SEARCH_CLIPS = ("values", "norm")
 # Iterative magnitude pruning removes this share of all masked weights a round (Chen et al.,
 # NeurIPS 2020, whom the paper follows), in percent.
 PRUNING_ROUND = 10
-
-
-class Network(NamedTuple):
-    """One training of a run: of a network's weights, or of the masks over it.
-
-    Attributes:
-      data_set: what it is trained on.
-      seed: the trial's.
-      method: one of `METHODS`, `ABLATIONS` and `IMPORTANCE`, or `SEARCH`.
-      regime: what it is trained against, or `natural`.
-      level: its sparsity in percent; 0 is dense.
-      penalty: λ of a search; 0 of all others.
-    """
-
-    data_set: str
-    seed: int
-    method: str
-    regime: str
-    level: int = 0
-    penalty: float = 0.0
-
-    def cell(self, model: str) -> Cell:
-        """Where it belongs in a run whose encoder is called `model`."""
-        method = f"{SEARCH}_{self.penalty:g}" if self.method == SEARCH else self.method
-        return Cell(self.data_set, self.regime, method, self.seed, model)
+SELECTED_BY = "validation/natural/accuracy"
+# How often masks are measured in an epoch of their training.
+MASK_MEASUREMENTS = 4
+# How many test examples the paper attacks (appendix B.2); of all other data sets 1000.
+PAPER_EXAMPLES = {"sst2": 872, "imdb": 500}
+OTHER_EXAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,81 +188,302 @@ class RobustBertSettings:
                 shown = ",".join(f"{number:g}" for number in given)
                 require(len(given) == len(set(given)) > 0, flag, shown, expected)
 
-    def networks(self, data_set: str, seed: int) -> list[Network]:
-        """All trainings of a trial, each after those that it needs."""
-        ordered = {}
-        for wanted in self._wanted(data_set, seed):
-            for network in self._with_needs(wanted):
-                ordered[network] = None
-        return list(ordered)
 
-    def judged(self, data_set: str, seed: int, study: str) -> list[Network]:
+@dataclasses.dataclass(frozen=True)
+class AttackSettings:
+    """How networks are attacked.
+
+    Attributes:
+      attacks: names in `ATTACKS`; studies but `main` have the first alone.
+      preset, max_words_changed, bert_attack_candidates: see `TextRecipe`.
+      examples: how many test examples are attacked, of each class its share; 0 for as many as
+        the paper.
+      resources: what the recipes use.
+      platform: what else decides what comes of attacks.
+    """
+
+    attacks: Sequence[str]
+    preset: str
+    max_words_changed: float
+    bert_attack_candidates: int
+    examples: int
+    resources: TextResources
+    platform: Platform
+
+    def __post_init__(self):
+        require_choices("attacks", self.attacks, ATTACKS)
+        for attack in self.attacks:
+            self.recipe(attack)
+        require(self.examples >= 0, "attacked_examples", self.examples, "at least 0")
+
+    def recipe(self, attack: str) -> TextRecipe:
+        """How an attack is made."""
+        limits = self.max_words_changed, self.bert_attack_candidates
+        return TextRecipe(attack, self.preset, *limits)
+
+    def described_resources(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Attack → what it uses, as of `TextAttacked`.
+
+        Raises:
+          UserError: something is not there.
+        """
+        return {
+            attack: tuple(self.resources.describe(self.recipe(attack).needs).items())
+            for attack in self.attacks
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """The networks of one data set and seed.
+
+    Attributes:
+      settings: of the run.
+      network: what is trained.
+      texts: what it learns; their seed is the trial's.
+      test_examples: how many networks are tested on, and attacks choose from; 0 for all.
+      platform: what else decides the numbers.
+    """
+
+    settings: RobustBertSettings
+    network: TextNetwork
+    texts: Texts
+    test_examples: int
+    platform: Platform
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch."""
+        return steps_per_epoch(self.texts.train, self.settings.fine_tuning.batch_size)
+
+    def training(self, method: str, level: int = 0) -> TextTraining:
+        """A network of a method, at the data set's sparsity if no level is given."""
+        if method in DENSE_METHODS:
+            return self._dense(method)
+        level = level or self.settings.sparsity[self.texts.name]
+        start, masks = self._ticket(method, level)
+        return self._sparse(method, "natural", level, start, masks)
+
+    def search(self, penalty: float | None = None, regime: str | None = None) -> MaskSearch:
+        """The search of masks over the fine-tuned network, with the data set's own λ by default."""
+        tuning, learning = self.settings.fine_tuning, self._learning
+        penalty = learning.penalty if penalty is None else penalty
+        regime = regime or learning.objective
+        iterations = self.steps * learning.epochs
+        begin, end = (round(part * iterations) for part in learning.penalty_warmup)
+        return MaskSearch(
+            network=self.network,
+            data=self.texts,
+            recipe=MaskTuning(
+                tuning.batch_size,
+                learning.weight_decay,
+                tuning.dropout,
+                tuning.clip_value,
+                learning.granularity,
+                learning.clip,
+            ),
+            against=regime,
+            attack=self._attack(regime),
+            iterations=iterations,
+            evaluate_every=max(1, self.steps // MASK_MEASUREMENTS),
+            rates=LinearDecay(learning.learning_rate, iterations),
+            start=Inherited(self.training("fine_tune")),
+            seed=self.texts.seed,
+            stream=0,
+            platform=self.platform,
+            penalties=LinearRamp(penalty, begin, end),
+            labels=self._labels(f"{SEARCH}_{penalty:g}", regime, 0),
+        )
+
+    def judged(self, study: str) -> list[TextTraining]:
         """The networks that a study shows under text attacks."""
         by_study = {
-            "main": self.methods,
+            "main": self.settings.methods,
             "ablation": ABLATIONS,
             "importance": IMPORTANCE,
             "convergence": CONVERGENCE,
         }
         if study == "sparsity":
-            names = ((method, level) for level in self.sparsities for method in ("robust", "lth"))
-            dense = (self.network(data_set, seed, name) for name in ("fine_tune", "free_lb"))
-            return [*dense, *(self.network(data_set, seed, *name) for name in names)]
-        return [self.network(data_set, seed, method) for method in by_study.get(study, ())]
+            levels = self.settings.sparsities
+            sparse = [self.training(name, at) for at in levels for name in ("robust", "lth")]
+            return [self.training("fine_tune"), self.training("free_lb"), *sparse]
+        return [self.training(method) for method in by_study.get(study, ())]
 
-    def network(self, data_set: str, seed: int, method: str, level: int = 0) -> Network:
-        """A network of a method, at the data set's sparsity if no level is given."""
-        if method in DENSE_METHODS:
-            return Network(data_set, seed, method, DENSE_METHODS[method])
-        return Network(data_set, seed, method, "natural", level or self.sparsity[data_set])
+    def trainings(self) -> list[TextTraining]:
+        """All trainings of the trial, each under each of its names, after those that it needs."""
+        ordered = {}
+        for wanted in self._wanted():
+            for training in _with_needs(wanted):
+                ordered[tuple(training.labels.values())] = training
+        return list(ordered.values())
 
-    def search(self, data_set: str, seed: int, penalty: float | None = None) -> Network:
-        """The search of masks, with the data set's own λ if none is given."""
-        learning = self.mask_learning[data_set]
-        penalty = learning.penalty if penalty is None else penalty
-        return Network(data_set, seed, SEARCH, learning.objective, penalty=penalty)
+    def shown(self) -> list[Shown]:
+        """All trainings with what is measured of them."""
+        return [
+            Shown((training,))
+            if isinstance(training, MaskSearch)
+            else Shown(
+                (Measurement(training, examples=self.test_examples, labels=training.labels),)
+            )
+            for training in self.trainings()
+        ]
 
-    def epochs_of(self, network: Network) -> int:
-        """How long it is trained."""
-        if network.method == SEARCH:
-            return self.mask_learning[network.data_set].epochs
-        longer = network.method == "without_structure_longer"
-        return self.fine_tuning.longer_epochs if longer else self.fine_tuning.epochs
+    def attacks(
+        self, how: AttackSettings, resources: Mapping[str, tuple[tuple[str, str], ...]]
+    ) -> list[Shown]:
+        """The attacks of all studies, each once.
 
-    def ticket_source(self, network: Network) -> Network:
-        """The training whose result decides a sparse network's masks."""
-        search = self.search(network.data_set, network.seed)
-        if network.method == "without_adversarial":
-            return search._replace(regime="natural")
-        if network.method in ("lth", "without_mask_learning"):
-            return self._round_before(network)
-        return search
+        Args:
+          how: networks are attacked.
+          resources: attack → what it uses, as `AttackSettings.described_resources`.
+        """
+        shown = {}
+        for study in self.settings.studies:
+            for training in self.judged(study):
+                for attack, split, epoch in self._attacks_of(study, training, how):
+                    attacked = TextAttacked(
+                        of=training,
+                        at=epoch and epoch * self.steps,
+                        recipe=how.recipe(attack),
+                        split=split,
+                        examples=self._attacked_examples(how, split),
+                        among=self.test_examples,
+                        resources=resources[attack],
+                        platform=how.platform,
+                        places=how.resources,
+                        labels=training.labels,
+                    )
+                    one = _shown(attacked, epoch)
+                    shown[one.files] = one
+        return list(shown.values())
 
-    def _round_before(self, network):
+    @property
+    def _learning(self):
+        return self.settings.mask_learning[self.texts.name]
+
+    def _attack(self, regime):
+        return None if regime == "natural" else self._learning.attack
+
+    def _labels(self, method, regime, level):
+        return {
+            "data_set": self.texts.name,
+            "model": self.network.name,
+            "regime": regime,
+            "method": method,
+            "seed": self.texts.seed,
+            "level": level,
+        }
+
+    def _dense(self, method):
+        return self._sparse(method, DENSE_METHODS[method], 0, Pretrained(self.texts.seed), None)
+
+    def _sparse(self, method, regime, level, start, masks):
+        tuning = self.settings.fine_tuning
+        is_longer = method == "without_structure_longer"
+        iterations = self.steps * (tuning.longer_epochs if is_longer else tuning.epochs)
+        selects = tuning.weights == "selected"
+        return TextTraining(
+            network=self.network,
+            data=self.texts,
+            recipe=Tuning(
+                tuning.batch_size, tuning.weight_decay, tuning.dropout, tuning.clip_value
+            ),
+            against=regime,
+            attack=self._attack(regime),
+            iterations=iterations,
+            evaluate_every=self.steps,
+            rates=LinearDecay(tuning.learning_rate, iterations, tuning.warmup),
+            start=start,
+            seed=self.texts.seed,
+            stream=level,
+            platform=self.platform,
+            masks=masks,
+            selections=(Selection(SELECTED_BY),) if selects else (),
+            labels=self._labels(method, regime, level),
+        )
+
+    def _ticket(self, method, level):
+        """What a sparse network starts from, and its masks."""
+        start, seed = Pretrained(self.texts.seed), self.texts.seed
+        if method in ("lth", "without_mask_learning"):
+            return start, Masks(self._round_before(method, level), level / 100, "magnitude")
+        regime = "natural" if method == "without_adversarial" else None
+        drawn = Drawn(self.search(regime=regime), level / 100)
+        if method == "random":
+            return start, Scattered(drawn, seed)
+        if method == "without_initialization":
+            return Redrawn(seed), drawn
+        if method.startswith("without_structure"):
+            return Redrawn(seed, outside=drawn), None
+        return start, drawn
+
+    def _round_before(self, method, level):
         """Of iterative magnitude pruning; the dense network comes before the first round."""
-        before = (network.level - 1) // PRUNING_ROUND * PRUNING_ROUND
-        adversarial = network.method == "without_mask_learning"
+        before = (level - 1) // PRUNING_ROUND * PRUNING_ROUND
+        adversarial = method == "without_mask_learning"
         if not before:
-            dense = "free_lb" if adversarial else "fine_tune"
-            return self.network(network.data_set, network.seed, dense)
+            return self.training("free_lb" if adversarial else "fine_tune")
         regime = "free_lb" if adversarial else "natural"
-        return network._replace(level=before, regime=regime)
+        return self._sparse(method, regime, before, *self._ticket(method, before))
 
-    def _wanted(self, data_set: str, seed: int) -> Iterator[Network]:
-        for study in self.studies:
-            yield from self.judged(data_set, seed, study)
+    def _wanted(self) -> Iterator[TextTraining]:
+        for study in self.settings.studies:
+            yield from self.judged(study)
             if study == "patterns":
-                yield self.network(data_set, seed, "robust")
+                yield self.training("robust")
             if study == "regularization":
-                for penalty in self.penalties:
-                    yield self.search(data_set, seed, penalty)
+                for penalty in self.settings.penalties:
+                    yield self.search(penalty)
 
-    def _with_needs(self, network: Network) -> Iterable[Network]:
-        """A network after all that it needs."""
-        need = self._need(network)
-        return [network] if need is None else [*self._with_needs(need), network]
+    def _attacks_of(self, study, training, how):
+        """(attack, split, epoch or None for the last weights)."""
+        first = how.attacks[0]
+        if study == "convergence":
+            epochs = training.iterations // self.steps
+            return [(first, "validation", epoch) for epoch in range(1, epochs + 1)]
+        return [(attack, "test", None) for attack in (how.attacks if study == "main" else [first])]
 
-    def _need(self, network):
-        if network.method == SEARCH:
-            return self.network(network.data_set, network.seed, "fine_tune")
-        return self.ticket_source(network) if network.level else None
+    def _attacked_examples(self, how, split):
+        wanted = how.examples or PAPER_EXAMPLES.get(self.texts.name, OTHER_EXAMPLES)
+        tested = self.test_examples or self.texts.test
+        return min(wanted, tested if split == "test" else self.texts.validation)
+
+
+def of_stage(stage: str, wanted: Sequence[Node], store: Store) -> list[Node]:
+    """What a stage does of what a run asks for.
+
+    Args:
+      stage: `train`, `attack` (what is trained), `report` (nothing), or `all`.
+      wanted: all of it.
+      store: what there is.
+
+    Raises:
+      UserError: there is nothing to attack.
+    """
+    if stage == "all":
+        return list(wanted)
+    attacks = [node for node in wanted if isinstance(node, TextAttacked)]
+    if stage == "train":  # And keep weights that will be attacked.
+        others = [node for node in wanted if not isinstance(node, TextAttacked)]
+        return [*others, *(node.of for node in attacks)]
+    trained = [node for node in attacks if store.is_finished(node.of)]
+    if stage == "attack" and attacks and not trained:
+        raise UserError("--stage=attack: nothing is trained yet; run --stage=train first")
+    return trained if stage == "attack" else []
+
+
+def _with_needs(training):
+    """A training after all trainings that it needs."""
+    return [each for need in training.needs for each in _with_needs(need)] + [training]
+
+
+def _shown(attacked, epoch):
+    """The names of an attack's numbers, and of its table of texts."""
+    labels, recipe = attacked.labels, attacked.recipe
+    after = "" if epoch is None else f"_epoch_{epoch:03d}"
+    level = f"level_{labels['level']:02d}"
+    names = ("data_set", "regime", "method", "seed", "model")
+    folder = Path("attacks", Cell(*(labels[name] for name in names)).path, level)
+    table = folder / f"{attacked.split}_{recipe.attack}_{recipe.preset}{after}"
+    files = tuple((f"texts{kind}", f"{table}{kind}") for kind in (".csv", ".json"))
+    return Shown((attacked,), f"{level}{after}_{attacked.split}_{recipe.attack}", files)

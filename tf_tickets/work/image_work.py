@@ -2,25 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
-import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import Diverged, require
+from tf_tickets.errors import require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
 from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import build_model, require_image_shape
 from tf_tickets.models.weights import Weights, read_weights, write_weights
-from tf_tickets.runs.events import LevelEvents
-from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
-from tf_tickets.training.loop import train_level
+from tf_tickets.training.checkpoints import Progress
 from tf_tickets.training.trainer import TrainingSettings
 from tf_tickets.work.image_data import read_again
 from tf_tickets.work.nodes import (
@@ -33,48 +29,21 @@ from tf_tickets.work.nodes import (
     Node,
     Training,
 )
+from tf_tickets.work.performing import Work, description, passes
 from tf_tickets.work.store import Record, Store
 from tf_tickets.work.tickets import choose, keep_at_end
 from tf_tickets.work.training_bench import TrainingBench
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ImageWork:
-    """Does one piece of work after the other, and keeps what several have in common.
+class ImageWork(Work):
+    """Work on networks of images."""
 
-    Attributes:
-      store: holds what work comes from, and takes what it leads to.
-      data_dir: where prepared data lie, see `load_images`.
-      strategy: the devices.
-      advance: told (passes of an image through a network, description) on the way.
-      events_path: training → where TensorBoard's events of it go.
-      stop_if_requested: raises `StopRequested` to stop.
-      seconds_unsaved: how long a training may go on without being saved; workers of a cluster
-        save after every evaluation, all at once.
-    """
+    def do(self, node: Node) -> None:
+        _WAYS[type(node)](self, node)
 
-    store: Store
-    data_dir: str | None
-    strategy: tf.distribute.Strategy
-    advance: Callable[[float, str], None]
-    events_path: Callable[[Training], Path]
-    stop_if_requested: Callable[[], None]
-    seconds_unsaved: float = 600.0
-
-    def perform(self, node: Node) -> None:
-        """Does the work, unless it is finished or another process is at it.
-
-        What it needs must be finished.
-
-        Raises:
-          StopRequested: its state is kept.
-          UserError: data or files that cannot be used, or a loss that diverged.
-        """
-        with self.store.locked(node) as is_ours:
-            if is_ours and not self.store.is_finished(node):
-                self.store.begin(node)
-                _WAYS[type(node)](self, node)
-        runtime.wait_for_workers(self.strategy)  # The others read what the chief wrote.
+    def close(self) -> None:
+        self._benches.clear()
+        self._loaded.clear()
 
     def data(self, data: Data) -> ImageData:
         """The examples, with all test examples.
@@ -130,10 +99,7 @@ class ImageWork:
         else:
             masks, parent_sha256 = choose(training.masks, self.store, bench.trainer)
             bench.trainer.reset(start, masks)
-        try:
-            progress = self._fit(training, bench)
-        except Diverged as error:
-            raise Diverged(f"{description(training)}: {error}") from None
+        progress = self._fit(training, bench)
         provenance = _provenance(training, self.data(training.data), start, parent_sha256)
         ticket = Ticket(bench.trainer.masks.read(), provenance)
         selected, weights = _kept(training, bench, progress)
@@ -148,17 +114,6 @@ class ImageWork:
 
     def _fit(self, training, bench) -> Progress:
         data = self.data(training.data)
-        kept_weights = bench.kept_weights(len(training.selections))
-        events = LevelEvents(self.events_path(training), parameters(training), self.store.writable)
-        checkpoint = LevelCheckpoint(
-            self.store.checkpoint_path(training),
-            bench.trainer.model,
-            bench.trainer.optimizer,
-            bench.trainer.masks,
-            kept_weights,
-            self.store.writable,
-            seconds=None if runtime.in_cluster(self.strategy) else self.seconds_unsaved,
-        )
 
         def evaluate(_):
             measured = {}
@@ -166,40 +121,10 @@ class ImageWork:
                 measured |= _on(split, bench.evaluator.evaluate(getattr(data, split)))
             return measured
 
-        def keep(iteration):
-            self.store.keep(training, iteration, bench.trainer.weights())
-
-        progress = train_level(
-            bench.trainer,
-            BatchOrder(
-                len(data.train), training.recipe.batch_size, (training.seed, training.stream)
-            ),
-            training.iterations,
-            evaluate_every=training.evaluate_every,
-            evaluate=evaluate,
-            checkpoint=checkpoint,
-            learning_rates=training.rates,
-            on_progress=self._reporter(training, events),
-            stop_if_requested=self.stop_if_requested,
-            milestones={at: functools.partial(keep, at) for at in training.keeps},
-            selections=training.selections,
-            record_time=True,
-        )
-        events.finish(bench.trainer.masks.read(), progress.iteration)
-        return progress
-
-    def _reporter(self, training, events):
-        reached, a_step = 0, passes(training) / training.iterations
-
-        def report(progress: Progress):
-            nonlocal reached
-            events.add_history(progress.history)
-            # Training that collapsed has nothing left to do.
-            iteration = training.iterations if progress.collapsed else progress.iteration
-            self.advance((iteration - reached) * a_step, description(training))
-            reached = iteration
-
-        return report
+        seeds = training.seed, training.stream
+        order = BatchOrder(len(data.train), training.recipe.batch_size, seeds)
+        kept_weights = bench.kept_weights(len(training.selections))
+        return self.train(training, bench.trainer, order, kept_weights, evaluate)
 
     def _measure(self, measurement):
         self.stop_if_requested()
@@ -269,9 +194,14 @@ def require_trainable(trainings: Iterable[Training]) -> None:
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
 
 
-@functools.lru_cache(maxsize=1)  # Trainings of one network mostly begin alike.
+@functools.singledispatch
 def fresh_weights(network: Network, seed: int) -> Weights:
     """New random weights of a network, decided by the seed; not to be changed."""
+    return _fresh_weights(network, seed)
+
+
+@functools.lru_cache(maxsize=1)  # Trainings of one network mostly begin alike.
+def _fresh_weights(network, seed):
     weights = read_weights(_build(network, seed))
     for array in weights.values():
         array.flags.writeable = False
@@ -283,8 +213,9 @@ def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return WeightMasks(_build(network, seed=0)).shapes
 
 
-def passes(node: Node) -> float:
-    """How often an image passes through a network, there and back: the measure of work."""
+@passes.register(Training)
+@passes.register(Measurement)
+def _passes(node):
     if isinstance(node, Measurement):
         attacks = [*node.attacks, *(attack for _, attack in node.transferred)]
         data = node.of.data
@@ -294,22 +225,6 @@ def passes(node: Node) -> float:
     measured = sum(getattr(node.data, split) for split in node.measured_on)
     evaluations = node.iterations / node.evaluate_every * _evaluations(node.measured)
     return node.iterations * node.recipe.batch_size * steps + evaluations * measured
-
-
-def description(node: Node) -> str:
-    """For people."""
-    named = {**node.labels, "level": f"level {node.labels['level']}"}
-    labels = " ".join(f"{value}" for value in named.values())
-    return f"measuring {labels}" if isinstance(node, Measurement) else labels
-
-
-def parameters(training: Training) -> dict[str, str | float | int]:
-    """A training's hyper-parameters, for TensorBoard's HParams page."""
-    return {
-        **training.labels,
-        "learning_rate": training.rates.learning_rate,
-        "batch_size": training.recipe.batch_size,
-    }
 
 
 def _evaluations(attacks):

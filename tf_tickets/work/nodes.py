@@ -147,8 +147,8 @@ class Inherited:
     at: int | None = None
 
     def __post_init__(self):
-        if self.at is not None and self.at not in self.of.keeps:
-            object.__setattr__(self, "of", _keeping(self.of, (self.at,)))
+        if self.at is not None:
+            object.__setattr__(self, "of", self.of.keeping((self.at,)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +249,11 @@ class Training(Node):
     keeps: tuple[int, ...] = dataclasses.field(default=(), compare=False)
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
 
+    def keeping(self, iterations: Iterable[int]) -> "Training":
+        """The same training, which keeps the weights of more iterations."""
+        keeps = tuple(sorted({*self.keeps, *iterations}))
+        return self if keeps == self.keeps else dataclasses.replace(self, keeps=keeps)
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement(Node):
@@ -299,17 +304,11 @@ def in_order(wanted: Iterable[Node]) -> list[Node]:
                 visit(need)
             ordered[node.identity] = node
         elif isinstance(node, Training):
-            ordered[node.identity] = _keeping(known, node.keeps)
+            ordered[node.identity] = known.keeping(node.keeps)
 
     for node in wanted:
         visit(node)
     return list(ordered.values())
-
-
-def _keeping(training: Training, iterations: Iterable[int]) -> Training:
-    """The same training, which keeps the weights of more iterations."""
-    keeps = tuple(sorted({*training.keeps, *iterations}))
-    return training if keeps == training.keeps else dataclasses.replace(training, keeps=keeps)
 
 
 def _within(value):

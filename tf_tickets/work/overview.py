@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from tf_tickets.work.image_work import passes
-from tf_tickets.work.nodes import Node, Training, in_order
+from tf_tickets.work.nodes import Measurement, Node, Training, in_order
+from tf_tickets.work.performing import passes
 from tf_tickets.work.store import Store
 
 
@@ -27,8 +27,15 @@ def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
 
 def _expected(nodes, store, workers):
     missing = [node for node in nodes if not store.is_finished(node)]
-    if not missing:
-        return "none"
+    foreseen = [node for node in missing if isinstance(node, (Training, Measurement))]
+    parts = [_as_trainings(foreseen, nodes, store, workers)] if foreseen else []
+    if len(missing) > len(foreseen):
+        parts.append(f"that of {len(missing) - len(foreseen)} measurements is never known before")
+    return ", and ".join(parts) or "none"
+
+
+def _as_trainings(missing, nodes, store, workers):
+    """The time of work that takes as long a pass as trainings of the same network."""
     rates = _seconds_per_pass([node for node in nodes if store.is_finished(node)], store)
     networks = {_training(node).network.name for node in missing}
     if not networks <= set(rates):

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 
 from tf_tickets.errors import StopRequested, UserError, one_line, require_extra
-from tf_tickets.work.image_work import description, passes
 from tf_tickets.work.nodes import Node
+from tf_tickets.work.performing import description, passes
 from tf_tickets.work.side_by_side import Ended, Progress, Setup, WorkerDied
 
 LOCAL = "local"

@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
 from tf_tickets.work.image_work import ImageWork
 from tf_tickets.work.nodes import Measurement, Node
+from tf_tickets.work.performing import Work
 from tf_tickets.work.store import Store
 
 # Workers that die over one piece of work before it is given up.
@@ -19,15 +22,20 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a worker must know.
+    """What somebody who works must know; of work on images.
 
     Attributes:
+      kind: what does the work.
+      alone: kinds of nodes that have processes of their own, and so are done in the first process.
       store: the store's folder.
       data_dir: where prepared data lie.
       threads: that it divides operations among.
       events: identity of a training → where its TensorBoard events go.
       seconds_unsaved: how long a training may go on without being saved.
     """
+
+    kind: ClassVar[type[Work]] = ImageWork
+    alone: ClassVar[tuple[type[Node], ...]] = ()
 
     store: str
     data_dir: str | None
@@ -36,18 +44,32 @@ class Setup:
     seconds_unsaved: float = 600.0
 
     def work(
-        self, advance: Callable[[float, str], None], stop_if_requested: Callable[[], None]
-    ) -> ImageWork:
-        """What does the work, in the worker's own process, which must not have any other."""
-        return ImageWork(
-            Store(Path(self.store)),
+        self,
+        advance: Callable[[float, str], None],
+        stop_if_requested: Callable[[], None],
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> Work:
+        """What does the work, in this process.
+
+        Args:
+          advance, stop_if_requested: see `Work`.
+          strategy: the devices; None in a worker's process, which must not have any other.
+        """
+        strategy = strategy or runtime.make_strategy("one_device", threads=self.threads)
+        return self.kind(
+            Store(Path(self.store), runtime.is_chief(strategy)),
             self.data_dir,
-            runtime.make_strategy("one_device", threads=self.threads),
+            strategy,
             advance,
             events_path=lambda training: Path(self.events[training.identity]),
             stop_if_requested=stop_if_requested,
             seconds_unsaved=self.seconds_unsaved,
+            **self.more(),
         )
+
+    def more(self) -> dict:
+        """What this kind of work must know beside that, by its name there."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)

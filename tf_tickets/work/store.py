@@ -1,10 +1,12 @@
 """What is finished: a folder for each piece of work, called by its identity.
 
     <store>/<identity>/node.json               what it is, and which commit worked on it
-                       ticket.npz              the masks it was trained under
+                       ticket.npz              the masks it was trained under, if any
                        weights.npz             the weights it ended with
                        weights_selected_1.npz  those of its second selection, if they are others
                        weights_at_40.npz       those of an iteration that it keeps
+                       texts.csv               what an attack made of texts, which grows, and in
+                       texts.json              this file what made it
                        in_progress/            its state while it trains
                        record.json             its numbers, and the SHA-256 of every file;
                                                written last
@@ -38,6 +40,8 @@ from tf_tickets.work.nodes import Node, described
 
 _TICKET = "ticket.npz"
 _CURE = "; delete its folder to have it made anew"
+# Files of finished work, beside its record: all but what says what it is, and its lock.
+_RESULTS = ("*.npz", "texts.*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Store:
         """
         of = f"_at_{at}" if at is not None else f"_selected_{selection}" if selection else ""
         return self.path(node) / f"weights{of}.npz"
+
+    def table_path(self, node: Node) -> Path:
+        """What an attack makes of texts, see `OutcomeTable`."""
+        return self.path(node) / "texts.csv"
 
     def checkpoint_path(self, node: Node) -> Path:
         """Where a training keeps its state."""
@@ -150,7 +158,8 @@ class Store:
             ticket.save(self.ticket_path(node))
         files = [
             path
-            for path in sorted(self.path(node).glob("*.npz"))
+            for kind in _RESULTS
+            for path in sorted(self.path(node).glob(kind))
             if not path.name.startswith(TEMPORARY_PREFIX)
         ]
         content = {
@@ -179,6 +188,14 @@ class Store:
         )
         return Record(history, tuple(content["selected"]), content["sparsity"])
 
+    def has_ticket(self, node: Node) -> bool:
+        """Whether a finished training was held to masks.
+
+        Raises:
+          UserError: its record is damaged.
+        """
+        return _TICKET in self._content(node)["sha256"]
+
     def ticket(self, node: Node) -> Ticket:
         """The masks of a finished training.
 
@@ -199,7 +216,7 @@ class Store:
         Raises:
           UserError: they are missing or damaged.
         """
-        ticket = self.ticket(node)
+        ticket = self.ticket(node) if self.has_ticket(node) else None
         with self._naming(node):
             if selection:
                 selected = self._content(node)["selected"]
@@ -207,7 +224,7 @@ class Store:
             path = self.weights_path(node, at, selection)
             self._require_unchanged(node, path.name)
             weights = load_arrays(path)
-            if at is None:  # On the way masks may still tighten.
+            if at is None and ticket:  # On the way masks may still tighten.
                 refuse_disagreement(ticket, weights, path)
             return weights
 

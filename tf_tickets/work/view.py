@@ -12,27 +12,32 @@ from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.work.image_work import fresh_weights, parameters
-from tf_tickets.work.nodes import Inherited, Measurement, Node, Training
+from tf_tickets.work.image_work import fresh_weights
+from tf_tickets.work.nodes import Fresh, Inherited, Measurement, Node, Training
+from tf_tickets.work.performing import parameters
 from tf_tickets.work.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """Measurements whose numbers are recorded together.
+    """Work whose numbers are recorded together.
 
     Attributes:
-      measurements: of one network, all with its labels.
+      measurements: of one network, all with its labels; or its training alone.
       record: the record's name; None where the numbers join those of the training.
+      files: (name in the folder of the first measurement, place in the run's folder) of what is
+        shown beside the numbers.
     """
 
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Node, ...]
     record: str | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def training(self) -> Training:
         """Of the network."""
-        return self.measurements[0].of
+        first = self.measurements[0]
+        return first if isinstance(first, Training) else first.of
 
     @property
     def labels(self) -> Mapping:
@@ -59,7 +64,7 @@ class View:
     folder_a_model: bool = True
 
     @property
-    def wanted(self) -> list[Measurement]:
+    def wanted(self) -> list[Node]:
         """All that the run asked for."""
         return [each for shown in self.shown for each in shown.measurements]
 
@@ -114,7 +119,8 @@ class View:
         place, level = self._place(shown.labels), shown.labels["level"]
         rows = self._rows(shown, [*store.record(training).history, *self._measured(shown)])
         _link(store.weights_path(training), run.trained_weights_path(place, level))
-        _link(store.ticket_path(training), run.ticket_path(place, level))
+        if store.has_ticket(training):
+            _link(store.ticket_path(training), run.ticket_path(place, level))
         is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
         if not is_shown:
             self._show_start(training, place)
@@ -132,7 +138,7 @@ class View:
                 kept = self.store.weights_path(start.of, start.at)
                 _link(kept, self.run.rewind_weights_path(place))
             return
-        if start.seed != training.seed:
+        if not isinstance(start, Fresh) or start.seed != training.seed:
             return
         stated = self.store.ticket(training).provenance.initial_weights_sha256
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
@@ -142,16 +148,21 @@ class View:
         history = self.store.record(training).history
         events = LevelEvents(path, parameters(training))
         events.add_history(list(history))
-        events.finish(self.store.ticket(training).masks, history[-1][0])
+        masks = self.store.ticket(training).masks if self.store.has_ticket(training) else {}
+        events.finish(masks, history[-1][0])
 
     def _show_apart(self, shown):
-        accuracies = [
-            (at, metric, value)
-            for at, metric, value in self._measured(shown)
+        measured = self._measured(shown)
+        if isinstance(shown.measurements[0], Measurement):
             # Natural accuracy was recorded with the training.
-            if metric.endswith("/accuracy") and "/natural/" not in metric
-        ]
-        place, rows = self._place(shown.labels), self._rows(shown, accuracies)
+            measured = [
+                (at, metric, value)
+                for at, metric, value in measured
+                if metric.endswith("/accuracy") and "/natural/" not in metric
+            ]
+        for name, place in shown.files:
+            _link(self.store.path(shown.measurements[0]) / name, self.run.path / place)
+        place, rows = self._place(shown.labels), self._rows(shown, measured)
         self.run.add_record(place, shown.record, rows)
 
     def _measured(self, shown):

@@ -1,0 +1,165 @@
+"""What all who do work have in common: one piece after the other, and trainings step by step."""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_tickets import runtime
+from tf_tickets.data.batches import BatchOrder
+from tf_tickets.errors import Diverged
+from tf_tickets.runs.events import LevelEvents
+from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
+from tf_tickets.training.loop import train_level
+from tf_tickets.training.selection import KeptWeights
+from tf_tickets.training.trainer import Trainer
+from tf_tickets.work.nodes import Node, Training
+from tf_tickets.work.store import Store
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Work(abc.ABC):
+    """Does one piece of work after the other, and keeps what several have in common.
+
+    Attributes:
+      store: holds what work comes from, and takes what it leads to.
+      data_dir: where prepared data lie.
+      strategy: the devices.
+      advance: told (passes of an example through a network, description) on the way.
+      events_path: training → where TensorBoard's events of it go.
+      stop_if_requested: raises `StopRequested` to stop.
+      seconds_unsaved: how long a training may go on without being saved; workers of a cluster
+        save after every evaluation, all at once.
+    """
+
+    store: Store
+    data_dir: str | None
+    strategy: tf.distribute.Strategy
+    advance: Callable[[float, str], None]
+    events_path: Callable[[Training], Path]
+    stop_if_requested: Callable[[], None]
+    seconds_unsaved: float = 600.0
+
+    def perform(self, node: Node) -> None:
+        """Does the work, unless it is finished or another process is at it.
+
+        What it needs must be finished.
+
+        Raises:
+          StopRequested: its state is kept.
+          UserError: data or files that cannot be used, or a loss that diverged.
+        """
+        with self.store.locked(node) as is_ours:
+            if is_ours and not self.store.is_finished(node):
+                self.store.begin(node)
+                try:
+                    self.do(node)
+                except Diverged as error:
+                    raise Diverged(f"{description(node)}: {error}") from None
+        runtime.wait_for_workers(self.strategy)  # The others read what the chief wrote.
+
+    @abc.abstractmethod
+    def do(self, node: Node) -> None:
+        """Does the work, and stores what it leads to."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Lets go of what was kept for the next piece of work."""
+
+    def train(
+        self,
+        training: Training,
+        trainer: Trainer,
+        order: BatchOrder,
+        kept_weights: Sequence[KeptWeights],
+        evaluate: Callable[[int], Mapping[str, float]],
+    ) -> Progress:
+        """Trains, or goes on where it was interrupted.
+
+        Args:
+          training: what a plan says of it.
+          trainer: reset to its start.
+          order: which examples each iteration takes.
+          kept_weights: where each selection keeps weights.
+          evaluate: iteration → metric → value.
+
+        Raises:
+          StopRequested: after the state was saved.
+          UserError: as `train_level`.
+        """
+        events = LevelEvents(self.events_path(training), parameters(training), self.store.writable)
+        checkpoint = LevelCheckpoint(
+            self.store.checkpoint_path(training),
+            trainer.model,
+            trainer.optimizer,
+            trainer.masks,
+            kept_weights,
+            self.store.writable,
+            trainer.other_state,
+            seconds=None if runtime.in_cluster(self.strategy) else self.seconds_unsaved,
+        )
+
+        def keep(iteration):
+            self.store.keep(training, iteration, trainer.weights())
+
+        progress = train_level(
+            trainer,
+            order,
+            training.iterations,
+            evaluate_every=training.evaluate_every,
+            evaluate=evaluate,
+            checkpoint=checkpoint,
+            learning_rates=training.rates,
+            on_progress=self._reporter(training, events),
+            stop_if_requested=self.stop_if_requested,
+            milestones={at: functools.partial(keep, at) for at in training.keeps},
+            selections=training.selections,
+            record_time=True,
+        )
+        events.finish(trainer.masks.read(), progress.iteration)
+        return progress
+
+    def _reporter(self, training, events):
+        reached, a_step = 0, passes(training) / training.iterations
+
+        def report(progress: Progress):
+            nonlocal reached
+            events.add_history(progress.history)
+            # Training that collapsed has nothing left to do.
+            iteration = training.iterations if progress.collapsed else progress.iteration
+            self.advance((iteration - reached) * a_step, description(training))
+            reached = iteration
+
+        return report
+
+
+@functools.singledispatch
+def passes(node: Node) -> float:
+    """How often an example passes through a network, there and back: the measure of work.
+
+    Each kind of work registers its own.
+    """
+    raise TypeError(f"no measure of {type(node).__name__}")
+
+
+@functools.singledispatch
+def description(node: Node) -> str:
+    """What work is called on the screen.
+
+    Each kind of work that is no training and no measurement registers its own.
+    """
+    named = {**node.labels, "level": f"level {node.labels['level']}"}
+    labels = " ".join(f"{value}" for value in named.values())
+    return labels if isinstance(node, Training) else f"measuring {labels}"
+
+
+def parameters(training: Training) -> dict[str, str | float | int]:
+    """A training's hyper-parameters, for TensorBoard's HParams page."""
+    return {
+        **training.labels,
+        "learning_rate": training.rates.learning_rate,
+        "batch_size": training.recipe.batch_size,
+    }
