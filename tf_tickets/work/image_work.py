@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tensorflow as tf
-import tf_keras as keras
 
 from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
@@ -14,19 +13,20 @@ from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
-from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
+from tf_tickets.masking.weight_masks import GradualMasks, NoMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
-from tf_tickets.models.registry import build_model, require_image_shape
+from tf_tickets.models.registry import require_image_shape
 from tf_tickets.models.weights import Weights, read_weights, write_weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.trainer import TrainingSettings
+from tf_tickets.work.cuts import build, gone, make_cut, network_of, start_of
 from tf_tickets.work.image_data import read_again
 from tf_tickets.work.nodes import (
+    Cut,
     Data,
     Gradual,
-    Inherited,
     Masks,
     Measurement,
     Network,
@@ -34,8 +34,18 @@ from tf_tickets.work.nodes import (
     Training,
 )
 from tf_tickets.work.store import Record, Store
+from tf_tickets.work.structure_measurements import (
+    measure_shifted,
+    measure_single_elements,
+    measure_size,
+    tests,
+)
+from tf_tickets.work.structure_nodes import Shifted, SingleElements, Size
 from tf_tickets.work.tickets import choose, keep_at_end
 from tf_tickets.work.training_bench import TrainingBench
+
+# What masks are over, see `Training.masked`.
+_MASKED = {"kernels": WeightMasks, "nothing": NoMasks}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,11 +106,18 @@ class ImageWork:
         """What compiles alike → the network with its step."""
         return {}
 
-    def _bench(self, training):
+    @functools.cached_property
+    def shifted(self) -> dict:
+        """(which test images, how they are changed) → them, changed."""
+        return {}
+
+    def bench(self, training: Training) -> TrainingBench:
+        """A network of a training's kind with its step, compiled once for those alike."""
         if isinstance(training.masks, Gradual):  # Its masks' schedule is its own.
             return self._new_bench(training)
         shared = (training.network, training.data, training.seed)
-        key = (*shared, training.recipe, training.against, training.attack, training.measured)
+        how = (training.recipe, training.against, training.attack, training.masked)
+        key = (*shared, *how, training.measured)
         if key not in self._benches:
             if any(other[: len(shared)] != shared for other in self._benches):
                 self._benches.clear()  # Plans go by seed and network: no later work needs these.
@@ -108,9 +125,9 @@ class ImageWork:
         return self._benches[key]
 
     def _new_bench(self, training):
-        make_masks = WeightMasks
+        make_masks = _MASKED[training.masked]
         if isinstance(training.masks, Gradual):
-            keep = keep_at_end(training.masks, prunable_shapes(training.network))
+            keep = keep_at_end(training.masks, prunable_shapes(training.whole_network))
             make_masks = functools.partial(GradualMasks, keep=keep, iterations=training.iterations)
         return TrainingBench(
             _settings(training),
@@ -120,10 +137,11 @@ class ImageWork:
             training.seed,
             self.strategy,
             make_masks,
+            functools.partial(build, training.network, self.store, training.seed),
         )
 
     def _train(self, training):
-        bench, start = self._bench(training), self._start(training)
+        bench, start = self.bench(training), start_of(training, self.store)
         if isinstance(training.masks, Gradual):
             write_weights(bench.trainer.model, start)
             parent_sha256 = ""
@@ -132,16 +150,22 @@ class ImageWork:
             bench.trainer.reset(start, masks)
         progress = self._fit(training, bench)
         provenance = _provenance(training, self.data(training.data), start, parent_sha256)
-        ticket = Ticket(bench.trainer.masks.read(), provenance)
         selected, weights = _kept(training, bench, progress)
-        record = Record(tuple(progress.history), selected, ticket.sparsity)
-        self.store.finish(training, record, ticket, weights)
+        history = tuple(progress.history)
+        if final_masks := bench.trainer.masks.read():
+            ticket = Ticket(final_masks, provenance)
+            record = Record(history, selected, ticket.sparsity)
+            self.store.finish(training, record, ticket, weights)
+            return
+        network = build(training.network, self.store)
+        write_weights(network, weights[0])
+        record = Record(history, selected, gone(network, training.whole_network))
+        self.store.finish(training, record, weights=weights, network=network)
 
-    def _start(self, training):
-        """The weights that a training begins with."""
-        if isinstance(training.start, Inherited):
-            return self.store.weights(training.start.of, training.start.at)
-        return fresh_weights(training.network, training.start.seed)
+    def end(self, node: Node, record: Record, **results) -> None:
+        """Stores what work led to that is no training, and tells of it."""
+        self.store.finish(node, record, **results)
+        self.advance(passes(node), description(node))
 
     def _fit(self, training, bench) -> Progress:
         data = self.data(training.data)
@@ -202,7 +226,7 @@ class ImageWork:
         self.stop_if_requested()
         training, examples = measurement.of, measurement.examples or None
         data = self.data(training.data).limited(training.data.seed, test=examples)
-        bench = self._bench(training)
+        bench = self.bench(training)
         write_weights(bench.trainer.model, self.store.weights(training))
         evaluator = self._evaluator(measurement, bench)
         record = self.store.record(training)
@@ -211,8 +235,7 @@ class ImageWork:
             for split in measurement.splits
             for metric, value in _on(split, evaluator.evaluate(getattr(data, split))).items()
         ]
-        self.store.finish(measurement, Record(tuple(history), record.selected, record.sparsity))
-        self.advance(passes(measurement), description(measurement))
+        self.end(measurement, Record(tuple(history), record.selected, record.sparsity))
 
     def _evaluator(self, measurement, bench):
         if not measurement.transferred:
@@ -228,7 +251,14 @@ class ImageWork:
 
 
 # How each kind of work is done.
-_WAYS = {Training: ImageWork._train, Measurement: ImageWork._measure}
+_WAYS = {
+    Training: ImageWork._train,
+    Measurement: ImageWork._measure,
+    Cut: make_cut,
+    Size: measure_size,
+    Shifted: measure_shifted,
+    SingleElements: measure_single_elements,
+}
 
 
 def _kept(training, bench, progress):
@@ -243,17 +273,6 @@ def _kept(training, bench, progress):
     return tuple(selected), weights
 
 
-def network_of(training: Training, store: Store) -> keras.Model:
-    """The network of a finished training.
-
-    Raises:
-      UserError: what the store holds of it is damaged.
-    """
-    model = _build(training.network, seed=0)
-    write_weights(model, store.weights(training))
-    return model
-
-
 def require_trainable(trainings: Iterable[Training]) -> None:
     """Checks that images fit the networks, and fill at least one batch.
 
@@ -261,23 +280,28 @@ def require_trainable(trainings: Iterable[Training]) -> None:
       UserError: they do not.
     """
     for training in trainings:
-        require_image_shape(training.network.name, training.network.image_shape)
+        network = training.whole_network
+        require_image_shape(network.name, network.image_shape)
         size, examples = training.recipe.batch_size, training.data.train
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
 
 
 def fresh_weights(network: Network, seed: int) -> Weights:
     """New random weights of a network, decided by the seed."""
-    return read_weights(_build(network, seed))
+    return read_weights(build(network, seed=seed))
 
 
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Weight path → shape of what masks may remove of a network; the output layer comes last."""
-    return WeightMasks(_build(network, seed=0)).shapes
+    return WeightMasks(build(network)).shapes
 
 
 def passes(node: Node) -> float:
     """How often an image passes through a network, there and back: the measure of work."""
+    if isinstance(node, Cut):
+        return node.examples or node.of.data.train
+    if isinstance(node, (Size, Shifted, SingleElements)):
+        return tests(node)
     if isinstance(node, Measurement):
         attacks = [*node.attacks, *(attack for _, attack in node.transferred)]
         data = node.of.data
@@ -293,7 +317,9 @@ def description(node: Node) -> str:
     """For people."""
     named = {**node.labels, "level": f"level {node.labels['level']}"}
     labels = " ".join(f"{value}" for value in named.values())
-    return f"measuring {labels}" if isinstance(node, Measurement) else labels
+    if isinstance(node, Training):
+        return labels
+    return f"cutting {labels}" if isinstance(node, Cut) else f"measuring {labels}"
 
 
 def parameters(training: Training) -> dict[str, str | float | int]:
@@ -314,30 +340,26 @@ def _on(split, measured):
     return {f"{split}/{metric}": value for metric, value in measured.items()}
 
 
-def _build(network, seed):
-    return build_model(
-        network.name, network.image_shape, network.classes, seed, network.width_multiplier
-    )
-
-
 def _settings(training):
+    network = training.whole_network
     return TrainingSettings(
-        model=training.network.name,
+        model=network.name,
         learning_rate=training.rates.learning_rate,
         threat_models={training.against: training.attack} if training.attack else {},
-        width_multiplier=training.network.width_multiplier,
+        width_multiplier=network.width_multiplier,
         **dataclasses.asdict(training.recipe),
     )
 
 
 def _provenance(training, data, start, parent_sha256):
+    network = training.whole_network
     return Provenance(
         algorithm=f"{training.against} training; {_origin(training.masks)}",
-        model=training.network.name,
+        model=network.name,
         model_config={
-            "image_shape": list(training.network.image_shape),
-            "num_classes": training.network.classes,
-            "width_multiplier": training.network.width_multiplier,
+            "image_shape": list(network.image_shape),
+            "num_classes": network.classes,
+            "width_multiplier": network.width_multiplier,
         },
         data_set=data.origin,
         seed=training.seed,

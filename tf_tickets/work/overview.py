@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 
 from tf_tickets.work.image_work import passes
-from tf_tickets.work.nodes import Node, Training, in_order
+from tf_tickets.work.nodes import Cut, Node, Training, in_order
 from tf_tickets.work.store import Store
+
+# Of other kinds of work: measurements.
+_NOUNS = {Training: "trainings", Cut: "cuts"}
 
 
 def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
@@ -17,10 +20,12 @@ def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
     """
     nodes = in_order(wanted)
     lines = []
-    for noun, kind in (("trainings", True), ("measurements", False)):
-        of_kind = [node for node in nodes if isinstance(node, Training) == kind]
+    for noun in ("trainings", "cuts", "measurements"):
+        of_kind = [node for node in nodes if _NOUNS.get(type(node), "measurements") == noun]
         there = sum(store.is_finished(node) for node in of_kind)
-        lines.append(f"{len(of_kind)} {noun}: {there} are there, {len(of_kind) - there} to be done")
+        missing = len(of_kind) - there
+        if of_kind or noun != "cuts":
+            lines.append(f"{len(of_kind)} {noun}: {there} are there, {missing} to be done")
     lines.append(f"expected time: {_expected(nodes, store, workers)}")
     return "\n".join([*lines, f"work is kept in {store.root}"])
 
@@ -30,10 +35,10 @@ def _expected(nodes, store, workers):
     if not missing:
         return "none"
     rates = _seconds_per_pass([node for node in nodes if store.is_finished(node)], store)
-    networks = {_training(node).network.name for node in missing}
+    networks = {_training(node).whole_network.name for node in missing}
     if not networks <= set(rates):
         return "not known before the first training of each network has ended"
-    seconds = sum(passes(node) * rates[_training(node).network.name] for node in missing)
+    seconds = sum(passes(node) * rates[_training(node).whole_network.name] for node in missing)
     minutes = seconds / min(workers, len(missing)) / 60
     return f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
 
@@ -44,7 +49,7 @@ def _seconds_per_pass(finished, store):
     for node in finished:
         if isinstance(node, Training):
             history = store.record(node).history
-            total = totals.setdefault(node.network.name, [0.0, 0.0])
+            total = totals.setdefault(node.whole_network.name, [0.0, 0.0])
             total[0] += max(value for _, metric, value in history if metric.endswith("/seconds"))
             total[1] += passes(node)
     return {name: seconds / done for name, (seconds, done) in totals.items()}

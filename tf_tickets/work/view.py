@@ -12,8 +12,9 @@ from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.work.image_work import fresh_weights, parameters
-from tf_tickets.work.nodes import Inherited, Measurement, Node, Training
+from tf_tickets.work.cuts import start_of
+from tf_tickets.work.image_work import parameters
+from tf_tickets.work.nodes import Cut, Inherited, Node, Training
 from tf_tickets.work.store import Store
 
 
@@ -26,7 +27,7 @@ class Shown:
       record: the record's name; None where the numbers join those of the training.
     """
 
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Node, ...]
     record: str | None = None
 
     @property
@@ -59,7 +60,7 @@ class View:
     folder_a_model: bool = True
 
     @property
-    def wanted(self) -> list[Measurement]:
+    def wanted(self) -> list[Node]:
         """All that the run asked for."""
         return [each for shown in self.shown for each in shown.measurements]
 
@@ -113,8 +114,14 @@ class View:
         training, run, store = shown.training, self.run, self.store
         place, level = self._place(shown.labels), shown.labels["level"]
         rows = self._rows(shown, [*store.record(training).history, *self._measured(shown)])
-        _link(store.weights_path(training), run.trained_weights_path(place, level))
-        _link(store.ticket_path(training), run.ticket_path(place, level))
+        weights, ticket = run.trained_weights_path(place, level), run.ticket_path(place, level)
+        if store.has_ticket(training):
+            _link(store.weights_path(training), weights)
+            _link(store.ticket_path(training), ticket)
+        else:
+            _link(store.network_path(training), weights.with_suffix(".keras"))
+        if isinstance(training.network, Cut):
+            _link(store.removal_path(training.network), ticket.with_suffix(".json"))
         is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
         if not is_shown:
             self._show_start(training, place)
@@ -130,29 +137,47 @@ class View:
         if isinstance(start, Inherited):
             if start.at is not None:
                 kept = self.store.weights_path(start.of, start.at)
-                _link(kept, self.run.rewind_weights_path(place))
+                _link(kept, self.run.rewind_weights_path(self._place(start.of.labels)))
             return
-        if start.seed != training.seed:
+        if start.seed != training.seed or not self.store.has_ticket(training):
             return
         stated = self.store.ticket(training).provenance.initial_weights_sha256
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
-            save_arrays(path, fresh_weights(training.network, start.seed))
+            save_arrays(path, start_of(training, self.store))
 
     def _show_events(self, training, path):
         history = self.store.record(training).history
         events = LevelEvents(path, parameters(training))
         events.add_history(list(history))
-        events.finish(self.store.ticket(training).masks, history[-1][0])
+        has_masks = self.store.has_ticket(training)
+        masks = self.store.ticket(training).masks if has_masks else {}
+        events.finish(masks, history[-1][0])
 
     def _show_apart(self, shown):
+        place = self._place(shown.labels)
+        records = [self.store.record(each) for each in shown.measurements]
+        if any(record.versions for record in records):
+            rows = [row for record in records for row in self._version_rows(shown, record)]
+            self.run.add_record(place, shown.record, rows)
+            return
         accuracies = [
             (at, metric, value)
             for at, metric, value in self._measured(shown)
             # Natural accuracy was recorded with the training.
             if metric.endswith("/accuracy") and "/natural/" not in metric
         ]
-        place, rows = self._place(shown.labels), self._rows(shown, accuracies)
-        self.run.add_record(place, shown.record, rows)
+        self.run.add_record(place, shown.record, self._rows(shown, accuracies))
+
+    def _version_rows(self, shown, record):
+        """A row of each version of a network, under its own name."""
+        level, sparsity = shown.labels["level"], record.sparsity
+        return [
+            row
+            for entry, version in zip(record.history, record.versions, strict=True)
+            for row in _cell({**shown.labels, "method": version}).results(
+                self.experiment, level, sparsity, [entry]
+            )
+        ]
 
     def _measured(self, shown):
         return [entry for each in shown.measurements for entry in self.store.record(each).history]
