@@ -163,7 +163,7 @@ def recipe(config):
 
 def tests(config):
     """What networks are tested under."""
-    return pruning_studies.Tests(
+    return pruning_studies.NetworkTests(
         (Attack("fgsm", fgsm(config["eps"])),),
         common.whole_numbers(config["severities"]),
         config["occlusion_side"],

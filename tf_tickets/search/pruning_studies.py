@@ -137,7 +137,7 @@ class PruningSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tests:
+class NetworkTests:
     """What networks are tested under, see section 4 of the paper.
 
     Attributes:
@@ -185,7 +185,7 @@ class Studies:
     """
 
     settings: PruningSettings
-    tests: Tests
+    tests: NetworkTests
     image_shape: tuple[int, ...]
     classes: int
     width_multiplier: float
