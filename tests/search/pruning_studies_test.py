@@ -268,8 +268,8 @@ def test_wrong_settings_name_their_flag(changes):
     [
         ({"scoring_examples": 45_001}, "--scoring_examples=45001: expected at most 45000"),
         ({"element_examples": 10_001}, "--element_examples=10001: expected at most 10000"),
-        ({"blocks": 7}, "--blocks=7: expected at most 6"),
-        ({"filters": 0.01, "scope": "layerwise"}, "--filters=0.01: expected more"),
+        ({"blocks": 4}, "--blocks=4: expected at most 3"),
+        ({"filters": 0.001, "scope": "layerwise"}, "--filters=0.001: expected more"),
         # Each cut alone is possible, but not four.
         ({"filters": 0.85, "iterations": 4, "scope": "layerwise"}, "--filters=0.85: expected"),
     ],

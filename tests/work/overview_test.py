@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tests.work.plans import DENSE, FINDING, TRAININGS, measured
+from tests.work.structure_plans import PRUNED, WHOLE, meets
 from tf_tickets.work.image_work import passes
 from tf_tickets.work.overview import overview
 from tf_tickets.work.store import Record, Store
@@ -41,6 +42,23 @@ def test_nothing_is_there(store):
         f"work is kept in {store.root}",
     ]
     assert not store.root.exists()
+
+
+def test_cuts_are_counted_apart_and_networks_take_the_time_of_whole_ones(store):
+    wanted = [*meets(PRUNED), *meets(WHOLE)]
+    assert lines(wanted, store)[:3] == [
+        "2 trainings: 0 are there, 2 to be done",
+        "1 cuts: 0 are there, 1 to be done",
+        "6 measurements: 0 are there, 6 to be done",
+    ]
+    finish(store, WHOLE, 3600)
+    store.finish(PRUNED.network, Record((), (4,), 0.25))
+    assert lines(wanted, store)[:2] == [
+        "2 trainings: 1 are there, 1 to be done",
+        "1 cuts: 1 are there, 0 to be done",
+    ]
+    todo = passes(PRUNED) + sum(map(passes, wanted))
+    assert expected_time(wanted, store) == f"about {60 * todo / passes(WHOLE):.0f} min"
 
 
 def test_what_is_wanted_twice_is_counted_once(store):
