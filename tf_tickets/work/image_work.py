@@ -127,7 +127,8 @@ class ImageWork:
     def _new_bench(self, training):
         make_masks = _MASKED[training.masked]
         if isinstance(training.masks, Gradual):
-            keep = keep_at_end(training.masks, prunable_shapes(training.whole_network))
+            shapes = WeightMasks(build(training.network, self.store)).shapes
+            keep = keep_at_end(training.masks, shapes)
             make_masks = functools.partial(GradualMasks, keep=keep, iterations=training.iterations)
         return TrainingBench(
             _settings(training),

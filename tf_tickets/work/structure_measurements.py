@@ -35,7 +35,7 @@ _SEED = 0
 
 def measure_size(work: Work, node: Size) -> None:
     """Records `model/size/parameters` and `model/size/flops`."""
-    model = network_of(node.of, work.store)
+    model = work.bench(node.of).trainer.model
     counts = {"parameters": parameters(model), "flops": flops(model)}
     _end(work, node, {f"model/size/{name}": float(count) for name, count in counts.items()})
 
