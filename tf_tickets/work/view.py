@@ -154,28 +154,25 @@ class View:
         events.finish(masks, history[-1][0])
 
     def _show_apart(self, shown):
-        place = self._place(shown.labels)
         records = [self.store.record(each) for each in shown.measurements]
-        if any(record.versions for record in records):
-            rows = [row for record in records for row in self._version_rows(shown, record)]
-            self.run.add_record(place, shown.record, rows)
-            return
-        accuracies = [
-            (at, metric, value)
-            for at, metric, value in self._measured(shown)
-            # Natural accuracy was recorded with the training.
-            if metric.endswith("/accuracy") and "/natural/" not in metric
-        ]
-        self.run.add_record(place, shown.record, self._rows(shown, accuracies))
+        rows = [row for record in records for row in self._rows_apart(shown.labels, record)]
+        self.run.add_record(self._place(shown.labels), shown.record, rows)
 
-    def _version_rows(self, shown, record):
-        """A row of each version of a network, under its own name."""
-        level, sparsity = shown.labels["level"], record.sparsity
+    def _rows_apart(self, labels, record):
+        if record.versions:
+            entries = zip(record.versions, record.history, strict=True)
+        else:
+            entries = [
+                (labels["method"], (at, metric, value))
+                for at, metric, value in record.history
+                # Natural accuracy was recorded with the training.
+                if metric.endswith("/accuracy") and "/natural/" not in metric
+            ]
         return [
             row
-            for entry, version in zip(record.history, record.versions, strict=True)
-            for row in _cell({**shown.labels, "method": version}).results(
-                self.experiment, level, sparsity, [entry]
+            for method, entry in entries
+            for row in _cell({**labels, "method": method}).results(
+                self.experiment, labels["level"], record.sparsity, [entry]
             )
         ]
 
