@@ -23,7 +23,7 @@ from benchmarks import parse
 from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import pgd
 from tf_tickets.evaluation.accuracy import Evaluator
-from tf_tickets.training.schedules import StepDecay
+from tf_tickets.training.schedules import Constant
 from tf_tickets.work.image_data import ImageSource
 from tf_tickets.work.image_work import ImageWork
 from tf_tickets.work.nodes import Fresh, Network, Platform, Recipe, Training
@@ -52,12 +52,14 @@ def training(regime: str, seed: int, steps: int, learning_rate: float = 0.1) -> 
         recipe=Recipe(_BATCH, "sgd", "adversarial"),
         against=regime,
         attack=_REGIMES[regime],
-        epochs=1,
-        rates=StepDecay(learning_rate, 1, steps),
+        iterations=steps,
+        evaluate_every=steps,
+        rates=Constant(learning_rate),
         start=Fresh(seed),
         seed=seed,
+        stream=0,
         platform=Platform(1, 1, runtime.deciding_versions()),
-        labels={"regime": regime, "seed": seed},
+        labels={"regime": regime, "seed": seed, "level": 0},
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from experiments import kinds
 from tf_tickets import runtime
 from tf_tickets.data.specs import SOURCES
 from tf_tickets.errors import UserError, require
+from tf_tickets.runs.files import load_json
 from tf_tickets.runs.run_directory import RunDirectory
 
 PRESETS = ("smoke", "quick", "paper")
@@ -135,6 +137,8 @@ def opened_run(
     """
     path = run_path(driver, config, run_dir)
     is_new = not path.exists()
+    if grows and runtime.is_chief(strategy):
+        _say_other_versions(path / "environment.json")
     run = RunDirectory(
         path, config, runtime.environment_report(strategy), runtime.is_chief(strategy), grows
     )
@@ -144,6 +148,21 @@ def opened_run(
         if is_new:
             run.discard()
         raise
+
+
+def _say_other_versions(path):
+    """Says that a run goes on under other versions, with which all of its work is other work."""
+    try:
+        before = load_json(path)["packages"]
+        changed = [
+            f"{name} {before[name]} (now {version})"
+            for name, version in runtime.deciding_versions()
+            if before[name] != version
+        ]
+    except (UserError, KeyError, TypeError):  # A new run, or one whose file says nothing.
+        return
+    if changed:
+        print(f"this run began with {', '.join(changed)}: all is done anew", file=sys.stderr)
 
 
 def scale(config: Mapping, paper: Mapping) -> str:

@@ -1,6 +1,7 @@
 """Devices, threads, seeds and the state of the machine."""
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -179,14 +180,10 @@ def in_parallel(function: Callable, chunks: int, *tensors: tf.Tensor) -> tf.Tens
 
 
 def environment_report(strategy: tf.distribute.Strategy) -> dict:
-    """Versions, machine and threads, for a run's `environment.json`.
-
-    `commit` is that of the checkout that tf_tickets runs from, with "-dirty" where its files were
-    changed since; None outside of one.
-    """
+    """Versions, machine and threads, for a run's `environment.json`."""
     return {
         "command": shlex.join(sys.orig_argv),
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.platform(),
@@ -198,11 +195,13 @@ def environment_report(strategy: tf.distribute.Strategy) -> dict:
     }
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """The versions of the packages that decide tickets and their numbers."""
     return versions_of(_RECORDED_PACKAGES)
 
 
+@functools.cache
 def deciding_versions() -> tuple[tuple[str, str], ...]:
     """(package, version) of those without which a training would have other bits."""
     return tuple(versions_of(_DECIDING_PACKAGES).items())
@@ -213,7 +212,10 @@ def text_package_versions() -> dict[str, str]:
     return versions_of(_TEXT_PACKAGES)
 
 
-def _commit():
+@functools.cache
+def commit() -> str | None:
+    """That of the checkout that tf_tickets runs from, "-dirty" if changed; None outside of one."""
+
     def git(*arguments):
         folder = Path(__file__).parent
         return subprocess.run(

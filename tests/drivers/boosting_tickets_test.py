@@ -1,7 +1,6 @@
 """The boosting driver as its user runs it: in processes of its own, from flags to files."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from experiments import boosting_tickets
 from tests.drivers import programs
+from tests.drivers.programs import counts
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import from_csv
@@ -118,12 +118,6 @@ def contents(run_dir, methods):
     ]
     named = [path for path in files if methods & set(path.parts) or len(path.parts) == 5]
     return rows, {path: (run_dir / path).read_bytes() for path in named}
-
-
-def counts(said):
-    """What a run says before it begins: trainings and measurements, there and to be done."""
-    found = re.findall(r"^(\d+) (\w+): (\d+) are there, (\d+) to be done$", said, re.MULTILINE)
-    return {noun: (int(there), int(missing)) for _, noun, there, missing in found}
 
 
 def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):
@@ -238,6 +232,23 @@ def test_the_store_lies_where_its_flag_says(capfd, small, tmp_path):
     assert code == 0 and counts(output)["trainings"] == (2, 0)
     # Threads decide the last bits, and so are part of what a training is.
     assert counts(run(*flags, "--threads=2")[1])["trainings"] == (0, 2)
+
+
+def test_a_run_that_goes_on_under_another_tensorflow_says_so(small, capfd, tmp_path):
+    for folder in (small, small.parent / "tf_tickets_store"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    path = tmp_path / small.name / "environment.json"
+    environment = json.loads(path.read_text())
+    now = environment["packages"]["tensorflow"]
+    environment["packages"]["tensorflow"] = "2.20.0"
+    path.write_text(json.dumps(environment))
+    run = programs.in_this_process(boosting_tickets, capfd)
+    code, _, errors = run(*CAPACITY, f"--run_dir={path.parent}")
+    assert code == 0
+    said = f"this run began with tensorflow 2.20.0 (now {now}): all is done anew"
+    assert errors.splitlines()[0] == said
+    _, _, errors = run(*CAPACITY, f"--run_dir={path.parent}")
+    assert "this run began" not in errors
 
 
 def test_a_run_of_the_driver_before_it_knew_threads_is_refused(small, capfd, tmp_path):

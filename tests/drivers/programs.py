@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -89,6 +90,12 @@ def in_this_process(program_module, capfd):
 def last_line(errors):
     """The last line of what a driver said."""
     return errors.strip().splitlines()[-1]
+
+
+def counts(said):
+    """What a run says before it begins: trainings and measurements, there and to be done."""
+    found = re.findall(r"^(\d+) (\w+): (\d+) are there, (\d+) to be done$", said, re.MULTILINE)
+    return {noun: (int(there), int(missing)) for _, noun, there, missing in found}
 
 
 def run_two_workers(module, *flags):

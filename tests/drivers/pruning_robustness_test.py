@@ -1,7 +1,6 @@
 """The pruning driver as its user runs it: in processes of its own, from flags to files."""
 
 import json
-import re
 import shutil
 import time
 
@@ -12,6 +11,7 @@ import tf_keras as keras
 
 from experiments import pruning_robustness
 from tests.drivers import programs
+from tests.drivers.programs import counts
 from tf_tickets.data.registry import load_images
 from tf_tickets.runs.results import from_csv
 
@@ -140,12 +140,6 @@ def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_numbers(
     there, missing = counts(errors)["trainings"]
     assert there > 0 and missing > 0 and there + missing == 6
     assert contents(tmp_path / "run") == contents(finished[0])
-
-
-def counts(said):
-    """What a run says before it begins: what is there, and what is to be done."""
-    found = re.findall(r"^(\d+) (\w+): (\d+) are there, (\d+) to be done$", said, re.MULTILINE)
-    return {noun: (int(there), int(missing)) for _, noun, there, missing in found}
 
 
 def run_small(run_dir, *flags):

@@ -1,8 +1,7 @@
 """The driver as its user runs it: in a process of its own, from flags to files."""
 
 import errno
-import os
-import random
+import json
 import shutil
 import signal
 import time
@@ -15,10 +14,10 @@ from absl import flags as absl_flags
 from experiments import program
 from experiments import sparse_robust_networks as driver
 from tests.drivers import programs
-from tests.drivers.programs import last_line
+from tests.drivers.programs import counts, last_line
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
-from tf_tickets.masking.ticket import Ticket
+from tf_tickets.masking.ticket import Ticket, arrays_sha256
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import from_csv
 
@@ -65,7 +64,7 @@ def test_results_cover_every_level_and_attack(finished):
         (method, level) for method in ("original", "random") for level in (0, 1)
     }
     final = {row.metric for row in rows if row.iteration == 40}
-    assert final == {"train/pgd/loss"} | {
+    assert final == {f"train/pgd/{of}" for of in ("loss", "seconds", "cpu_seconds")} | {
         f"{split}/{attack}/{quantity}"
         for split in ("validation", "test")
         for attack in ("natural", "fgsm", "pgd", "cw_linf")
@@ -98,38 +97,43 @@ def test_the_same_command_again_trains_nothing(finished):
 
 
 def contents(run_dir):
-    """Everything that must not depend on interruptions."""
-    return {
+    """Everything that must not depend on interruptions; times do."""
+    rows = [
+        row
+        for row in from_csv((run_dir / "results.csv").read_text(), "results.csv")
+        if not row.metric.endswith("seconds")
+    ]
+    files = {
         path.relative_to(run_dir): path.read_bytes()
-        for path in sorted(run_dir.rglob("*"))
-        if path.name == "results.csv" or path.suffix == ".npz"
+        for folder in ("tickets", "checkpoints")
+        for path in sorted((run_dir / folder).rglob("*.npz"))
     }
+    return rows, files
 
 
-def test_killed_at_random_moments_and_resumed_ends_with_the_same_bytes(finished, tmp_path):
-    run_dir = tmp_path / "killed"
-    generator = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"))
-    for _ in range(3):
-        process = start(run_dir, *SMALL)
-        deadline = time.monotonic() + 60
-        while not run_dir.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(generator.uniform(0.0, 4.0))
-        process.kill()
-        process.communicate()
-    code, _, errors = run(run_dir, *SMALL)
+def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):
+    """The first process is killed once a first level is finished."""
+    process = start(tmp_path / "run", *SMALL, "--workers=2")
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, _, errors = run(tmp_path / "run", *SMALL, "--workers=1")
     assert code == 0, errors
-    assert contents(run_dir) == contents(finished[0])
-    assert not [path for path in run_dir.rglob(".*") if path.is_dir()]
+    there, missing = counts(errors)["trainings"]
+    assert there > 0 and missing > 0 and there + missing == 3  # Both begin with one dense network.
+    assert contents(tmp_path / "run") == contents(finished[0])
+    assert not [path for path in tmp_path.rglob(".*") if path.is_dir()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_leave_a_resumable_run_and_say_how_to_go_on(tmp_path, number):
-    flags = ("--preset=smoke", "--iterations=100000", "--evaluate_every=50000")
+    flags = ("--preset=smoke", "--iterations=100000", "--evaluate_every=50000", "--workers=1")
     process = start(tmp_path / "run", *flags)
     deadline = time.monotonic() + 60
-    level = tmp_path / "run/checkpoints/mnist/natural/original/seed_0/level_00_in_progress"
-    while not (level / "checkpoint").exists() and time.monotonic() < deadline:
+    while not list(tmp_path.glob("tf_tickets_store/*/node.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -137,7 +141,7 @@ def test_signals_leave_a_resumable_run_and_say_how_to_go_on(tmp_path, number):
     assert last_line(errors).startswith(f"stopped by {number.name}; everything so far is kept.")
     assert " ".join(flags) in last_line(errors)
     assert "Traceback" not in errors
-    assert len(list(level.glob("ckpt-*.index"))) == 1
+    assert len(list(tmp_path.glob("tf_tickets_store/*/in_progress/ckpt-*.index"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, flags, messag
 @pytest.mark.parametrize(("given", "starts"), [([], False), (["--random_start"], True)])
 def test_pgd_starts_at_the_image_unless_told_otherwise(given, starts):
     program.parse(["driver", "--preset=paper", *given], driver.FLAGS)
-    attacks = driver.study_settings(driver.read_config()).training.threat_models
+    attacks = driver.training_attacks(driver.read_config())
     assert attacks["pgd"].random_start is starts and not attacks["fgsm"].random_start
 
 
@@ -210,25 +214,74 @@ def test_a_wrong_flag_in_a_process_of_its_own(tmp_path):
     assert (code, output, errors) == (2, "", WRONG_ROUNDS)
 
 
-def test_a_run_directory_of_another_configuration_is_refused_with_the_difference(finished):
-    run_dir, _ = finished
+def test_a_finished_run_takes_on_more(finished, tmp_path):
+    """A level, a strategy, an evaluation and a trial; the results are of what was asked last."""
+    for folder in (finished[0], finished[0].parent / "tf_tickets_store"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    run_dir = tmp_path / finished[0].name
+
+    def grown(*flags):
+        code, _, errors = run(run_dir, *SMALL, *flags)
+        assert code == 0, errors
+        return counts(errors)
+
+    assert grown("--rounds=3") == {"trainings": (3, 2), "measurements": (3, 2)}
+    more = ("--pruning_strategies=original,random,continued", "--rounds=2")
+    assert grown(*more) == {"trainings": (3, 1), "measurements": (3, 1)}
+    rows = from_csv((run_dir / "results.csv").read_text(), "results.csv")
+    assert {(row.method, row.level) for row in rows} == {
+        (method, level) for method in ("original", "random", "continued") for level in (0, 1)
+    }
+    assert grown("--trials=2") == {"trainings": (3, 3), "measurements": (3, 3)}
+    # Rewinding needs weights that the dense network passed through.
+    rewound = grown("--rewind_iteration=20", "--pruning_strategies=original")
+    assert rewound == {"trainings": (0, 2), "measurements": (1, 1)}
+    path = Path("mnist/pgd/original/seed_0")
+    rewind = load_arrays(run_dir / "checkpoints" / path / "rewind.npz")
+    ticket = Ticket.load(run_dir / "tickets" / path / "level_01.npz")
+    assert ticket.provenance.initial_weights_sha256 == arrays_sha256(rewind)
+    assert contents(finished[0])[0] != contents(run_dir)[0]
+    assert grown() == {"trainings": (3, 0), "measurements": (3, 0)}
+    assert contents(finished[0])[0] == contents(run_dir)[0]
+
+
+def test_plan_says_what_would_be_done_and_does_nothing(capfd, tmp_path):
+    go = programs.in_this_process(driver, capfd)
+    code, output, errors = go("--plan", *SMALL, f"--run_dir={tmp_path / 'run'}")
+    assert (code, errors) == (0, "")
+    assert counts(output) == {"trainings": (0, 3), "measurements": (0, 3)}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hundred_levels_can_be_planned_and_handed_to_workers(capfd, tmp_path):
+    go = programs.in_this_process(driver, capfd)
+    flags = ("--preset=smoke", "--rounds=100", "--pruning_rate=0.01", "--regimes=pgd")
+    code, output, errors = go("--plan", *flags, f"--run_dir={tmp_path / 'run'}")
+    assert (code, errors) == (0, "")
+    assert counts(output) == {"trainings": (0, 199), "measurements": (0, 199)}
+
+
+@pytest.mark.parametrize("name", ["ticket.npz", "weights.npz", "record.json"])
+def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path, name):
+    for folder in (finished[0], finished[0].parent / "tf_tickets_store"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    run_dir, store = tmp_path / finished[0].name, tmp_path / "tf_tickets_store"
+    damaged = sorted(path for path in store.glob(f"*/{name}") if is_training(path))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
     before = contents(run_dir)
-    code, _, errors = run(run_dir, *SMALL[:-1], "--rounds=3")
-    assert code == 2 and "rounds=2 (now 3)" in last_line(errors)
-    assert contents(run_dir) == before
-
-
-@pytest.mark.parametrize("kind", ["tickets", "checkpoints", "records"])
-def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path, kind):
-    run_dir = tmp_path / "damaged"
-    shutil.copytree(finished[0], run_dir)
-    damaged = next((run_dir / kind / "mnist/pgd/original/seed_0").glob("level_00.*"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    kept = {path: data for path, data in contents(run_dir).items() if path.name != "results.csv"}
+    code, _, errors = run(run_dir, *SMALL, "--rounds=3")
+    assert code == 2 and last_line(errors).startswith(f"error: {damaged}")
+    assert last_line(errors).endswith("; delete its folder to have it made anew")
+    assert contents(run_dir)[1] == before[1]
+    shutil.rmtree(damaged.parent)
     code, _, errors = run(run_dir, *SMALL)
-    assert code == 2 and len(errors.strip().splitlines()) == 1
-    assert last_line(errors).startswith(f"error: {damaged}")
-    assert {path: contents(run_dir)[path] for path in kept} == kept
+    assert code == 0 and contents(run_dir) == before, errors
+
+
+def is_training(path):
+    """Whether a file of the store is of a training that a further level comes from."""
+    node = json.loads((path.parent / "node.json").read_text())
+    return node["kind"] == "Training" and node["stream"] == 1
 
 
 def test_a_diverging_loss_is_one_line(tmp_path, capsys):
@@ -237,7 +290,7 @@ def test_a_diverging_loss_is_one_line(tmp_path, capsys):
     assert program.exit_code(driver.main, driver.FLAGS) == 2
     errors = capsys.readouterr().err
     assert last_line(errors).startswith(
-        "error: mnist pgd original seed 0 level 0: the pgd training loss became"
+        "error: mnist lenet_300_100 pgd original 0 level 0: the pgd training loss became"
     )
     assert "Traceback" not in errors
 
@@ -283,7 +336,8 @@ def test_two_workers_on_loopback_train_as_one_device_does(tmp_path):
     rows = [from_csv((folder / "results.csv").read_text(), "results.csv") for folder in folders]
     for one, two in zip(*rows, strict=True):
         assert one._replace(value=0.0) == two._replace(value=0.0)
-        assert two.value == pytest.approx(one.value, rel=1e-3, abs=2e-3)
+        if not one.metric.endswith("seconds"):
+            assert two.value == pytest.approx(one.value, rel=1e-3, abs=2e-3)
     for level in ("level_00.npz", "level_01.npz"):
         path = Path("checkpoints", "mnist", "natural", "original", "seed_0", level)
         single, double = (load_arrays(folder / path) for folder in folders)

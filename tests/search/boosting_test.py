@@ -238,6 +238,13 @@ def test_adversarially_trained_networks_meet_their_own_attack_and_the_margin_los
     assert adversarially.labels == trainings[1].labels
 
 
+def test_rates_that_differ_in_late_digits_have_names_of_their_own():
+    near = dataclasses.replace(PAPER, finding_learning_rate=0.05000001)
+    named = Studies(near, CIFAR10).trainings_of(["learning_rate", "epochs"])
+    names = {each.labels["method"] for each in named}
+    assert {"finding_natural_0.05", "finding_natural_0.05000001"} <= names
+
+
 def test_networks_of_table_6_meet_each_others_examples():
     assessed = STUDIES_OF_PAPER.assessed(Attack("pgd_100", pgd(EPS, EPS / 4, 100, True)))
     assert [each.of for each in assessed] == STUDIES_OF_PAPER.acceleration()
@@ -312,7 +319,7 @@ def test_no_training_of_the_mnist_study_is_another():
         ({"sparsity": 1.0}, "--sparsity=1.0: expected in [0, 1)"),
         ({"sparsities": (0.5, 1.5)}, "--sparsities=1.5: expected in [0, 1)"),
         ({"score": "luck"}, "--score=luck: expected one or more of magnitude"),
-        ({"sparsities": (0.8, 0.80000001)}, "--sparsities=0.8,0.8: expected different numbers"),
+        ({"sparsities": (0.8, 0.8 + 1e-12)}, "--sparsities=0.8,0.8: expected different numbers"),
         ({"finding_learning_rates": ()}, "--finding_learning_rates=: expected at least one"),
         ({"capacity_models": ("vgg_16",)}, "--capacity_models=vgg_16: expected Wide ResNets"),
         ({"finders": ("dense",)}, "--finders=dense: expected one or more of natural"),

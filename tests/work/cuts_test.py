@@ -218,7 +218,7 @@ def test_what_a_training_comes_from_is_refused_when_damaged(finished, tmp_path, 
     with pytest.raises(UserError) as caught:
         run(tmp_path, [PRUNED])
     said = "damaged (it does not have the SHA-256 it was written with)"
-    assert str(caught.value) == f"{path}: {said}; delete {path.parent} to have it made anew"
+    assert str(caught.value) == f"{path}: {said}; delete its folder to have it made anew"
 
 
 def test_several_devices_train_the_network_that_one_trains(finished, tmp_path):

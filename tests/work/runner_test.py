@@ -134,7 +134,7 @@ def test_damaged_work_is_named(tmp_path):
     run(tmp_path, [FINDING])
     path = Store(tmp_path).path(FINDING)
     (path / "record.json").write_text("{}")
-    with pytest.raises(UserError, match=f"delete {path} to have it made anew"):
+    with pytest.raises(UserError, match="delete its folder to have it made anew"):
         run(tmp_path)
 
 

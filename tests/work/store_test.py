@@ -82,7 +82,9 @@ def test_no_changed_byte_goes_unnoticed(store, name):
 
 def test_missing_files_are_named(store):
     store.weights_path(FINDING).unlink()
-    with pytest.raises(UserError, match="weights.npz: no such file; delete .* made anew"):
+    with pytest.raises(
+        UserError, match="weights.npz: no such file; delete its folder to have it made anew"
+    ):
         store.weights(FINDING)
 
 

@@ -27,7 +27,7 @@ from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import Result, read_record, read_results
 from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.work.image_work import fresh_weights
+from tf_tickets.work.cuts import fresh_weights
 from tf_tickets.work.nodes import Measurement
 from tf_tickets.work.store import Record, Store
 from tf_tickets.work.structure_nodes import Size
@@ -242,7 +242,7 @@ def test_a_file_that_the_store_has_lost_is_one_line(tmp_path, name):
     (folder / name).unlink()
     with pytest.raises(UserError) as caught:
         shown(tmp_path, store, [measured(FINDING)])
-    cure = f"no such file; delete {folder} to have it made anew"
+    cure = "no such file; delete its folder to have it made anew"
     assert str(caught.value) == f"{folder / name}: {cure}"
 
 

@@ -58,6 +58,7 @@ class Evaluator:
                 tf.constant(split.images[batch]),
                 tf.constant(split.labels[batch]),
                 tf.constant(start),
+                split.cropped,
             ).numpy()
         means = totals / len(split)
         return {

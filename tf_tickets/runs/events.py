@@ -46,11 +46,12 @@ class LevelEvents:
         self._written = len(history)
 
     def finish(self, masks: Mapping[str, np.ndarray], iteration: int) -> None:
-        """Writes the masks as images (white remains) and each layer's sparsity."""
+        """Writes each layer's sparsity and, where weights are gone, its mask (white remains)."""
         with self._writing():
             for path, mask in masks.items():
                 tf.summary.scalar(f"sparsity/{path}", 1.0 - mask.mean(), step=iteration)
-                tf.summary.image(f"mask/{path}", _as_image(mask), step=iteration)
+                if not mask.all():
+                    tf.summary.image(f"mask/{path}", _as_image(mask), step=iteration)
             self._writer.flush()
         self._writer.close()
 

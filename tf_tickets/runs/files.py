@@ -137,10 +137,15 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             # An entry of its own making, because np.savez would write the time of day.
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+            entry, content = zipfile.ZipInfo(f"{name}.npy"), io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(entry, content.getbuffer(), _compression(array), compresslevel=1)
+
+
+def _compression(array):
+    """None for trained weights that are all there: no method makes them smaller."""
+    is_dense = array.dtype.kind == "f" and 2 * np.count_nonzero(array) > array.size
+    return zipfile.ZIP_STORED if is_dense else zipfile.ZIP_DEFLATED
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

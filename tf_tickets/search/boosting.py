@@ -99,14 +99,14 @@ class Studies:
         """
         rate = learning_rate or self.settings.small_learning_rate(model)
         training = self._training(
-            f"finding_{regime}_{rate:g}", model, regime, self.settings.finding_epochs, rate
+            f"finding_{regime}_{rate:.10g}", model, regime, self.settings.finding_epochs, rate
         )
         return self._selecting(training) if regime == "fast" else training
 
     def winning_finding(self, model: str) -> Training:
         """The same for the winning ticket, at the high learning rate with its warm-up."""
         rate = self.settings.learning_rate
-        name, epochs = f"finding_natural_{rate:g}_warmup", self.settings.finding_epochs
+        name, epochs = f"finding_natural_{rate:.10g}_warmup", self.settings.finding_epochs
         return self._warmed_up(self._training(name, model, "natural", epochs, rate))
 
     def retraining(
@@ -172,7 +172,7 @@ class Studies:
         """Figure 3: tickets found at several learning rates, trained for 20 to 100%."""
         return [
             self.retraining(
-                f"found_at_{rate:g}",
+                f"found_at_{rate:.10g}",
                 model,
                 "natural",
                 self._ticket(model, "natural", rate),
@@ -198,7 +198,7 @@ class Studies:
                         whole,
                         iterations=min(EARLY_EPOCHS * whole.evaluate_every, whole.iterations),
                     )
-                    trainings.append(_called(first_epochs, f"{name}_sparsity_{sparsity:g}"))
+                    trainings.append(_called(first_epochs, f"{name}_sparsity_{sparsity:.10g}"))
         return trainings
 
     def capacity(self) -> list[Training]:

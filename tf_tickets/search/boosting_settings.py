@@ -84,7 +84,7 @@ class BoostingSettings:
         require_choices("score", [self.score], SCORES)
         require_choices("finders", self.finders, REGIMES)
         for flag in ("finding_learning_rates", "sparsities"):
-            texts = [f"{value:g}" for value in getattr(self, flag)]
+            texts = [f"{value:.10g}" for value in getattr(self, flag)]
             require(len(texts) > 0, flag, "", "at least one number")
             require(len(set(texts)) == len(texts), flag, ",".join(texts), "different numbers")
         for model in self.capacity_models:

@@ -164,6 +164,6 @@ def _stop_safely(stop_if_requested, checkpoint, progress):
 def _refuse_divergence(what, value, iteration):
     if not math.isfinite(value):
         raise Diverged(
-            f"{what} became {value} at iteration {iteration}; try a smaller learning rate in "
-            "another --run_dir (what was recorded is kept)"
+            f"{what} became {value} at iteration {iteration}; try a smaller learning rate "
+            "(what was finished before is kept)"
         )

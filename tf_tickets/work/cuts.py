@@ -69,6 +69,15 @@ def network_of(training: Training, store: Store) -> keras.Model:
     return model
 
 
+@functools.lru_cache(maxsize=1)  # Trainings of one network mostly begin alike.
+def fresh_weights(network: Network, seed: int) -> Weights:
+    """New random weights of a network, decided by the seed; not to be changed."""
+    weights = read_weights(build(network, seed=seed))
+    for array in weights.values():
+        array.flags.writeable = False
+    return weights
+
+
 def start_of(training: Training, store: Store) -> Weights:
     """The weights that a training begins with, before they are masked.
 
@@ -79,7 +88,7 @@ def start_of(training: Training, store: Store) -> Weights:
     if not isinstance(network, Cut):
         if isinstance(start, Inherited):
             return store.weights(start.of, start.at)
-        return read_weights(build(network, store, start.seed))
+        return fresh_weights(network, start.seed)
     before = network.of.network
     if isinstance(start, Inherited):
         model = build(before, store)

@@ -11,12 +11,12 @@ from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
-from tf_tickets.errors import require
+from tf_tickets.errors import Diverged, require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
 from tf_tickets.masking.weight_masks import GradualMasks, NoMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import require_image_shape
-from tf_tickets.models.weights import Weights, read_weights, write_weights
+from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
@@ -149,7 +149,10 @@ class ImageWork:
         else:
             masks, parent_sha256 = choose(training.masks, self.store, bench.trainer)
             bench.trainer.reset(start, masks)
-        progress = self._fit(training, bench)
+        try:
+            progress = self._fit(training, bench)
+        except Diverged as error:
+            raise Diverged(f"{description(training)}: {error}") from None
         provenance = _provenance(training, self.data(training.data), start, parent_sha256)
         selected, weights = _kept(training, bench, progress)
         history = tuple(progress.history)
@@ -285,11 +288,6 @@ def require_trainable(trainings: Iterable[Training]) -> None:
         require_image_shape(network.name, network.image_shape)
         size, examples = training.recipe.batch_size, training.data.train
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
-
-
-def fresh_weights(network: Network, seed: int) -> Weights:
-    """New random weights of a network, decided by the seed."""
-    return read_weights(build(network, seed=seed))
 
 
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:

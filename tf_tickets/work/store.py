@@ -1,6 +1,6 @@
 """What is finished: a folder for each piece of work, called by its identity.
 
-    <store>/<identity>/node.json               what it is
+    <store>/<identity>/node.json               what it is, and which commit worked on it
                        ticket.npz              the masks it was trained under, if any
                        weights.npz             the weights it ended with
                        weights_selected_1.npz  those of its second selection, if they are others
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import tf_keras as keras
 
+from tf_tickets import runtime
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import Weights
@@ -44,6 +45,7 @@ from tf_tickets.work.nodes import Cut, Node, Training, described
 _TICKET, _NETWORK, _REMOVAL = "ticket.npz", "network.keras", "removal.json"
 # Files of finished work, beside its record: all but what says what it is, and its lock.
 _RESULTS = ("*.npz", _NETWORK, _REMOVAL)
+_CURE = "; delete its folder to have it made anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +140,10 @@ class Store:
             yield True
 
     def begin(self, node: Node) -> None:
-        """Writes down what is going to be worked on."""
+        """Writes down what is going to be worked on, and by which commit of the program."""
         if self.writable:
-            atomic_write_json(self.path(node) / "node.json", described(node))
+            content = {**described(node), "commit": runtime.commit()}
+            atomic_write_json(self.path(node) / "node.json", content)
 
     def finish(
         self,
@@ -287,8 +290,7 @@ class Store:
         try:
             yield
         except UserError as error:
-            cure = f"; delete {self.path(node)} to have it made anew"
-            raise UserError(f"{str(error).removesuffix(cure)}{cure}") from None
+            raise UserError(f"{str(error).removesuffix(_CURE)}{_CURE}") from None
 
 
 def _canonical(content):

@@ -74,8 +74,7 @@ class View:
         if not self.run.writable:
             return
         for shown in self._shown_with.get(node.identity, ()):
-            if all(map(self.store.is_finished, shown.measurements)):
-                self._show(shown)
+            self._show_if_finished(shown)
 
     def show_finished(self) -> None:
         """Makes all that is finished visible, and `results.csv` anew.
@@ -86,8 +85,7 @@ class View:
         if not self.run.writable:
             return
         for shown in self.shown:
-            if all(map(self.store.is_finished, shown.measurements)):
-                self._show(shown)
+            self._show_if_finished(shown)
         self.run.write_results({self._record_path(shown) for shown in self.shown})
 
     @functools.cached_property
@@ -104,7 +102,11 @@ class View:
         """Identity of a training → the first labels that it is shown with."""
         return {shown.training.identity: shown.labels for shown in reversed(self.shown)}
 
-    def _show(self, shown):
+    def _show_if_finished(self, shown):
+        training = shown.training
+        cut = [training.network] if isinstance(training.network, Cut) else []
+        if not all(map(self.store.is_finished, (*cut, training, *shown.measurements))):
+            return
         if shown.record:
             self._show_apart(shown)
         else:
@@ -207,7 +209,7 @@ def _cell(labels):
 def _link(source: Path, target: Path) -> None:
     """Another name for a file, or a copy where the file system has no such names."""
     if not source.exists():
-        raise UserError(f"{source}: no such file; delete {source.parent} to have it made anew")
+        raise UserError(f"{source}: no such file; delete its folder to have it made anew")
     if target.exists() and target.samefile(source):
         return
     with atomic_path(target) as temporary:
