@@ -9,24 +9,21 @@ figures to make. Ends with the first study's table beside the paper's numbers.
 
 from pathlib import Path
 
+from experiments import engine, image_flags, program
 from experiments import flags as common
-from experiments import image_flags, program
-from tf_tickets import runtime
 from tf_tickets.analysis import pruning_report
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.deployment.exports import export_best_networks
 from tf_tickets.search import pruning_studies
-from tf_tickets.search.structure_assessment import (
-    remove_single_elements,
-    transfer_between,
-)
-from tf_tickets.search.structure_runner import StructureSettings, run_networks
-from tf_tickets.search.structure_tests import AttackSettings
 from tf_tickets.structured.criteria import CRITERIA, FORMS
 from tf_tickets.structured.selection import SCOPES
-from tf_tickets.training.trainer import TrainingSettings
+from tf_tickets.work.image_data import ImageSource
+from tf_tickets.work.nodes import Attack, Recipe
+from tf_tickets.work.structure_measurements import dotted
+from tf_tickets.work.view import Shown
 
 define = common.definitions()
+engine.add_to(define)
 image_flags.add_to(define, image_flags.convolutional_model)
 text = "Figures and tables of the paper to make."
 define.choices("study", None, text, pruning_studies.STUDIES)
@@ -154,27 +151,46 @@ def study_settings(config):
     return common.settings_of(pruning_studies.PruningSettings, config)
 
 
-def structure_settings(config):
-    """What all networks share, as a configuration describes it."""
-    severities = common.whole_numbers(config["severities"])
-    return common.settings_of(
-        StructureSettings,
-        config,
-        experiment="pruning_robustness",
-        data_dir=FLAGS.data_dir,
-        seeds=range(config["seed"], config["seed"] + config["trials"]),
-        training=common.settings_of(
-            TrainingSettings,
-            config,
-            model="resnet_56",
-            label_smoothing=0.0,
-            threat_models={},
-            optimizer="sgd",
-        ),
-        attacks=AttackSettings(
-            {"fgsm": fgsm(config["eps"])}, [*severities], config["occlusion_side"]
-        ),
+def image_source(config):
+    """Where the data come from, as a configuration describes it."""
+    return common.settings_of(ImageSource, config, data_dir=FLAGS.data_dir)
+
+
+def recipe(config):
+    """How weights are learned."""
+    return common.settings_of(Recipe, config, optimizer="sgd", objective="mixed")
+
+
+def tests(config):
+    """What networks are tested under."""
+    return pruning_studies.NetworkTests(
+        (Attack("fgsm", fgsm(config["eps"])),),
+        common.whole_numbers(config["severities"]),
+        config["occlusion_side"],
+        config["test_examples"],
     )
+
+
+def seeds_of(config, strategy):
+    """The studies of each seed, whose data are read for it and must suffice."""
+    source, seeds = image_source(config), []
+    for seed in range(config["seed"], config["seed"] + config["trials"]):
+        described, data = source.read(seed)
+        studies = pruning_studies.Studies(
+            study_settings(config),
+            tests(config),
+            data.image_shape,
+            data.num_classes,
+            config["width_multiplier"],
+            described,
+            recipe(config),
+            engine.platform(FLAGS, strategy),
+        )
+        if not seeds:
+            trainings = studies.trainings_of(config["study"])
+            studies.require_usable(trainings, len(data.test))
+        seeds.append(studies)
+    return seeds
 
 
 def scale(config):
@@ -190,40 +206,54 @@ def scale(config):
     return common.scale(config | words, {name: paper[name] for name in read})
 
 
+def report_on(run, config, exports):
+    """Writes the run's summary and figures, and returns what the driver ends with."""
+    studies, criterion = config["study"], config["criterion"]
+    how = scale(config)
+    return pruning_report.write_report(run, studies, criterion, exports, REFERENCE, how)
+
+
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = common.resolve(FLAGS, PRESETS)
-    structure_settings(config)
-    pruning_studies.networks_of(config["study"], study_settings(config))
+    config = common.resolve(FLAGS, PRESETS) | {"threads": FLAGS.threads}
+    engine.require_compatible(FLAGS)
+    study_settings(config).require_studies(config["study"])
+    image_source(config), recipe(config), tests(config)
     return config
+
+
+def shown_of(config, seeds):
+    """What the run asks for: tests of all networks, of single elements, and of transfer."""
+    studies = config["study"]
+    shown = [
+        Shown(seed.tested(training)) for seed in seeds for training in seed.trainings_of(studies)
+    ]
+    if "single_element" in studies:
+        shown += [
+            Shown((each,), f"without_{dotted(each.group) or 'blocks'}")
+            for seed in seeds
+            for each in seed.without_elements()
+        ]
+    if "transfer" in studies:
+        shown += [Shown((each,), "transfer") for seed in seeds for each in seed.transferred()]
+    return shown
 
 
 def main():
     """Runs, or resumes, the studies and reports on them."""
-    config = read_config()
-    studies, settings = config["study"], study_settings(config)
-    structure = structure_settings(config)
-    networks = pruning_studies.networks_of(studies, settings)
-    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
-    with (
-        runtime.stoppable() as stop_if_requested,
-        common.opened_run("pruning_robustness", config, FLAGS.run_dir, strategy) as run,
-    ):
-        run_networks(networks, structure, run, strategy, stop_if_requested)
-        if "single_element" in studies:
-            whole = pruning_studies.single_element(settings)
-            remove_single_elements(whole, structure, run, strategy, stop_if_requested)
-        if "transfer" in studies:
-            both = pruning_studies.transfer(settings)
-            transfer_between(both, structure, run, strategy, stop_if_requested)
-        stop_if_requested()
-        if run.writable:
-            exports = export_best_networks(networks, structure, run)
-            print(
-                pruning_report.write_report(
-                    run, studies, settings.criterion, exports, REFERENCE, scale(config)
-                )
-            )
+    config, trainings = read_config(), []
+
+    def shown_on(strategy):
+        seeds = seeds_of(config, strategy)
+        trainings.extend(seeds[0].trainings_of(config["study"]))
+        return shown_of(config, seeds)
+
+    def report(run, store):
+        data = image_source(config).load(config["seed"])
+        exports = export_best_networks(trainings, store, data, run.path / "exports")
+        return report_on(run, config, exports)
+
+    engine.run("pruning_robustness", config, FLAGS, shown_on, report)
 
 
 if __name__ == "__main__":

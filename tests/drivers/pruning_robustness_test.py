@@ -1,6 +1,7 @@
 """The pruning driver as its user runs it: in processes of its own, from flags to files."""
 
 import json
+import shutil
 import time
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from experiments import pruning_robustness
 from tests.drivers import programs
+from tests.drivers.programs import counts
 from tf_tickets.data.registry import load_images
 from tf_tickets.runs.results import from_csv
 
@@ -23,14 +26,15 @@ SMALL = (
     "--width_multiplier=0.1",
     "--blocks=1",
 )
+STUDIES = "--study=structures,criteria,single_element"
+TINY = (*SMALL, "--structures=filters", "--epochs=1", "--criterion=l1", "--severities=5")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished small run of three studies, and what it printed."""
     run_dir = tmp_path_factory.mktemp("runs") / "finished"
-    studies = "--study=structures,criteria,single_element"
-    code, output, errors = programs.run(DRIVER, f"--run_dir={run_dir}", studies, *SMALL)
+    code, output, errors = programs.run(DRIVER, f"--run_dir={run_dir}", STUDIES, *SMALL)
     assert code == 0, errors
     return run_dir, output, errors
 
@@ -110,21 +114,131 @@ def test_the_export_is_the_smaller_network(finished):
     np.testing.assert_allclose(logits, model(images, training=False), atol=1e-4)
 
 
-def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_numbers(finished, tmp_path):
-    flags = (f"--run_dir={tmp_path}/run", "--study=structures,criteria,single_element", *SMALL)
-    for seconds in (12, 25):
-        process = programs.start(DRIVER, *flags)
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-        process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags)
+def contents(run_dir):
+    """Everything that must not depend on interruptions; times do."""
+    rows = [row for row in rows_of(run_dir) if "seconds" not in row.metric]
+    removals = {
+        path.relative_to(run_dir): path.read_bytes() for path in run_dir.glob("tickets/**/*.json")
+    }
+    store = run_dir.parent / "tf_tickets_store"
+    weights = {path.relative_to(store): path.read_bytes() for path in store.glob("*/*.npz")}
+    return rows, removals, weights
+
+
+def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_numbers(finished, tmp_path):
+    """The first process is killed once a first network is shown."""
+    flags = (f"--run_dir={tmp_path}/run", STUDIES, *SMALL)
+    process = programs.start(DRIVER, *flags, "--workers=2")
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("run/records/**/*.csv")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
     assert code == 0, errors
+    there, missing = counts(errors)["trainings"]
+    assert there > 0 and missing > 0 and there + missing == 6
+    assert contents(tmp_path / "run") == contents(finished[0])
 
-    def numbers(run_dir):
-        return [row for row in rows_of(run_dir) if "seconds" not in row.metric]
 
-    assert numbers(tmp_path / "run") == numbers(finished[0])
+def run_small(run_dir, *flags):
+    """Cuts filters out of a network; returns what was there and what was done."""
+    code, _, errors = programs.run(DRIVER, f"--run_dir={run_dir}", *TINY, *flags)
+    assert code == 0, errors
+    return counts(errors)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A finished run of a whole network, its control and a smaller one."""
+    run_dir = tmp_path_factory.mktemp("small") / "run"
+    # Size, attacks, occlusion and corruptions of each.
+    done = {"trainings": (0, 3), "cuts": (0, 1), "measurements": (0, 12)}
+    assert run_small(run_dir) == done
+    return run_dir
+
+
+def test_plan_says_what_would_be_done_and_does_nothing(capfd, tmp_path):
+    run = programs.in_this_process(pruning_robustness, capfd)
+    code, output, errors = run("--plan", *TINY, f"--run_dir={tmp_path / 'run'}")
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "3 trainings: 0 are there, 3 to be done",
+        "1 cuts: 0 are there, 1 to be done",
+        "12 measurements: 0 are there, 12 to be done",
+        "expected time: not known before the first training of each network has ended",
+        f"work is kept in {tmp_path / 'tf_tickets_store'}",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+GROWING = {
+    "--severities=3,5": {"trainings": (3, 0), "cuts": (1, 0), "measurements": (12, 3)},
+    "--eps=4/255": {"trainings": (3, 0), "cuts": (1, 0), "measurements": (9, 3)},
+    "--occlusion_side=8": {"trainings": (3, 0), "cuts": (1, 0), "measurements": (9, 3)},
+    "--test_examples=20": {"trainings": (3, 0), "cuts": (1, 0), "measurements": (3, 9)},
+    "--criterion=random": {"trainings": (2, 1), "cuts": (0, 1), "measurements": (8, 4)},
+    "--filters=0.3": {"trainings": (2, 1), "cuts": (0, 1), "measurements": (8, 4)},
+    "--fine_tuning_epochs=2": {"trainings": (1, 2), "cuts": (1, 0), "measurements": (4, 8)},
+    "--epochs=2": {"trainings": (0, 3), "cuts": (0, 1), "measurements": (0, 12)},
+    "--trials=2": {"trainings": (3, 3), "cuts": (1, 1), "measurements": (12, 12)},
+    "--seed=1": {"trainings": (0, 3), "cuts": (0, 1), "measurements": (0, 12)},
+    # Two iterations more, and all that the adjusted networks share.
+    "--study=iterations --iterations=3": {
+        "trainings": (3, 2), "cuts": (1, 2), "measurements": (12, 8),
+    },
+    "--study=adjustment --rewind_epoch=0": {
+        "trainings": (3, 3), "cuts": (1, 0), "measurements": (12, 12),
+    },
+    # Of nine layers and all blocks.
+    "--study=single_element": {"trainings": (1, 0), "measurements": (4, 10)},
+    "--study=transfer": {"trainings": (2, 0), "cuts": (1, 0), "measurements": (8, 2)},
+}  # fmt: skip
+
+
+def test_a_change_computes_only_what_is_missing(small, capfd):
+    run = programs.in_this_process(pruning_robustness, capfd)
+    for flags, expected in GROWING.items():
+        code, output, errors = run("--plan", *TINY, *flags.split(), f"--run_dir={small}")
+        assert (code, errors) == (0, ""), flags
+        assert counts(output) == expected, flags
+
+
+def test_a_finished_run_takes_on_more(small, tmp_path):
+    """What its old results were of stays; the results are of what was asked for last."""
+    shutil.copytree(small.parent, tmp_path, dirs_exist_ok=True)
+    run_dir = tmp_path / "run"
+    before = rows_of(run_dir)
+    severities = GROWING["--severities=3,5"]
+    assert run_small(run_dir, "--severities=3,5") == severities
+    more = rows_of(run_dir)
+    assert set(before) < set(more)
+    added = {row.metric for row in set(more) - set(before)}
+    assert len(added) == 16 and all(metric.endswith("_3/accuracy") for metric in added)
+    several = ("--study=transfer,adjustment", "--rewind_epoch=0", "--trials=2", "--criterion=l1")
+    missing = {"trainings": (2, 8), "cuts": (0, 2), "measurements": (8, 36)}
+    assert run_small(run_dir, *several) == missing
+    assert {(row.method, row.seed) for row in rows_of(run_dir)} == {
+        (method, seed)
+        for method in ("unpruned", "unpruned_fine_tuned", "l1_filters", "l1_filters_scratch_1x",
+                       "l1_filters_scratch_2x", "l1_filters_winning_ticket")
+        for seed in (0, 1)
+    }  # fmt: skip
+    nothing = {"trainings": (3, 0), "cuts": (1, 0), "measurements": (12, 0)}
+    assert run_small(run_dir) == nothing
+    assert sorted(rows_of(run_dir)) == sorted(before)
+
+
+def test_a_run_of_the_driver_before_it_knew_threads_is_refused(small, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(small, run_dir)
+    config = json.loads((run_dir / "config.json").read_text())
+    del config["threads"]
+    (run_dir / "config.json").write_text(json.dumps(config))
+    code, _, errors = programs.run(DRIVER, *TINY, f"--run_dir={run_dir}")
+    assert code == 2 and len(errors.splitlines()) == 1
+    assert "holds a run of another driver or of an earlier version" in errors
 
 
 def test_transfer_adjustment_iterations_and_defenses(tmp_path):
@@ -159,25 +273,20 @@ CASES = {
     "--criteria=l1,l1": "--criteria=l1,l1: expected different ones",
     "--occlusion_side=40": "--occlusion_side=40",
     "--element_examples=9999": "--element_examples=9999",
+    "--scoring_examples=1": "--scoring_examples=1: expected 0 or at least 2",
+    "--study=adjustment --rewind_epoch=3": "--rewind_epoch=3: expected 0 to 2, the --epochs",
+    "--threads=0": "--threads=0: expected a whole number in [1, 1000]",
+    "--workers=2 --strategy=mirrored": "--workers=2: expected none with --strategy=mirrored",
+    "--store=/dev/null": "--store=/dev/null: expected a folder, not a file",
 }
 
 
 def test_wrong_flags_are_one_line_before_any_work(tmp_path):
-    flag_sets = [(*SMALL, flag, f"--run_dir={tmp_path}/run") for flag in CASES]
+    flag_sets = [(*SMALL, *flags.split(), f"--run_dir={tmp_path}/run") for flags in CASES]
     for message, (code, errors) in zip(CASES.values(), programs.run_each(DRIVER, flag_sets)):
         assert code == 2 and len(errors.splitlines()) == 1, errors
         assert errors.startswith("error: ") and message in errors, (message, errors)
     assert not list(tmp_path.iterdir())
-
-
-def test_another_configuration_is_refused_with_the_difference(finished):
-    run_dir, *_ = finished
-    before = json.loads((run_dir / "config.json").read_text())
-    studies = "--study=structures,criteria,single_element"
-    flags = (f"--run_dir={run_dir}", studies, *SMALL, "--epochs=3")
-    code, _, errors = programs.run(DRIVER, *flags)
-    assert code == 2 and "epochs=2 (now 3)" in programs.last_line(errors)
-    assert json.loads((run_dir / "config.json").read_text()) == before
 
 
 def test_two_workers_train_and_keep_a_network_together(tmp_path):

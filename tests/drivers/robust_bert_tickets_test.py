@@ -204,7 +204,7 @@ def test_a_finished_run_takes_on_more_and_trains_nothing_again(short, small, tmp
     assert "expected time: none" in output
     code, output, _ = plan(*flags, "--attacked_examples=3", "--trials=2", "--plan")
     assert code == 0 and counts(output) == {"trainings": (3, 3), "measurements": (4, 4)}
-    assert "that of 2 measurements is never known before" in output
+    assert "that of 2 attacks is never known before" in output
     more = ("--attacked_examples=3", "--study=main,importance", "--plan")
     code, output, _ = plan(*flags, *more)
     assert code == 0 and counts(output) == {"trainings": (3, 3), "measurements": (4, 6)}

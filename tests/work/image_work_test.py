@@ -26,10 +26,9 @@ from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs import files
 from tf_tickets.training import loop
 from tf_tickets.training.selection import Selection
+from tf_tickets.work.cuts import fresh_weights, network_of
 from tf_tickets.work.image_work import (
     ImageWork,
-    fresh_weights,
-    network_of,
     require_trainable,
 )
 from tf_tickets.work.nodes import Attack, Masks, Measurement

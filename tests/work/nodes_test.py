@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import pickle
 
 import pytest
 
 from tests.work.plans import DENSE, EVALUATION, FINDING, RANDOM, RETRAINED, TRAININGS, measured
+from tests.work.structure_plans import CUT_TRAININGS, ELEMENTS, PRUNED, TICKET, TWICE, WHOLE, meets
 from tests.work.text_plans import ATTACKED, ENCODER, FREE_LB, ROBUST, TEXT_NODES
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.training.selection import Selection
@@ -51,7 +53,10 @@ def other_values(value):
                 yield f"[{place}]{name}", (*value[:place], other, *value[place + 1 :])
 
 
-@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED), *TEXT_NODES])
+CUT_NODES = (*CUT_TRAININGS, PRUNED.network, *meets(PRUNED), ELEMENTS)
+
+
+@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED), *CUT_NODES, *TEXT_NODES])
 def test_every_field_is_part_of_the_identity(node):
     identities = {node.identity: "itself"}
     for name, other in changed(node):
@@ -130,7 +135,7 @@ def test_the_identity_is_a_hash_of_the_description():
 
 def test_an_identity_is_the_same_in_every_process():
     """Written down: were it to change, all finished work would be lost."""
-    assert FINDING.identity == "535569c59ed02b24a0ee"
+    assert FINDING.identity == "a3c90cf887a598d2b5ce"
 
 
 def test_nothing_comes_before_what_it_needs():
@@ -157,3 +162,22 @@ def test_a_training_keeps_what_others_inherit():
     assert late.start.of.keeps == (4,) and late.start.of.identity == FINDING.identity
     (found_by, *_) = in_order([RETRAINED, later, late, last])
     assert found_by.identity == FINDING.identity and found_by.keeps == (4, 5)
+
+
+def test_a_cut_needs_the_network_that_it_is_of():
+    assert PRUNED.network.needs == [WHOLE]
+    assert [node.identity for node in TWICE.needs] == [TWICE.network.identity, PRUNED.identity]
+    order = in_order([TWICE])
+    assert order == [WHOLE, PRUNED.network, PRUNED, TWICE.network, TWICE]
+    assert TWICE.whole_network == PRUNED.whole_network == WHOLE.whole_network == WHOLE.network
+
+
+def test_what_is_cut_keeps_what_others_inherit():
+    (whole, *_) = in_order([PRUNED, TICKET])
+    assert whole == WHOLE and whole.keeps == (2,)
+
+
+@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED), *CUT_NODES])
+def test_work_can_be_sent_to_another_process(node):
+    sent = pickle.loads(pickle.dumps(node))
+    assert sent == node and sent.identity == node.identity and hash(sent) == hash(node)

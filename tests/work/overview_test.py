@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from tests.work.plans import DENSE, FINDING, TRAININGS, measured
+from tests.work.structure_plans import PRUNED, WHOLE, meets
 from tf_tickets.work.overview import overview
-from tf_tickets.work.performing import passes
+from tf_tickets.work.performing import passes, passes_of_steps
 from tf_tickets.work.store import Record, Store
 
 WANTED = tuple(map(measured, TRAININGS))
@@ -43,6 +44,23 @@ def test_nothing_is_there(store):
     assert not store.root.exists()
 
 
+def test_cuts_are_counted_apart_and_networks_take_the_time_of_whole_ones(store):
+    wanted = [*meets(PRUNED), *meets(WHOLE)]
+    assert lines(wanted, store)[:3] == [
+        "2 trainings: 0 are there, 2 to be done",
+        "1 cuts: 0 are there, 1 to be done",
+        "6 measurements: 0 are there, 6 to be done",
+    ]
+    finish(store, WHOLE, 3600)
+    store.finish(PRUNED.network, Record((), (4,), 0.25))
+    assert lines(wanted, store)[:2] == [
+        "2 trainings: 1 are there, 1 to be done",
+        "1 cuts: 1 are there, 0 to be done",
+    ]
+    todo = passes(PRUNED) + sum(map(passes, wanted))
+    assert expected_time(wanted, store) == f"about {60 * todo / passes_of_steps(WHOLE):.0f} min"
+
+
 def test_what_is_wanted_twice_is_counted_once(store):
     again = dataclasses.replace(DENSE, labels={"method": "other"})
     counted = lines([measured(DENSE), measured(again)], store)
@@ -68,10 +86,10 @@ def test_nothing_to_be_done_takes_no_time(store):
 
 
 def test_time_is_that_of_finished_trainings_of_the_network(store):
-    """Two took 4 h together: a pass takes 4 h by the passes of both."""
+    """The steps of two took 4 h together: a pass takes 4 h by the steps' passes of both."""
     finish(store, FINDING, 3600)
     finish(store, DENSE, 3 * 3600)
-    a_pass = 4 * 60 / (passes(FINDING) + passes(DENSE))
+    a_pass = 4 * 60 / (passes_of_steps(FINDING) + passes_of_steps(DENSE))
     missing = (*TRAININGS[2:], *WANTED)
     minutes = a_pass * sum(map(passes, missing))
     assert expected_time(WANTED, store) == f"about {minutes:.0f} min"
@@ -79,16 +97,16 @@ def test_time_is_that_of_finished_trainings_of_the_network(store):
 
 
 def test_a_hand_worked_time(store):
-    """FINDING passes 60 images 2 · 3 times and measures 20 · 2 with 7 halves: 500 in 500 min.
+    """FINDING's 6 steps pass 20 images 3 times: 360 in 360 min, without its evaluations.
 
     The measurement that is missing passes 30 images of 7 halves: 105.
     """
-    finish(store, FINDING, 500 * 60)
+    finish(store, FINDING, 360 * 60)
     assert expected_time([measured(FINDING)], store) == "about 105 min"
 
 
 def test_more_workers_than_work_help_no_more(store):
-    finish(store, FINDING, 500 * 60)
+    finish(store, FINDING, 360 * 60)
     assert expected_time([measured(FINDING)], store, workers=9) == "about 105 min"
 
 

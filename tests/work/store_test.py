@@ -5,10 +5,15 @@ import multiprocessing
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from tests.work.plans import DENSE, FINDING, measured
+from tests.work.structure_plans import PRUNED
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket
+from tf_tickets.models.keras_files import read_keras_model
+from tf_tickets.models.weights import read_weights
+from tf_tickets.structured.surgery import Removal
 from tf_tickets.work.store import Record, Store
 
 MASK = np.array([[True, False], [True, True]])
@@ -96,6 +101,50 @@ def test_weights_that_disobey_their_ticket_are_refused(store):
     store.finish(DENSE, RECORD, ticket(), [full])
     with pytest.raises(UserError, match="1 weights of layer/kernel outside its mask are not zero"):
         store.weights(DENSE)
+
+
+REMOVAL = {"filters": {"conv_1": [0, 2]}, "blocks": [], "scores": {"blocks": {"sum": 0.5}}}
+
+
+@pytest.fixture
+def cut(store):
+    """A cut and what is trained of it, which has no ticket."""
+    network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, name="out")])
+    store.finish(PRUNED.network, Record((), (4,), 0.25), removal=REMOVAL)
+    store.finish(PRUNED, RECORD, weights=[read_weights(network)], network=network)
+    return network
+
+
+def test_a_removal_comes_back(store, cut):
+    assert store.removal(PRUNED.network) == Removal({"conv_1": (0, 2)}, ())
+    assert json.loads(store.removal_path(PRUNED.network).read_text()) == REMOVAL
+
+
+def test_weights_without_a_ticket_come_back_with_their_network(store, cut):
+    assert store.has_ticket(FINDING) and not store.has_ticket(PRUNED)
+    for path, array in read_weights(cut).items():
+        np.testing.assert_array_equal(store.weights(PRUNED)[path], array)
+    found = read_weights(read_keras_model(store.network_path(PRUNED)))
+    assert found.keys() == store.weights(PRUNED).keys()
+    content = json.loads((store.path(PRUNED) / "record.json").read_text())["content"]
+    assert set(content["sha256"]) == {"weights.npz", "network.keras"}
+
+
+def test_no_changed_byte_of_a_removal_goes_unnoticed(store, cut):
+    path = store.removal_path(PRUNED.network)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match="removal.json: damaged .* to have it made anew"):
+            store.removal(PRUNED.network)
+
+
+def test_versions_come_back(store):
+    record = Record(((0, "test/natural/accuracy", 0.5),), (6,), 0.25, ("without:conv_1:0",))
+    store.finish(DENSE, record)
+    assert store.record(DENSE) == record
 
 
 def _hold(root, connection):

@@ -105,10 +105,10 @@ def test_the_time_of_attacks_is_not_guessed(store):
         "3 trainings: 1 are there, 2 to be done",
         "1 measurements: 0 are there, 1 to be done",
     ]
-    rest = "and that of 1 measurements is never known before"
+    rest = "and that of 1 attacks is never known before"
     assert lines[2] == f"expected time: less than a minute, {rest}"
     store.finish(SEARCH.start.of, Record(((4, "a/seconds", 1.0),), (4,), 0.0))
     store.finish(ROBUST, Record(((4, "a/seconds", 1.0),), (4,), 0.0))
     store.keep(ROBUST, 4, {})
     lines = overview([SEARCH, ATTACKED], store, 1).splitlines()
-    assert lines[2] == "expected time: that of 1 measurements is never known before"
+    assert lines[2] == "expected time: that of 1 attacks is never known before"

@@ -10,7 +10,8 @@ from tests.work.plans import FINDING, labels
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.training.schedules import Constant
-from tf_tickets.work.image_work import fresh_weights, prunable_shapes
+from tf_tickets.work.cuts import fresh_weights
+from tf_tickets.work.image_work import prunable_shapes
 from tf_tickets.work.nodes import Gradual, Inherited, LayerMasks
 from tf_tickets.work.tickets import require_rounds
 

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
 from tests.runs.events_test import as_written, read_images, read_scalars
 from tests.work.kills import killed_at_every_point
@@ -18,15 +19,18 @@ from tests.work.plans import (
     labels,
     measured,
 )
+from tests.work.structure_plans import ELEMENTS, TICKET, WHOLE
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
+from tf_tickets.models.weights import read_weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import Result, read_record, read_results
 from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.work.image_work import fresh_weights
+from tf_tickets.work.cuts import fresh_weights
 from tf_tickets.work.nodes import Measurement
 from tf_tickets.work.store import Record, Store
+from tf_tickets.work.structure_nodes import Size
 from tf_tickets.work.view import Shown, View
 
 WANTED = tuple(map(measured, TRAININGS))
@@ -323,6 +327,73 @@ def test_who_must_not_write_shows_nothing(whole, tmp_path):
     view = open_view(tmp_path, whole, writable=False)
     view.show_finished()
     assert not (tmp_path / "run").exists()
+
+
+def cut_work(root):
+    """A store of networks without masks, the second cut from the first, and what they met."""
+    store = Store(root / "store")
+    network = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, name="out")])
+    store.keep(WHOLE, 2, read_weights(network))
+    store.finish(WHOLE, Record(trained(WHOLE), (6,), 0.0), None, [read_weights(network)], network)
+    store.finish(TICKET.network, Record((), (6,), 0.25), removal={"filters": {}, "blocks": []})
+    record = Record(trained(TICKET), (6,), 0.25)
+    store.finish(TICKET, record, None, [read_weights(network)], network)
+    for node in (Size(WHOLE, WHOLE.labels), Size(TICKET, TICKET.labels)):
+        counted = ((6, "model/size/parameters", 9.0),)
+        store.finish(node, Record(counted, (6,), store.record(node.of).sparsity))
+    versions = ("without:conv_1:0", "without:nothing")
+    without = tuple((0, "test/natural/accuracy", value) for value in (0.25, 0.5))
+    store.finish(ELEMENTS, Record(without, (6,), 0.0, versions))
+    return store
+
+
+def show_cut_work(root):
+    store = cut_work(root)
+    run = RunDirectory(root / "run", {"seed": 0}, {}, grows=True)
+    networks = [Shown((Size(each, each.labels),)) for each in (WHOLE, TICKET)]
+    asked_for = (*networks, Shown((ELEMENTS,), "without_conv_1"))
+    View(run, store, "test", asked_for).show_finished()
+    return run, store
+
+
+def test_networks_without_masks_are_keras_files_and_cuts_json(tmp_path):
+    run, store = show_cut_work(tmp_path)
+    found = {
+        str(path.relative_to(run.path))
+        for name in ("tickets", "checkpoints", "records")
+        for path in (run.path / name).rglob("*.*")
+    }
+    of_whole = "mnist/lenet_conv/natural/unpruned/seed_0"
+    of_ticket = "mnist/lenet_conv/natural/l1_filters_winning_ticket/seed_0"
+    assert found == {
+        f"checkpoints/{of_whole}/level_00.keras",
+        f"checkpoints/{of_whole}/rewind.npz",
+        f"checkpoints/{of_ticket}/level_01.keras",
+        f"tickets/{of_ticket}/level_01.json",
+        f"records/{of_whole}/level_00.csv",
+        f"records/{of_whole}/without_conv_1.csv",
+        f"records/{of_ticket}/level_01.csv",
+    }
+    network = run.path / f"checkpoints/{of_ticket}/level_01.keras"
+    assert network.samefile(store.network_path(TICKET))
+    rewound = run.path / f"checkpoints/{of_whole}/rewind.npz"
+    assert rewound.samefile(store.weights_path(WHOLE, 2))
+    removal = run.path / f"tickets/{of_ticket}/level_01.json"
+    assert removal.samefile(store.removal_path(TICKET.network))
+
+
+def test_versions_of_a_network_have_rows_of_their_own(tmp_path):
+    run, _ = show_cut_work(tmp_path)
+    where = run.path / "records/mnist/lenet_conv/natural/unpruned/seed_0/without_conv_1.csv"
+    expected = [
+        Result("test", "mnist", "lenet_conv", method, "natural", 0, 0, 0.0, 0, metric, value)
+        for method, metric, value in (
+            ("without:conv_1:0", "test/natural/accuracy", 0.25),
+            ("without:nothing", "test/natural/accuracy", 0.5),
+        )
+    ]
+    assert read_record(where) == expected
+    assert set(expected) < set(read_results(run.results_path))
 
 
 def test_killed_at_every_point_where_something_is_written(whole, tmp_path):

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tf_tickets.data.vision import ImageData, resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
@@ -13,11 +11,8 @@ from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import load_weights
 from tf_tickets.runs.run_directory import RunDirectory
 from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
-from tf_tickets.search.network_store import NetworkStore
-from tf_tickets.search.structure_runner import StructureSettings
-from tf_tickets.search.structures import Network
-from tf_tickets.work.image_work import network_of
-from tf_tickets.work.nodes import Training
+from tf_tickets.work.cuts import network_of
+from tf_tickets.work.nodes import Cut, Training
 from tf_tickets.work.store import Store
 
 _CHECK_IMAGES = 64
@@ -86,7 +81,7 @@ def export_best_trainings(
 
 
 def export_best_networks(
-    networks: Sequence[Network], settings: StructureSettings, run: RunDirectory
+    trainings: Sequence[Training], store: Store, data: ImageData, folder: Path
 ) -> dict[str, Export]:
     """Exports one smaller network for every model.
 
@@ -94,29 +89,26 @@ def export_best_networks(
     accurate on validation data at its end.
 
     Args:
-      networks: finished ones; the whole ones are left out.
-      settings: of the run they belong to.
-      run: the run directory.
+      trainings: finished ones; those of whole networks are left out.
+      store: where they are kept.
+      data: of their first seed.
+      folder: where to.
 
     Returns:
-      `<model>, <method>, level <level>` → its export, in `exports/` of the run directory.
+      `<model>, <method>, level <level>` → its export.
     """
-    seed, groups, exports = settings.seeds[0], {}, {}
-    images = _check_images(settings.load(seed))
-    for network in networks:
-        if network.cut:
-            groups.setdefault(network.model, []).append(network)
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        if isinstance(training.network, Cut) and training.seed == trainings[0].seed:
+            groups.setdefault(training.whole_network.name, []).append(training)
+    exports, images = {}, _check_images(data)
     for model, group in groups.items():
-        metric = "validation/natural/accuracy"
-        accuracies = [
-            _final_value(run, settings.cell(network, seed), network.level, metric)
-            for network in group
-        ]
-        best = group[int(np.argmax(accuracies))]
-        store = NetworkStore(run, settings.cell(best, seed))
-        place = run.path / "exports" / model / best.method / f"level_{best.level:02d}"
-        exports[f"{model}, {best.method}, level {best.level}"] = export_saved_model(
-            store.load_network(best.level), None, place, images
+        best = max(group, key=lambda training: _validation_accuracy(store, training))
+        method, level = best.labels["method"], best.labels["level"]
+        place = folder / model / method / f"level_{level:02d}"
+        network = network_of(best, store)
+        exports[f"{model}, {method}, level {level}"] = export_saved_model(
+            network, None, place, images
         )
     return exports
 
@@ -196,10 +188,6 @@ def _export_level(run, cell, level, model, data, place):
 def _check_images(data):
     images = to_unit_interval(data.validation.images[:_CHECK_IMAGES])
     return resize(images, data.image_shape).numpy()
-
-
-def _final_value(run, cell, level, metric):
-    return max(_measured(run, cell, level, metric), key=lambda row: row.iteration).value
 
 
 def _measured(run, cell, level, metric):

@@ -1,6 +1,6 @@
 """Test images changed by someone who knows nothing of the network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from tf_tickets.data.vision import ImageSplit
 from tf_tickets.errors import require
 
 OCCLUSION = "occlusion"
-
-# (share of the work done, what was done) → None
-Progress = Callable[[float, str], None]
 
 
 def require_severities(severities: Sequence[float]) -> None:
@@ -28,32 +25,25 @@ def require_severities(severities: Sequence[float]) -> None:
     )
 
 
-def shifted_splits(
-    split: ImageSplit,
-    severities: Sequence[int],
-    occlusion_side: int,
-    seed: int,
-    progress: Progress = lambda share, name: None,
-) -> dict[str, ImageSplit]:
-    """All attacks without gradients of "On the Effect of Pruning", section 4.
+def occluded(split: ImageSplit, side: int) -> ImageSplit:
+    """The images with a square of zeros in their middle, see `occlude`."""
+    return _with_images(split, occlude(split.images, side))
+
+
+def corrupted(split: ImageSplit, severity: int, seed: int) -> Iterator[tuple[str, ImageSplit]]:
+    """The images under every corruption of "On the Effect of Pruning", section 4, in turn.
 
     Args:
       split: the images as they are.
-      severities: of the corruptions, 1 to 5.
-      occlusion_side: of the square of zeros, in pixels.
-      seed: decides what is random in the corruptions.
-      progress: told as the work proceeds; the shares add up to 1.
+      severity: of the corruptions, 1 to 5.
+      seed: decides what is random in them.
 
-    Returns:
-      `occlusion` and `<corruption>_<severity>` → the images, changed, in the same order.
+    Yields:
+      `<corruption>_<severity>` and the images, changed, in the same order.
     """
-    shifted = {OCCLUSION: _with_images(split, occlude(split.images, occlusion_side))}
-    kinds = [(name, severity) for severity in severities for name in CORRUPTIONS]
-    for name, severity in kinds:
+    for name in CORRUPTIONS:
         images = corrupt(split.images, name, severity, seed)
-        shifted[f"{name}_{severity}"] = _with_images(split, images)
-        progress(1 / len(kinds), f"{name} of severity {severity}")
-    return shifted
+        yield f"{name}_{severity}", _with_images(split, images)
 
 
 def one_corruption_each(split: ImageSplit, severity: int, seed: int) -> ImageSplit:

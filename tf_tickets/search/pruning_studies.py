@@ -1,18 +1,45 @@
-"""The studies of "On the Effect of Pruning on Adversarial Robustness", as lists of networks."""
+"""The studies of "On the Effect of Pruning on Adversarial Robustness", as plans."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tf_tickets.data.augmentation import MIXING
 from tf_tickets.errors import require, require_choices
+from tf_tickets.evaluation.shifted_images import require_severities
 from tf_tickets.models.graph import graph_of
 from tf_tickets.models.registry import build_model, is_convolutional
-from tf_tickets.search.structures import Network
+from tf_tickets.search.trial_settings import steps_per_epoch
+from tf_tickets.structured import selection
 from tf_tickets.structured.blocks import most_removable_blocks
 from tf_tickets.structured.criteria import CRITERIA
-from tf_tickets.structured.selection import Cut
+from tf_tickets.structured.elements import VersionedNetwork
+from tf_tickets.training.schedules import StepDecay
+from tf_tickets.work.cuts import build, require_cuts_possible
+from tf_tickets.work.image_work import require_trainable
+from tf_tickets.work.nodes import (
+    Attack,
+    Cut,
+    Data,
+    Fresh,
+    Inherited,
+    Measurement,
+    Network,
+    Node,
+    Platform,
+    Recipe,
+    Training,
+    in_order,
+)
+from tf_tickets.work.structure_nodes import (
+    Corruptions,
+    MixedCorruptions,
+    Occlusion,
+    Shifted,
+    SingleElements,
+    Size,
+)
 
 PAPER_MODELS = {
     "structures": ("resnet_56", "mobilenet_v2", "vgg_16"),
@@ -21,6 +48,10 @@ PAPER_MODELS = {
 }
 _OTHER_STUDIES = ("resnet_56",)
 STRUCTURES = ("filters", "blocks", "both")
+# Ways to adjust what is left of a network, other than fine-tuning → how much longer than the
+# whole network it trains.
+_FROM_SCRATCH = {"scratch_1x": 1, "scratch_2x": 2}
+_NEW_WEIGHTS = 10**6  # Far from the seeds of trials.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +65,7 @@ class PruningSettings:
       criteria: those that the criteria study compares.
       filters: share of the filters that a cut removes.
       blocks: residual blocks that it removes: a share if below 1, else how many.
-      scope: see `Cut`.
+      scope: see `selection.Cut`.
       criterion_form: see `criteria.score`.
       iterations: cuts of the iterations study.
       epochs: length of the training of unpruned networks.
@@ -42,6 +73,9 @@ class PruningSettings:
       learning_rate: of new networks.
       fine_tuning_learning_rate: after a cut.
       rewind_epoch: of the unpruned network's training, whose weights winning tickets inherit.
+      scoring_examples: training images, as many of each class, that criteria see; 0 for all.
+      element_examples: test images, as many of each class, on which networks without one
+        filter or block are tested; 0 for all.
     """
 
     models: tuple[str, ...]
@@ -58,6 +92,8 @@ class PruningSettings:
     learning_rate: float
     fine_tuning_learning_rate: float
     rewind_epoch: int
+    scoring_examples: int
+    element_examples: int
 
     def __post_init__(self):
         for model in self.models:
@@ -71,13 +107,22 @@ class PruningSettings:
             require(getattr(self, flag) >= 1, flag, getattr(self, flag), "at least 1")
         for flag in ("learning_rate", "fine_tuning_learning_rate"):
             require(0 < getattr(self, flag) < math.inf, flag, getattr(self, flag), "above 0")
+        examples = self.scoring_examples
+        require(examples == 0 or examples >= 2, "scoring_examples", examples, "0 or at least 2")
+        require(self.element_examples >= 0, "element_examples", self.element_examples, "at least 0")
 
-    def cut(self, structure: str = "both", criterion: str = "") -> Cut:
+    def require_studies(self, studies: Iterable[str]) -> None:
+        """Raises a `UserError` about a `rewind_epoch` that unpruned networks do not have."""
+        if "adjustment" in studies:
+            epoch, expected = self.rewind_epoch, f"0 to {self.epochs}, the --epochs"
+            require(0 <= epoch <= self.epochs, "rewind_epoch", epoch, expected)
+
+    def cut(self, structure: str = "both", criterion: str = "") -> selection.Cut:
         """What takes a structure out: a name in `STRUCTURES`.
 
         As in the paper only the first convolution of each residual block loses filters.
         """
-        return Cut(
+        return selection.Cut(
             criterion or self.criterion,
             0.0 if structure == "blocks" else self.filters,
             0.0 if structure == "filters" else self.blocks,
@@ -91,6 +136,27 @@ class PruningSettings:
         return tuple(self.models) or PAPER_MODELS.get(study, _OTHER_STUDIES)
 
 
+@dataclasses.dataclass(frozen=True)
+class NetworkTests:
+    """What networks are tested under, see section 4 of the paper.
+
+    Attributes:
+      attacks: on the network itself.
+      severities: of the corruptions, 1 to 5.
+      occlusion_side: of the square of zeros, in pixels.
+      examples: test images; 0 for all.
+    """
+
+    attacks: tuple[Attack, ...]
+    severities: tuple[int, ...]
+    occlusion_side: int
+    examples: int
+
+    def __post_init__(self):
+        require_severities(self.severities)
+        require(self.occlusion_side >= 1, "occlusion_side", self.occlusion_side, "at least 1")
+
+
 @functools.cache
 def has_blocks(model: str) -> bool:
     """Whether residual blocks may be taken out of a network, which does not depend on its width."""
@@ -98,137 +164,278 @@ def has_blocks(model: str) -> bool:
     return most_removable_blocks(graph_of(network)) > 0
 
 
-def unpruned(settings: PruningSettings, model: str, regime: str = "natural") -> Network:
-    """The whole network."""
-    return Network("unpruned", model, regime, settings.epochs, settings.learning_rate)
+@functools.cache
+def element_groups(network: Network) -> dict[str, int]:
+    """What Algorithm 2 takes out of a network, one at a time: layer, "" for blocks → how many."""
+    groups = VersionedNetwork(build(network)).groups
+    return {group.name: len(group.elements) for group in groups}
 
 
-def trained_on(settings: PruningSettings, model: str) -> Network:
-    """The control: trained on as long as pruned networks are, with nothing taken out."""
-    return dataclasses.replace(
-        unpruned(settings, model),
-        method="unpruned_fine_tuned",
-        epochs=settings.fine_tuning_epochs,
-        learning_rate=settings.fine_tuning_learning_rate,
-        base=unpruned(settings, model),
-    )
+@dataclasses.dataclass(frozen=True)
+class Studies:
+    """The trainings of one seed.
 
-
-def pruned(
-    settings: PruningSettings, model: str, structure: str, criterion: str = "", cuts: int = 1
-) -> Network:
-    """Algorithm 1: a network cut and fine-tuned, once or several times."""
-    criterion = criterion or settings.criterion
-    base = unpruned(settings, model)
-    if cuts > 1:
-        base = pruned(settings, model, structure, criterion, cuts - 1)
-    return dataclasses.replace(
-        trained_on(settings, model),
-        method=f"{criterion}_{structure}",
-        base=base,
-        cut=settings.cut(structure, criterion),
-    )
-
-
-def structures(settings: PruningSettings) -> list[Network]:
-    """Table 1: filters, blocks and both, and the control."""
-    networks = []
-    for model in settings.models_of("structures"):
-        networks.append(trained_on(settings, model))
-        networks += [
-            pruned(settings, model, structure)
-            for structure in settings.structures
-            if structure == "filters" or has_blocks(model)
-        ]
-    return networks
-
-
-def iterations(settings: PruningSettings) -> list[Network]:
-    """Figure 2: one cut after another, and the control of the first."""
-    networks = []
-    for model in settings.models_of("iterations"):
-        networks.append(trained_on(settings, model))
-        for cuts in range(1, settings.iterations + 1):
-            networks.append(pruned(settings, model, "filters", cuts=cuts))
-    return networks
-
-
-def criteria(settings: PruningSettings) -> list[Network]:
-    """Table 2: filters taken out by several criteria, and the control."""
-    networks = []
-    for model in settings.models_of("criteria"):
-        networks.append(trained_on(settings, model))
-        networks += [
-            pruned(settings, model, "filters", criterion) for criterion in settings.criteria
-        ]
-    return networks
-
-
-def single_element(settings: PruningSettings) -> list[Network]:
-    """Algorithm 2 and Figure 3 only need the whole networks."""
-    return [unpruned(settings, model) for model in settings.models_of("single_element")]
-
-
-def adjustment(settings: PruningSettings) -> list[Network]:
-    """Table 3: what is left of a network, fine-tuned or trained anew, and the control.
-
-    Raises:
-      UserError: a `rewind_epoch` that unpruned networks do not have.
+    Attributes:
+      settings: what the studies share.
+      tests: what networks meet at their end.
+      image_shape, classes, width_multiplier: of all networks, see `Network`.
+      data: what they learn; its seed decides initial weights and the order of batches too.
+      recipe: how weights are learned.
+      platform: what else decides the numbers.
     """
-    epoch, expected = settings.rewind_epoch, f"0 to {settings.epochs}, the --epochs"
-    require(0 <= epoch <= settings.epochs, "rewind_epoch", epoch, expected)
-    networks = []
-    for model in settings.models_of("adjustment"):
-        fine_tuned = pruned(settings, model, "filters")
-        networks += [trained_on(settings, model), fine_tuned]
-        for name, times, start in (
-            ("scratch_1x", 1, "new"),
-            ("scratch_2x", 2, "new"),
-            ("winning_ticket", 1, "rewound"),
-        ):
-            again = dataclasses.replace(
-                fine_tuned,
-                method=f"{fine_tuned.method}_{name}",
-                epochs=times * settings.epochs,
-                learning_rate=settings.learning_rate,
-                start=start,
-                rewind_epoch=settings.rewind_epoch if start == "rewound" else 0,
+
+    settings: PruningSettings
+    tests: NetworkTests
+    image_shape: tuple[int, ...]
+    classes: int
+    width_multiplier: float
+    data: Data
+    recipe: Recipe
+    platform: Platform
+
+    def trainings_of(self, studies: Iterable[str]) -> list[Training]:
+        """The trainings of several studies, and those that they come from.
+
+        Those of equal labels are the same and are there once, none before what it comes from.
+
+        Raises:
+          ValueError: two different ones have the same labels.
+        """
+        labelled: dict[tuple, Training] = {}
+        for study in studies:
+            for training in STUDIES[study](self):
+                for each in _with_ancestors(training):
+                    key = tuple(each.labels.values())
+                    if labelled.setdefault(key, each) != each:
+                        raise ValueError(f"two different trainings are called {key}")
+        return list(labelled.values())
+
+    def tested(self, training: Training) -> tuple[Node, ...]:
+        """What a network meets at its end."""
+        tests, labels = self.tests, training.labels
+        shifts = (Occlusion(tests.occlusion_side), *map(Corruptions, tests.severities))
+        return (
+            Size(training, labels=labels),
+            Measurement(training, tests.attacks, examples=tests.examples, labels=labels),
+            *(Shifted(training, shift, tests.examples, labels) for shift in shifts),
+        )
+
+    def without_elements(self) -> list[SingleElements]:
+        """Algorithm 2 and Figure 3: what whole networks do without each filter and block alone.
+
+        Corruptions are those of the highest severity.
+        """
+        tests = self.tests
+        shifts = (Occlusion(tests.occlusion_side), MixedCorruptions(max(tests.severities)))
+        return [
+            SingleElements(
+                training,
+                group,
+                tests.attacks,
+                shifts,
+                tests.examples,
+                self.settings.element_examples,
+                elements,
+                training.labels,
             )
-            networks.append(again)
-    return networks
+            for training in self.single_element()
+            for group, elements in element_groups(training.network).items()
+        ]
+
+    def transferred(self) -> list[Measurement]:
+        """Table 4: every network under the examples that the first attack makes of the others."""
+        trainings, (attack, *_) = self.transfer(), self.tests.attacks
+        return [
+            Measurement(
+                training,
+                transferred=tuple(
+                    (source, Attack(f"transfer_from_{_model_and_method(source)}", attack.threat))
+                    for source in trainings
+                    if source != training
+                ),
+                examples=self.tests.examples,
+                labels=training.labels,
+            )
+            for training in trainings
+        ]
+
+    def require_usable(self, trainings: Sequence[Training], test_examples: int) -> None:
+        """Checks that the data suffice for all that the networks need.
+
+        Args:
+          trainings: of the networks.
+          test_examples: how many test images are used.
+
+        Raises:
+          UserError: they do not.
+        """
+        require_trainable(trainings)
+        there = {"scoring_examples": self.data.train, "element_examples": test_examples}
+        for flag, most in there.items():
+            count = getattr(self.settings, flag)
+            require(count <= most, flag, count, f"at most {most}, the images there are")
+        side, largest = self.tests.occlusion_side, min(self.image_shape[:2])
+        require(side <= largest, "occlusion_side", side, f"at most {largest}, the images' size")
+        require_cuts_possible(trainings)
+
+    def unpruned(self, model: str, regime: str = "natural") -> Training:
+        """The whole network."""
+        settings, seed, per_epoch = self.settings, self.data.seed, self._steps_per_epoch
+        return Training(
+            network=Network(model, self.image_shape, self.classes, self.width_multiplier),
+            data=self.data,
+            recipe=self.recipe,
+            against=regime,
+            attack=None,
+            iterations=settings.epochs * per_epoch,
+            evaluate_every=per_epoch,
+            rates=StepDecay(settings.learning_rate, settings.epochs, per_epoch),
+            start=Fresh(seed),
+            seed=seed,
+            stream=0,
+            platform=self.platform,
+            masked="nothing",
+            labels={
+                "data_set": self.data.name,
+                "model": model,
+                "regime": regime,
+                "method": "unpruned",
+                "seed": seed,
+                "level": 0,
+            },
+        )
+
+    def trained_on(self, model: str) -> Training:
+        """The control: trained on as long as pruned networks are, with nothing taken out."""
+        return self._after(self.unpruned(model), "unpruned_fine_tuned")
+
+    def pruned(self, model: str, structure: str, criterion: str = "", cuts: int = 1) -> Training:
+        """Algorithm 1: a network cut and fine-tuned, once or several times."""
+        criterion = criterion or self.settings.criterion
+        base = self.unpruned(model)
+        if cuts > 1:
+            base = self.pruned(model, structure, criterion, cuts - 1)
+        choice = self.settings.cut(structure, criterion)
+        return dataclasses.replace(
+            self._after(base, f"{criterion}_{structure}", cuts),
+            network=Cut(base, choice, self.settings.scoring_examples, self.data.seed),
+        )
+
+    def structures(self) -> list[Training]:
+        """Table 1: filters, blocks and both, and the control."""
+        trainings = []
+        for model in self.settings.models_of("structures"):
+            trainings.append(self.trained_on(model))
+            trainings += [
+                self.pruned(model, structure)
+                for structure in self.settings.structures
+                if structure == "filters" or has_blocks(model)
+            ]
+        return trainings
+
+    def iterations(self) -> list[Training]:
+        """Figure 2: one cut after another, and the control of the first."""
+        trainings = []
+        for model in self.settings.models_of("iterations"):
+            trainings.append(self.trained_on(model))
+            for cuts in range(1, self.settings.iterations + 1):
+                trainings.append(self.pruned(model, "filters", cuts=cuts))
+        return trainings
+
+    def criteria(self) -> list[Training]:
+        """Table 2: filters taken out by several criteria, and the control."""
+        trainings = []
+        for model in self.settings.models_of("criteria"):
+            trainings.append(self.trained_on(model))
+            trainings += [
+                self.pruned(model, "filters", criterion) for criterion in self.settings.criteria
+            ]
+        return trainings
+
+    def single_element(self) -> list[Training]:
+        """Algorithm 2 and Figure 3 only need the whole networks."""
+        return [self.unpruned(model) for model in self.settings.models_of("single_element")]
+
+    def adjustment(self) -> list[Training]:
+        """Table 3: what is left of a network, fine-tuned or trained anew, and the control."""
+        settings, trainings = self.settings, []
+        for model in settings.models_of("adjustment"):
+            fine_tuned = self.pruned(model, "filters")
+            trainings += [self.trained_on(model), fine_tuned]
+            for name, times in _FROM_SCRATCH.items():
+                new = Fresh(self.data.seed + _NEW_WEIGHTS)
+                trainings.append(self._anew(fine_tuned, name, times, new))
+            rewound = self.unpruned(model).start
+            if settings.rewind_epoch:
+                at = settings.rewind_epoch * self._steps_per_epoch
+                rewound = Inherited(self.unpruned(model), at)
+            trainings.append(self._anew(fine_tuned, "winning_ticket", 1, rewound))
+        return trainings
+
+    def transfer(self) -> list[Training]:
+        """Table 4: networks and what is left of them without some filters."""
+        return [
+            training
+            for model in self.settings.models_of("transfer")
+            for training in (self.unpruned(model), self.pruned(model, "filters"))
+        ]
+
+    def defenses(self) -> list[Training]:
+        """Table 5: pruning beside networks trained on erased and mixed images, and the control."""
+        trainings = []
+        for model in self.settings.models_of("defenses"):
+            trainings += [self.unpruned(model, regime) for regime in ("natural", *MIXING)]
+            trainings += [self.trained_on(model), self.pruned(model, "filters")]
+            if has_blocks(model):
+                trainings.append(self.pruned(model, "blocks"))
+        return trainings
+
+    @property
+    def _steps_per_epoch(self):
+        return steps_per_epoch(self.data.train, self.recipe.batch_size)
+
+    def _lasting(self, training, epochs, learning_rate):
+        """The same training over other epochs, at another highest learning rate."""
+        per_epoch = self._steps_per_epoch
+        rates = StepDecay(learning_rate, epochs, per_epoch)
+        return dataclasses.replace(training, iterations=epochs * per_epoch, rates=rates)
+
+    def _after(self, base, method, level=0):
+        """What a trained network becomes in fine-tuning."""
+        settings = self.settings
+        training = self._lasting(
+            base, settings.fine_tuning_epochs, settings.fine_tuning_learning_rate
+        )
+        return dataclasses.replace(
+            training,
+            start=Inherited(base),
+            stream=level,
+            labels={**base.labels, "method": method, "level": level},
+        )
+
+    def _anew(self, fine_tuned, name, times, start):
+        """What is left of a network, trained as long as the whole one was, or longer."""
+        settings, labels = self.settings, fine_tuned.labels
+        training = self._lasting(fine_tuned, times * settings.epochs, settings.learning_rate)
+        method = f"{labels['method']}_{name}"
+        return dataclasses.replace(training, start=start, labels={**labels, "method": method})
 
 
-def transfer(settings: PruningSettings) -> list[Network]:
-    """Table 4: networks and what is left of them without some filters."""
-    return [
-        network
-        for model in settings.models_of("transfer")
-        for network in (unpruned(settings, model), pruned(settings, model, "filters"))
-    ]
-
-
-def defenses(settings: PruningSettings) -> list[Network]:
-    """Table 5: pruning beside networks trained on erased and mixed images, and the control."""
-    networks = []
-    for model in settings.models_of("defenses"):
-        networks += [unpruned(settings, model, regime) for regime in ("natural", *MIXING)]
-        networks += [trained_on(settings, model), pruned(settings, model, "filters")]
-        if has_blocks(model):
-            networks.append(pruned(settings, model, "blocks"))
-    return networks
-
-
-STUDIES: dict[str, Callable[[PruningSettings], list[Network]]] = {
-    "structures": structures,
-    "iterations": iterations,
-    "criteria": criteria,
-    "single_element": single_element,
-    "adjustment": adjustment,
-    "transfer": transfer,
-    "defenses": defenses,
+STUDIES: dict[str, Callable[[Studies], list[Training]]] = {
+    "structures": Studies.structures,
+    "iterations": Studies.iterations,
+    "criteria": Studies.criteria,
+    "single_element": Studies.single_element,
+    "adjustment": Studies.adjustment,
+    "transfer": Studies.transfer,
+    "defenses": Studies.defenses,
 }
 
 
-def networks_of(studies: Sequence[str], settings: PruningSettings) -> list[Network]:
-    """The networks of several studies, each once; those of equal names are the same."""
-    return list(dict.fromkeys(network for study in studies for network in STUDIES[study](settings)))
+def _with_ancestors(training):
+    """A training and those that it comes from, none before what it comes from."""
+    return [node for node in in_order([training]) if isinstance(node, Training)]
+
+
+def _model_and_method(training):
+    return f"{training.labels['model']}.{training.labels['method']}"

@@ -4,35 +4,43 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 
-import tf_keras as keras
-
 from tf_tickets import runtime
 from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
-from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
+from tf_tickets.masking.weight_masks import GradualMasks, NoMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
-from tf_tickets.models.registry import build_model, require_image_shape
-from tf_tickets.models.weights import Weights, read_weights, write_weights
+from tf_tickets.models.registry import require_image_shape
+from tf_tickets.models.weights import write_weights
 from tf_tickets.training.checkpoints import Progress
 from tf_tickets.training.trainer import TrainingSettings
+from tf_tickets.work.cuts import build, gone, make_cut, network_of, start_of
 from tf_tickets.work.image_data import read_again
 from tf_tickets.work.nodes import (
+    Cut,
     Data,
     Gradual,
-    Inherited,
     Masks,
     Measurement,
     Network,
     Node,
     Training,
 )
-from tf_tickets.work.performing import Work, description, passes
-from tf_tickets.work.store import Record, Store
+from tf_tickets.work.performing import Work, passes
+from tf_tickets.work.store import Record
+from tf_tickets.work.structure_measurements import (
+    measure_shifted,
+    measure_single_elements,
+    measure_size,
+)
+from tf_tickets.work.structure_nodes import Shifted, SingleElements, Size
 from tf_tickets.work.tickets import choose, keep_at_end
 from tf_tickets.work.training_bench import TrainingBench
+
+# What masks are over, see `Training.masked`.
+_MASKED = {"kernels": WeightMasks, "nothing": NoMasks}
 
 
 class ImageWork(Work):
@@ -65,11 +73,18 @@ class ImageWork(Work):
         """What compiles alike → the network with its step."""
         return {}
 
-    def _bench(self, training):
+    @functools.cached_property
+    def shifted(self) -> dict:
+        """(which test images, how they are changed) → them, changed."""
+        return {}
+
+    def bench(self, training: Training) -> TrainingBench:
+        """A network of a training's kind with its step, compiled once for those alike."""
         if isinstance(training.masks, Gradual):  # Its masks' schedule is its own.
             return self._new_bench(training)
         shared = (training.network, training.data, training.seed)
-        key = (*shared, training.recipe, training.against, training.attack, training.measured)
+        how = (training.recipe, training.against, training.attack, training.masked)
+        key = (*shared, *how, training.measured)
         if key not in self._benches:
             if any(other[: len(shared)] != shared for other in self._benches):
                 self._benches.clear()  # Plans go by seed and network: no later work needs these.
@@ -77,9 +92,10 @@ class ImageWork(Work):
         return self._benches[key]
 
     def _new_bench(self, training):
-        make_masks = WeightMasks
+        make_masks = _MASKED[training.masked]
         if isinstance(training.masks, Gradual):
-            keep = keep_at_end(training.masks, prunable_shapes(training.network))
+            shapes = WeightMasks(build(training.network, self.store)).shapes
+            keep = keep_at_end(training.masks, shapes)
             make_masks = functools.partial(GradualMasks, keep=keep, iterations=training.iterations)
         return TrainingBench(
             _settings(training),
@@ -89,10 +105,11 @@ class ImageWork(Work):
             training.seed,
             self.strategy,
             make_masks,
+            functools.partial(build, training.network, self.store, training.seed),
         )
 
     def _train(self, training):
-        bench, start = self._bench(training), self._start(training)
+        bench, start = self.bench(training), start_of(training, self.store)
         if isinstance(training.masks, Gradual):
             write_weights(bench.trainer.model, start)
             parent_sha256 = ""
@@ -101,16 +118,17 @@ class ImageWork(Work):
             bench.trainer.reset(start, masks)
         progress = self._fit(training, bench)
         provenance = _provenance(training, self.data(training.data), start, parent_sha256)
-        ticket = Ticket(bench.trainer.masks.read(), provenance)
         selected, weights = _kept(training, bench, progress)
-        record = Record(tuple(progress.history), selected, ticket.sparsity)
-        self.store.finish(training, record, ticket, weights)
-
-    def _start(self, training):
-        """The weights that a training begins with."""
-        if isinstance(training.start, Inherited):
-            return self.store.weights(training.start.of, training.start.at)
-        return fresh_weights(training.network, training.start.seed)
+        history = tuple(progress.history)
+        if final_masks := bench.trainer.masks.read():
+            ticket = Ticket(final_masks, provenance)
+            record = Record(history, selected, ticket.sparsity)
+            self.store.finish(training, record, ticket, weights)
+            return
+        network = build(training.network, self.store)
+        write_weights(network, weights[0])
+        record = Record(history, selected, gone(network, training.whole_network))
+        self.store.finish(training, record, weights=weights, network=network)
 
     def _fit(self, training, bench) -> Progress:
         data = self.data(training.data)
@@ -130,7 +148,7 @@ class ImageWork(Work):
         self.stop_if_requested()
         training, examples = measurement.of, measurement.examples or None
         data = self.data(training.data).limited(training.data.seed, test=examples)
-        bench = self._bench(training)
+        bench = self.bench(training)
         write_weights(bench.trainer.model, self.store.weights(training))
         evaluator = self._evaluator(measurement, bench)
         record = self.store.record(training)
@@ -139,8 +157,7 @@ class ImageWork(Work):
             for split in measurement.splits
             for metric, value in _on(split, evaluator.evaluate(getattr(data, split))).items()
         ]
-        self.store.finish(measurement, Record(tuple(history), record.selected, record.sparsity))
-        self.advance(passes(measurement), description(measurement))
+        self.end(measurement, Record(tuple(history), record.selected, record.sparsity))
 
     def _evaluator(self, measurement, bench):
         if not measurement.transferred:
@@ -156,7 +173,14 @@ class ImageWork(Work):
 
 
 # How each kind of work is done.
-_WAYS = {Training: ImageWork._train, Measurement: ImageWork._measure}
+_WAYS = {
+    Training: ImageWork._train,
+    Measurement: ImageWork._measure,
+    Cut: make_cut,
+    Size: measure_size,
+    Shifted: measure_shifted,
+    SingleElements: measure_single_elements,
+}
 
 
 def _kept(training, bench, progress):
@@ -171,17 +195,6 @@ def _kept(training, bench, progress):
     return tuple(selected), weights
 
 
-def network_of(training: Training, store: Store) -> keras.Model:
-    """The network of a finished training.
-
-    Raises:
-      UserError: what the store holds of it is damaged.
-    """
-    model = _build(training.network, seed=0)
-    write_weights(model, store.weights(training))
-    return model
-
-
 def require_trainable(trainings: Iterable[Training]) -> None:
     """Checks that images fit the networks, and fill at least one batch.
 
@@ -189,42 +202,31 @@ def require_trainable(trainings: Iterable[Training]) -> None:
       UserError: they do not.
     """
     for training in trainings:
-        require_image_shape(training.network.name, training.network.image_shape)
+        network = training.whole_network
+        require_image_shape(network.name, network.image_shape)
         size, examples = training.recipe.batch_size, training.data.train
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
 
 
-@functools.singledispatch
-def fresh_weights(network: Network, seed: int) -> Weights:
-    """New random weights of a network, decided by the seed; not to be changed."""
-    return _fresh_weights(network, seed)
-
-
-@functools.lru_cache(maxsize=1)  # Trainings of one network mostly begin alike.
-def _fresh_weights(network, seed):
-    weights = read_weights(_build(network, seed))
-    for array in weights.values():
-        array.flags.writeable = False
-    return weights
-
-
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Weight path → shape of what masks may remove of a network; the output layer comes last."""
-    return WeightMasks(_build(network, seed=0)).shapes
+    return WeightMasks(build(network)).shapes
 
 
-@passes.register(Training)
-@passes.register(Measurement)
-def _passes(node):
-    if isinstance(node, Measurement):
-        attacks = [*node.attacks, *(attack for _, attack in node.transferred)]
-        data = node.of.data
-        examples = {"validation": data.validation, "test": node.examples or data.test}
-        return _evaluations(attacks) * sum(examples[split] for split in node.splits)
-    steps = 2 + node.attack.steps if node.attack else 1
-    measured = sum(getattr(node.data, split) for split in node.measured_on)
-    evaluations = node.iterations / node.evaluate_every * _evaluations(node.measured)
-    return node.iterations * node.recipe.batch_size * steps + evaluations * measured
+@passes.register
+def _(measurement: Measurement) -> float:
+    attacks = [*measurement.attacks, *(attack for _, attack in measurement.transferred)]
+    data = measurement.of.data
+    examples = {"validation": data.validation, "test": measurement.examples or data.test}
+    return _evaluations(attacks) * sum(examples[split] for split in measurement.splits)
+
+
+@passes.register
+def _(training: Training) -> float:
+    steps = 2 + training.attack.steps if training.attack else 1
+    measured = sum(getattr(training.data, split) for split in training.measured_on)
+    evaluations = training.iterations / training.evaluate_every * _evaluations(training.measured)
+    return training.iterations * training.recipe.batch_size * steps + evaluations * measured
 
 
 def _evaluations(attacks):
@@ -236,30 +238,26 @@ def _on(split, measured):
     return {f"{split}/{metric}": value for metric, value in measured.items()}
 
 
-def _build(network, seed):
-    return build_model(
-        network.name, network.image_shape, network.classes, seed, network.width_multiplier
-    )
-
-
 def _settings(training):
+    network = training.whole_network
     return TrainingSettings(
-        model=training.network.name,
+        model=network.name,
         learning_rate=training.rates.learning_rate,
         threat_models={training.against: training.attack} if training.attack else {},
-        width_multiplier=training.network.width_multiplier,
+        width_multiplier=network.width_multiplier,
         **dataclasses.asdict(training.recipe),
     )
 
 
 def _provenance(training, data, start, parent_sha256):
+    network = training.whole_network
     return Provenance(
         algorithm=f"{training.against} training; {_origin(training.masks)}",
-        model=training.network.name,
+        model=network.name,
         model_config={
-            "image_shape": list(training.network.image_shape),
-            "num_classes": training.network.classes,
-            "width_multiplier": training.network.width_multiplier,
+            "image_shape": list(network.image_shape),
+            "num_classes": network.classes,
+            "width_multiplier": network.width_multiplier,
         },
         data_set=data.origin,
         seed=training.seed,

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tf_tickets.attacks.threat_model import ThreatModel
+from tf_tickets.structured import selection
 from tf_tickets.training.schedules import Constant, CosineDecay, StepDecay
 from tf_tickets.training.selection import Selection
 
@@ -127,6 +128,8 @@ class Node:
 class Fresh:
     """New random weights of the training's network.
 
+    Of a network with a `Cut` they are what is left of those of the network before it.
+
     Attributes:
       seed: decides them.
     """
@@ -137,6 +140,8 @@ class Fresh:
 @dataclasses.dataclass(frozen=True)
 class Inherited:
     """Weights that another training of the same network had.
+
+    Of a network with a `Cut` they are what is left of them; that network is the one before it.
 
     Attributes:
       of: that training.
@@ -203,6 +208,35 @@ class Gradual:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cut(Node):
+    """A smaller network: what is left of a trained one without some filters and residual blocks.
+
+    Choosing these is work of its own, done once for all trainings of what is left.
+
+    Attributes:
+      of: whose weights are scored, and whose network is cut.
+      choice: how much goes, and what decides.
+      examples: training images, as many of each class, that the criterion sees; 0 for all.
+      seed: decides these images, and the criterion `random`.
+    """
+
+    of: "Training"
+    choice: selection.Cut
+    examples: int
+    seed: int
+
+    @property
+    def whole(self) -> Network:
+        """What it was before anything was taken out."""
+        return self.of.whole_network
+
+    @property
+    def labels(self) -> Mapping:
+        """Those of the network that is cut."""
+        return self.of.labels
+
+
+@dataclasses.dataclass(frozen=True)
 class Training(Node):
     """A network trained once.
 
@@ -221,6 +255,7 @@ class Training(Node):
       stream: tells apart the trainings of one seed, mostly by the prunings behind them.
       platform: what else decides the numbers.
       masks: which weights stay; None for all.
+      masked: what masks are over: `kernels`, or `nothing` where networks are pruned otherwise.
       measured: attacks that the network meets at every evaluation.
       measured_on: the splits that it meets them on.
       selections: which weights it ends with; none for the last ones. Those of the first
@@ -230,7 +265,7 @@ class Training(Node):
       labels: column → value for the results and for people; they decide nothing.
     """
 
-    network: Network
+    network: Network | Cut
     data: Data
     recipe: Recipe
     against: str
@@ -243,6 +278,7 @@ class Training(Node):
     stream: int
     platform: Platform
     masks: Masks | LayerMasks | Gradual | None = None
+    masked: str = "kernels"
     measured: tuple[Attack, ...] = ()
     measured_on: tuple[str, ...] = ("validation",)
     selections: tuple[Selection, ...] = ()
@@ -253,6 +289,11 @@ class Training(Node):
         """The same training, which keeps the weights of more iterations."""
         keeps = tuple(sorted({*self.keeps, *iterations}))
         return self if keeps == self.keeps else dataclasses.replace(self, keeps=keeps)
+
+    @property
+    def whole_network(self) -> Network:
+        """The architecture before anything was taken out of it."""
+        return self.network.whole if isinstance(self.network, Cut) else self.network
 
 
 @dataclasses.dataclass(frozen=True)

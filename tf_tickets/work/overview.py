@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from tf_tickets.work.nodes import Measurement, Node, Training, in_order
-from tf_tickets.work.performing import passes
+from tf_tickets.work.nodes import Cut, Node, Training, in_order
+from tf_tickets.work.performing import passes, passes_of_steps
 from tf_tickets.work.store import Store
+from tf_tickets.work.text_nodes import TextAttacked
 
 
 def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
@@ -17,43 +18,51 @@ def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
     """
     nodes = in_order(wanted)
     lines = []
-    for noun, kind in (("trainings", True), ("measurements", False)):
-        of_kind = [node for node in nodes if isinstance(node, Training) == kind]
+    for noun in ("trainings", "cuts", "measurements"):
+        of_kind = [node for node in nodes if _noun(node) == noun]
         there = sum(store.is_finished(node) for node in of_kind)
-        lines.append(f"{len(of_kind)} {noun}: {there} are there, {len(of_kind) - there} to be done")
+        missing = len(of_kind) - there
+        if of_kind or noun != "cuts":
+            lines.append(f"{len(of_kind)} {noun}: {there} are there, {missing} to be done")
     lines.append(f"expected time: {_expected(nodes, store, workers)}")
     return "\n".join([*lines, f"work is kept in {store.root}"])
 
 
+def _noun(node):
+    if isinstance(node, Training):
+        return "trainings"
+    return "cuts" if isinstance(node, Cut) else "measurements"
+
+
 def _expected(nodes, store, workers):
     missing = [node for node in nodes if not store.is_finished(node)]
-    foreseen = [node for node in missing if isinstance(node, (Training, Measurement))]
+    foreseen = [node for node in missing if not isinstance(node, TextAttacked)]
     parts = [_as_trainings(foreseen, nodes, store, workers)] if foreseen else []
     if len(missing) > len(foreseen):
-        parts.append(f"that of {len(missing) - len(foreseen)} measurements is never known before")
+        parts.append(f"that of {len(missing) - len(foreseen)} attacks is never known before")
     return ", and ".join(parts) or "none"
 
 
 def _as_trainings(missing, nodes, store, workers):
     """The time of work that takes as long a pass as trainings of the same network."""
-    rates = _seconds_per_pass([node for node in nodes if store.is_finished(node)], store)
-    networks = {_training(node).network.name for node in missing}
+    rates = _seconds_per_pass(nodes, store)
+    networks = {_training(node).whole_network.name for node in missing}
     if not networks <= set(rates):
         return "not known before the first training of each network has ended"
-    seconds = sum(passes(node) * rates[_training(node).network.name] for node in missing)
+    seconds = sum(passes(node) * rates[_training(node).whole_network.name] for node in missing)
     minutes = seconds / min(workers, len(missing)) / 60
     return f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
 
 
-def _seconds_per_pass(finished, store):
-    """Network → what trainings of it took."""
+def _seconds_per_pass(nodes, store):
+    """Network → what the steps of its finished trainings took, evaluations apart."""
     totals: dict[str, list[float]] = {}
-    for node in finished:
-        if isinstance(node, Training):
+    for node in nodes:
+        if isinstance(node, Training) and store.is_finished(node):
             history = store.record(node).history
-            total = totals.setdefault(node.network.name, [0.0, 0.0])
+            total = totals.setdefault(node.whole_network.name, [0.0, 0.0])
             total[0] += max(value for _, metric, value in history if metric.endswith("/seconds"))
-            total[1] += passes(node)
+            total[1] += passes_of_steps(node)
     return {name: seconds / done for name, (seconds, done) in totals.items()}
 
 

@@ -17,7 +17,7 @@ from tf_tickets.training.loop import train_level
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.trainer import Trainer
 from tf_tickets.work.nodes import Node, Training
-from tf_tickets.work.store import Store
+from tf_tickets.work.store import Record, Store
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +68,11 @@ class Work(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Lets go of what was kept for the next piece of work."""
+
+    def end(self, node: Node, record: Record, **results) -> None:
+        """Stores what work led to that is no training, and tells of it."""
+        self.store.finish(node, record, **results)
+        self.advance(passes(node), description(node))
 
     def train(
         self,
@@ -143,6 +148,11 @@ def passes(node: Node) -> float:
     Each kind of work registers its own.
     """
     raise TypeError(f"no measure of {type(node).__name__}")
+
+
+def passes_of_steps(training: Training) -> float:
+    """The same of a training without its evaluations, as `seconds` in its record."""
+    return passes(dataclasses.replace(training, measured_on=()))
 
 
 @functools.singledispatch

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
 from tf_tickets.work.image_work import ImageWork
-from tf_tickets.work.nodes import Measurement, Node
+from tf_tickets.work.nodes import Node, Training
 from tf_tickets.work.performing import Work
 from tf_tickets.work.store import Store
 
@@ -215,5 +215,5 @@ class SideBySide:
 
 def _kind(node):
     """What trainings share that compile alike."""
-    training = node.of if isinstance(node, Measurement) else node
+    training = node if isinstance(node, Training) else node.of
     return training.network, training.against, training.seed

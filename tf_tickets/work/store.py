@@ -7,6 +7,8 @@
                        weights_at_40.npz       those of an iteration that it keeps
                        texts.csv               what an attack made of texts, which grows, and in
                        texts.json              this file what made it
+                       network.keras           the network, where no masks go with it
+                       removal.json            what a cut takes out, and its scores
                        in_progress/            its state while it trains
                        record.json             its numbers, and the SHA-256 of every file;
                                                written last
@@ -24,24 +26,28 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import tf_keras as keras
+
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Ticket, refuse_disagreement
 from tf_tickets.models.weights import Weights
 from tf_tickets.runs.files import (
     TEMPORARY_PREFIX,
+    atomic_path,
     atomic_write_json,
     load_arrays,
     load_json,
     make_folder,
     save_arrays,
 )
-from tf_tickets.work.nodes import Node, described
+from tf_tickets.structured.surgery import Removal
+from tf_tickets.work.nodes import Cut, Node, Training, described
 
-_TICKET = "ticket.npz"
-_CURE = "; delete its folder to have it made anew"
+_TICKET, _NETWORK, _REMOVAL = "ticket.npz", "network.keras", "removal.json"
 # Files of finished work, beside its record: all but what says what it is, and its lock.
-_RESULTS = ("*.npz", "texts.*")
+_RESULTS = ("*.npz", "texts.*", _NETWORK, _REMOVAL)
+_CURE = "; delete its folder to have it made anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +58,15 @@ class Record:
       history: (iteration, metric, value), in the order in which it was measured.
       selected: the iteration whose weights each selection of the training kept; the last one
         without a selection.
-      sparsity: fraction of the prunable weights that is gone.
+      sparsity: fraction of the prunable weights that is gone; of all, where there are no masks.
+      versions: what each entry of the history is called in the results instead of by the
+        network's method, where a measurement is of several versions of it; else none.
     """
 
     history: tuple[tuple[int, str, float], ...]
     selected: tuple[int, ...]
     sparsity: float
+    versions: tuple[str, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -85,6 +94,14 @@ class Store:
     def ticket_path(self, node: Node) -> Path:
         """The masks that a finished training was held to."""
         return self.path(node) / _TICKET
+
+    def network_path(self, node: Training) -> Path:
+        """The network of a finished training without masks, a `.keras` file."""
+        return self.path(node) / _NETWORK
+
+    def removal_path(self, node: Cut) -> Path:
+        """What a cut takes out, as JSON."""
+        return self.path(node) / _REMOVAL
 
     def weights_path(self, node: Node, at: int | None = None, selection: int = 0) -> Path:
         """Where weights of a training are.
@@ -140,6 +157,8 @@ class Store:
         record: Record,
         ticket: Ticket | None = None,
         weights: Sequence[Weights] = (),
+        network: keras.Model | None = None,
+        removal: Mapping | None = None,
     ) -> None:
         """Stores what the work led to, its record last.
 
@@ -148,6 +167,8 @@ class Store:
           record: its numbers.
           ticket: the masks that a training was held to.
           weights: those that it ended with, of each selection.
+          network: with the first of these, of a training without masks.
+          removal: what a cut takes out, as `Removal.to_json` has it, and what is to be known of it.
         """
         if not self.writable:
             return
@@ -156,6 +177,11 @@ class Store:
                 save_arrays(self.weights_path(node, selection=number), of_selection)
         if ticket is not None:
             ticket.save(self.ticket_path(node))
+        if network is not None:
+            with atomic_path(self.network_path(node)) as temporary:
+                network.save(temporary, save_format="keras")
+        if removal is not None:
+            atomic_write_json(self.removal_path(node), removal)
         files = [
             path
             for kind in _RESULTS
@@ -186,7 +212,8 @@ class Store:
         history = tuple(
             (int(at), str(name), float(value)) for at, name, value in content["history"]
         )
-        return Record(history, tuple(content["selected"]), content["sparsity"])
+        versions = tuple(map(str, content["versions"]))
+        return Record(history, tuple(content["selected"]), content["sparsity"], versions)
 
     def has_ticket(self, node: Node) -> bool:
         """Whether a finished training was held to masks.
@@ -195,6 +222,25 @@ class Store:
           UserError: its record is damaged.
         """
         return _TICKET in self._content(node)["sha256"]
+
+    def has_network(self, node: Node) -> bool:
+        """Whether a finished training keeps its network whole, as no masks go with it.
+
+        Raises:
+          UserError: its record is damaged.
+        """
+        return _NETWORK in self._content(node)["sha256"]
+
+    def removal(self, node: Cut) -> Removal:
+        """What a cut takes out.
+
+        Raises:
+          UserError: it is missing or damaged.
+        """
+        with self._naming(node):
+            self._require_unchanged(node, _REMOVAL)
+            content, path = load_json(self.removal_path(node)), self.removal_path(node)
+            return Removal.from_json({name: content[name] for name in ("filters", "blocks")}, path)
 
     def ticket(self, node: Node) -> Ticket:
         """The masks of a finished training.

@@ -228,9 +228,10 @@ class TextAttacked(Node):
 def _(node: TextTraining) -> float:
     # An epoch's examples go there and back once, or for every step of an attack.
     steps = {"natural": 1, "pgd": node.attack.steps + 1 if node.attack else 1}
-    validated = node.iterations / node.evaluate_every * node.data.validation / 2
+    measured = sum(getattr(node.data, split) for split in node.measured_on)
+    measured *= node.iterations / node.evaluate_every / 2
     a_step = steps.get(node.against) or node.attack.steps
-    return node.iterations * node.recipe.batch_size * a_step + validated
+    return node.iterations * node.recipe.batch_size * a_step + measured
 
 
 @passes.register

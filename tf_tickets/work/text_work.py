@@ -26,7 +26,7 @@ from tf_tickets.models.weights import Weights, read_weights, write_weights
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.text_step import TextTask
 from tf_tickets.training.text_trainer import MaskTrainer, TextTrainer
-from tf_tickets.work.image_work import fresh_weights
+from tf_tickets.work.cuts import fresh_weights
 from tf_tickets.work.nodes import Inherited, Masks, Measurement, Node
 from tf_tickets.work.performing import Work, description, passes
 from tf_tickets.work.side_by_side import Setup
@@ -127,8 +127,7 @@ class TextWork(Work):
         }
         measured["ticket/model/sparsity"] = sparsity_of_all(self.store.ticket(training), weights)
         history = [(record.ended, metric, value) for metric, value in measured.items()]
-        self.store.finish(measurement, Record(tuple(history), record.selected, record.sparsity))
-        self.advance(passes(measurement), description(measurement))
+        self.end(measurement, Record(tuple(history), record.selected, record.sparsity))
 
     def _attack(self, attacked):
         if not self.store.writable:

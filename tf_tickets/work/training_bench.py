@@ -29,6 +29,7 @@ class TrainingBench:
       seed: the trial's.
       strategy: where it runs.
       make_masks: builds the masks over the network.
+      make_model: builds the network; by default the one that `training` names.
 
     Attributes:
       trainer: with the network.
@@ -44,8 +45,9 @@ class TrainingBench:
         seed: int,
         strategy: tf.distribute.Strategy,
         make_masks: Callable[[keras.Model], WeightMasks] = WeightMasks,
+        make_model: Callable[[], keras.Model] | None = None,
     ):
-        self.trainer = Trainer(training, regime, data, strategy, seed, make_masks)
+        self.trainer = Trainer(training, regime, data, strategy, seed, make_masks, make_model)
         self._strategy = strategy
         self._kept_weights: list[KeptWeights] = []
         self._evaluators: dict[tuple, Evaluator] = {}

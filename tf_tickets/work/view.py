@@ -12,8 +12,8 @@ from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.work.image_work import fresh_weights
-from tf_tickets.work.nodes import Fresh, Inherited, Measurement, Node, Training
+from tf_tickets.work.cuts import start_of
+from tf_tickets.work.nodes import Cut, Fresh, Inherited, Measurement, Node, Training
 from tf_tickets.work.performing import parameters
 from tf_tickets.work.store import Store
 
@@ -107,7 +107,9 @@ class View:
         return {shown.training.identity: shown.labels for shown in reversed(self.shown)}
 
     def _show_if_finished(self, shown):
-        if not all(map(self.store.is_finished, (shown.training, *shown.measurements))):
+        training = shown.training
+        cut = [training.network] if isinstance(training.network, Cut) else []
+        if not all(map(self.store.is_finished, (*cut, training, *shown.measurements))):
             return
         if shown.record:
             self._show_apart(shown)
@@ -118,9 +120,15 @@ class View:
         training, run, store = shown.training, self.run, self.store
         place, level = self._place(shown.labels), shown.labels["level"]
         rows = self._rows(shown, [*store.record(training).history, *self._measured(shown)])
-        _link(store.weights_path(training), run.trained_weights_path(place, level))
+        weights, ticket = run.trained_weights_path(place, level), run.ticket_path(place, level)
+        if store.has_network(training):
+            _link(store.network_path(training), weights.with_suffix(".keras"))
+        else:
+            _link(store.weights_path(training), weights)
         if store.has_ticket(training):
-            _link(store.ticket_path(training), run.ticket_path(place, level))
+            _link(store.ticket_path(training), ticket)
+        if isinstance(training.network, Cut):
+            _link(store.removal_path(training.network), ticket.with_suffix(".json"))
         is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
         if not is_shown:
             self._show_start(training, place)
@@ -136,13 +144,15 @@ class View:
         if isinstance(start, Inherited):
             if start.at is not None:
                 kept = self.store.weights_path(start.of, start.at)
-                _link(kept, self.run.rewind_weights_path(place))
+                _link(kept, self.run.rewind_weights_path(self._place(start.of.labels)))
             return
         if not isinstance(start, Fresh) or start.seed != training.seed:
             return
+        if not self.store.has_ticket(training):
+            return
         stated = self.store.ticket(training).provenance.initial_weights_sha256
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
-            save_arrays(path, fresh_weights(training.network, start.seed))
+            save_arrays(path, start_of(training, self.store))
 
     def _show_events(self, training, path):
         history = self.store.record(training).history
@@ -152,18 +162,26 @@ class View:
         events.finish(masks, history[-1][0])
 
     def _show_apart(self, shown):
-        measured = self._measured(shown)
-        if isinstance(shown.measurements[0], Measurement):
-            # Natural accuracy was recorded with the training.
-            measured = [
-                (at, metric, value)
-                for at, metric, value in measured
-                if metric.endswith("/accuracy") and "/natural/" not in metric
-            ]
+        records = [self.store.record(each) for each in shown.measurements]
+        rows = [
+            row
+            for measurement, record in zip(shown.measurements, records)
+            for row in self._rows_apart(shown.labels, measurement, record)
+        ]
         for name, place in shown.files:
             _link(self.store.path(shown.measurements[0]) / name, self.run.path / place)
-        place, rows = self._place(shown.labels), self._rows(shown, measured)
-        self.run.add_record(place, shown.record, rows)
+        self.run.add_record(self._place(shown.labels), shown.record, rows)
+
+    def _rows_apart(self, labels, measurement, record):
+        methods = record.versions or [labels["method"]] * len(record.history)
+        return [
+            row
+            for method, entry in zip(methods, record.history, strict=True)
+            if not isinstance(measurement, Measurement) or _is_new(entry[1])
+            for row in _cell({**labels, "method": method}).results(
+                self.experiment, labels["level"], record.sparsity, [entry]
+            )
+        ]
 
     def _measured(self, shown):
         return [entry for each in shown.measurements for entry in self.store.record(each).history]
@@ -185,6 +203,11 @@ class View:
         if shown.record:
             return self.run.extra_record_path(place, shown.record)
         return self.run.record_path(place, shown.labels["level"])
+
+
+def _is_new(metric):
+    """Natural accuracy was recorded with the training."""
+    return metric.endswith("/accuracy") and "/natural/" not in metric
 
 
 def _cell(labels):
