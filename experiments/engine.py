@@ -14,6 +14,7 @@ from tf_tickets import runtime
 from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import ImageWork, passes
 from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
@@ -22,7 +23,7 @@ from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
-from tf_tickets.work.view import Shown, View
+from tf_tickets.work.view import Shown, View, wanted
 
 flags.disclaim_key_flags()
 
@@ -103,6 +104,7 @@ def run(
     shown_on: Callable[[tf.distribute.Strategy], Sequence[Shown]],
     report_on: Callable[[RunDirectory, Store], str],
     folder_a_model: bool = True,
+    folders: Mapping[str, str] | None = None,
 ) -> None:
     """Does what a driver asks for, and prints what it leads to; or says what it would do.
 
@@ -113,6 +115,7 @@ def run(
       shown_on: what the run asks for, on the given devices.
       report_on: writes the finished run's report and returns what the driver ends with.
       folder_a_model: see `View`.
+      folders: data set → image folder, of those that are not in --data_dir.
 
     Raises:
       StopRequested, UserError: as `perform`.
@@ -124,29 +127,29 @@ def run(
     path = common.run_path(experiment, config, values.run_dir)
     store = open_store(values, path, strategy)
     if values.plan:
-        print(plan([each for one in shown for each in one.measurements], values, store))
+        print(plan(wanted(shown), values, store))
         return
     with (
         runtime.stoppable() as stop_if_requested,
         common.opened_run(experiment, config, values.run_dir, strategy, grows=True) as run,
     ):
         view = View(run, store, experiment, shown, folder_a_model)
-        perform(view, values, values.data_dir, strategy, stop_if_requested)
+        perform(view, values, Places(values.data_dir, folders or {}), strategy, stop_if_requested)
         stop_if_requested()
-        if run.writable:
-            print(report_on(run, store))
+        if run.writable and (report := report_on(run, store)):
+            print(report)
 
 
-def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
+def plan(asked_for: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
     """What would be done, in a few lines."""
     most = max(1, runtime.available_cores() // values.threads)
-    return overview(wanted, store, _workers(values, len(missing(wanted, store)), most))
+    return overview(asked_for, store, _workers(values, len(missing(asked_for, store)), most))
 
 
 def perform(
     view: View,
     values: flags.FlagValues,
-    data_dir: str | None,
+    places: Places,
     strategy: tf.distribute.Strategy,
     stop_if_requested: Callable[[], None],
 ) -> None:
@@ -171,20 +174,20 @@ def perform(
         with ProgressBar(sum(map(passes, nodes)), visible) as bar:
             told = (bar.advance, stop_if_requested)
             if workers > 1 or values.ray_address:
-                setup = _setup(view, nodes, values, data_dir)
+                setup = _setup(view, nodes, values, places)
                 kind = RayWorkers(setup) if values.ray_address else Processes(setup)
                 with SideBySide(workers, kind, *told) as executor:
                     carry_out(nodes, view.store, executor, view.show, stop_if_requested)
             else:
-                work = _work_here(view, values, data_dir, strategy, *told)
+                work = _work_here(view, values, places, strategy, *told)
                 carry_out(nodes, view.store, Here(work.perform), view.show, stop_if_requested)
     view.show_finished()
 
 
-def _work_here(view, values, data_dir, strategy, advance, stop_if_requested):
+def _work_here(view, values, places, strategy, advance, stop_if_requested):
     return ImageWork(
         view.store,
-        data_dir,
+        places,
         strategy,
         advance,
         view.events_path,
@@ -203,15 +206,14 @@ def _cluster(values):
         yield room(values.threads)
 
 
-def _setup(view, nodes, values, data_dir):
+def _setup(view, nodes, values, places):
     events = {
         node.identity: str(view.events_path(node).absolute())
         for node in nodes
         if isinstance(node, Training)
     }
-    place = data_dir and str(Path(data_dir).absolute())
-    seconds = 60 * values.checkpoint_minutes
-    return Setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
+    root, seconds = str(view.store.root.absolute()), 60 * values.checkpoint_minutes
+    return Setup(root, places.absolute(), values.threads, events, seconds)
 
 
 def _workers(values, pieces, most):

@@ -26,6 +26,7 @@ from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs import files
 from tf_tickets.training import loop
 from tf_tickets.training.selection import Selection
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import (
     ImageWork,
     fresh_weights,
@@ -45,7 +46,7 @@ def run(root, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: 
     store = Store(root / "store")
     work = ImageWork(
         store,
-        None,
+        Places(),
         DEVICE,
         advance,
         lambda training: root / "events" / training.labels["method"],

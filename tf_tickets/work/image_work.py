@@ -9,23 +9,28 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets import runtime
-from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
+from tf_tickets.data.splits import stratified_fraction
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
-from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
+from tf_tickets.masking.weight_masks import GradualMasks
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import build_model, require_image_shape
-from tf_tickets.models.weights import Weights, read_weights, write_weights
+from tf_tickets.models.weights import Weights, read_weights, with_body, write_weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.trainer import TrainingSettings
-from tf_tickets.work.image_data import read_again
+from tf_tickets.work.attacked_images import AttackedImages
+from tf_tickets.work.found_tickets import find_ticket, origin_of
+from tf_tickets.work.image_data import Places, read_again
+from tf_tickets.work.imported import import_network
 from tf_tickets.work.nodes import (
     Data,
+    FoundTicket,
     Gradual,
+    Imported,
     Inherited,
     Masks,
     Measurement,
@@ -34,8 +39,8 @@ from tf_tickets.work.nodes import (
     Training,
 )
 from tf_tickets.work.store import Record, Store
-from tf_tickets.work.tickets import choose, keep_at_end
-from tf_tickets.work.training_bench import TrainingBench
+from tf_tickets.work.tickets import MASKED, choose, keep_at_end, prunable
+from tf_tickets.work.training_bench import NetworkBench, TrainingBench
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +49,7 @@ class ImageWork:
 
     Attributes:
       store: holds what work comes from, and takes what it leads to.
-      data_dir: where prepared data lie, see `load_images`.
+      places: where the data are.
       strategy: the devices.
       advance: told (passes of an image through a network, description) on the way.
       events_path: training → where TensorBoard's events of it go.
@@ -54,7 +59,7 @@ class ImageWork:
     """
 
     store: Store
-    data_dir: str | None
+    places: Places
     strategy: tf.distribute.Strategy
     advance: Callable[[float, str], None]
     events_path: Callable[[Training], Path]
@@ -77,38 +82,53 @@ class ImageWork:
         runtime.wait_for_workers(self.strategy)  # The others read what the chief wrote.
 
     def data(self, data: Data) -> ImageData:
-        """The examples, with all test examples.
+        """The examples, with all test examples, and all to train on.
 
         Raises:
           UserError: they are not those of the plan.
         """
-        if data not in self._loaded:
+        if data.whole not in self._loaded:
             self._loaded.clear()
-            self._loaded[data] = read_again(data, self.data_dir)
-        return self._loaded[data]
+            self._loaded[data.whole] = read_again(data, self.places)
+        return self._loaded[data.whole]
 
     @functools.cached_property
     def _loaded(self) -> dict[Data, ImageData]:
         return {}
 
     @functools.cached_property
-    def _benches(self) -> dict[tuple, TrainingBench]:
-        """What compiles alike → the network with its step."""
+    def _benches(self) -> dict[tuple, NetworkBench]:
+        """What compiles alike → the network, with its step if it is trained."""
         return {}
 
-    def _bench(self, training):
-        if isinstance(training.masks, Gradual):  # Its masks' schedule is its own.
-            return self._new_bench(training)
-        shared = (training.network, training.data, training.seed)
-        key = (*shared, training.recipe, training.against, training.attack, training.measured)
+    @functools.cached_property
+    def _attacked(self) -> AttackedImages:
+        return AttackedImages()
+
+    def _bench(self, of):
+        if isinstance(of, Imported):
+            return self._kept_bench(of, (), self._measuring_bench)
+        if isinstance(of.masks, Gradual):  # Its masks' schedule is its own.
+            return self._new_bench(of)
+        own = (of.recipe, of.against, of.attack, of.measured, of.masked)
+        return self._kept_bench(of, own, self._new_bench)
+
+    def _kept_bench(self, of, own, build):
+        shared = (of.network, of.data.whole, of.seed)
+        key = (*shared, *own)
         if key not in self._benches:
             if any(other[: len(shared)] != shared for other in self._benches):
                 self._benches.clear()  # Plans go by seed and network: no later work needs these.
-            self._benches[key] = self._new_bench(training)
+            self._benches[key] = build(of)
         return self._benches[key]
 
+    def _measuring_bench(self, imported):
+        with self.strategy.scope():
+            model = _build(imported.network, seed=0)
+        return NetworkBench(model, FoldedNetwork(model), self.strategy)
+
     def _new_bench(self, training):
-        make_masks = WeightMasks
+        make_masks = MASKED[training.masked]
         if isinstance(training.masks, Gradual):
             keep = keep_at_end(training.masks, prunable_shapes(training.network))
             make_masks = functools.partial(GradualMasks, keep=keep, iterations=training.iterations)
@@ -139,12 +159,19 @@ class ImageWork:
 
     def _start(self, training):
         """The weights that a training begins with."""
-        if isinstance(training.start, Inherited):
-            return self.store.weights(training.start.of, training.start.at)
-        return fresh_weights(training.network, training.start.seed)
+        start = training.start
+        if not isinstance(start, Inherited):
+            return fresh_weights(training.network, start.seed)
+        weights = self.store.weights(start.of, start.at)
+        if start.new_head is None:
+            return weights
+        return with_body(_build(training.network, start.new_head), weights)
 
     def _fit(self, training, bench) -> Progress:
-        data = self.data(training.data)
+        data, part = self.data(training.data), training.data.percent
+        # Whatever is trained on a part of a trial's examples sees the same ones.
+        examples = stratified_fraction(data.train.labels, part, training.data.seed)
+        size, seeds = training.recipe.batch_size, (training.seed, training.stream)
         kept_weights = bench.kept_weights(len(training.selections))
         events = LevelEvents(self.events_path(training), parameters(training), self.store.writable)
         checkpoint = LevelCheckpoint(
@@ -168,9 +195,7 @@ class ImageWork:
 
         progress = train_level(
             bench.trainer,
-            BatchOrder(
-                len(data.train), training.recipe.batch_size, (training.seed, training.stream)
-            ),
+            BatchOrder(len(examples), size, seeds).among(examples),
             training.iterations,
             evaluate_every=training.evaluate_every,
             evaluate=evaluate,
@@ -200,35 +225,59 @@ class ImageWork:
 
     def _measure(self, measurement):
         self.stop_if_requested()
-        training, examples = measurement.of, measurement.examples or None
-        data = self.data(training.data).limited(training.data.seed, test=examples)
-        bench = self._bench(training)
-        write_weights(bench.trainer.model, self.store.weights(training))
-        evaluator = self._evaluator(measurement, bench)
-        record = self.store.record(training)
-        history = [
-            (record.ended, metric, value)
-            for split in measurement.splits
-            for metric, value in _on(split, evaluator.evaluate(getattr(data, split))).items()
-        ]
+        of, record = measurement.of, self.store.record(measurement.of)
+        bench, history, measured = self._bench(of), [], {}
+        for number in measurement.selections:
+            at = record.selected[number]
+            if at not in measured:
+                write_weights(bench.model, self.store.weights(of, selection=number))
+                measured[at] = self._measured(measurement, bench)
+            for split, values in measured[at].items():
+                named = _on(_split_name(of, split, number), values)
+                history += [(at, metric, value) for metric, value in named.items()]
         self.store.finish(measurement, Record(tuple(history), record.selected, record.sparsity))
         self.advance(passes(measurement), description(measurement))
 
-    def _evaluator(self, measurement, bench):
-        if not measurement.transferred:
-            return bench.evaluator_of({each.name: each.threat for each in measurement.attacks})
-        attacks = {
-            each.name: build_attack(each.threat, bench.trainer.logits)
-            for each in measurement.attacks
-        }
-        for source, attack in measurement.transferred:
-            network = FoldedNetwork(network_of(source, self.store))
-            attacks[attack.name] = build_attack(attack.threat, network)
-        return bench.evaluator_under(attacks)
+    def _measured(self, measurement, bench):
+        """Split → metric → value, of the bench's network."""
+        known = measurement.of.data
+        data = self.data(known).limited(known.seed, test=measurement.examples or None)
+        evaluator = bench.evaluator_of({each.name: each.threat for each in measurement.attacks})
+        found = {}
+        for name in measurement.splits:
+            split = getattr(data, name)
+            found[name] = evaluator.evaluate(split)
+            for source, attack in measurement.transferred:
+                key = (source.identity, attack.threat, known.whole, name, measurement.examples)
+                network = functools.partial(network_of, source, self.store)
+                images = self._attacked.of(key, network, attack.threat, split, self.strategy)
+                found[name] |= _on(attack.name, images.measure(bench.model))
+        return found
+
+    def _find(self, found):
+        self.stop_if_requested()
+        find_ticket(found, self.store)
+
+    def _import(self, imported):
+        shapes = prunable(imported.network, imported.masked).masks.shapes
+        import_network(imported, self.store, shapes, self.data(imported.data).origin)
 
 
 # How each kind of work is done.
-_WAYS = {Training: ImageWork._train, Measurement: ImageWork._measure}
+_WAYS = {
+    Training: ImageWork._train,
+    Measurement: ImageWork._measure,
+    FoundTicket: ImageWork._find,
+    Imported: ImageWork._import,
+}
+
+
+def _split_name(of, split, number):
+    """What results call a split that weights of another selection than the first one met."""
+    if not number:
+        return split
+    _, attack, _ = of.selections[number].metric.split("/")
+    return f"{split}_best_{attack}"
 
 
 def _kept(training, bench, progress):
@@ -243,7 +292,7 @@ def _kept(training, bench, progress):
     return tuple(selected), weights
 
 
-def network_of(training: Training, store: Store) -> keras.Model:
+def network_of(training: Training | Imported, store: Store) -> keras.Model:
     """The network of a finished training.
 
     Raises:
@@ -262,7 +311,7 @@ def require_trainable(trainings: Iterable[Training]) -> None:
     """
     for training in trainings:
         require_image_shape(training.network.name, training.network.image_shape)
-        size, examples = training.recipe.batch_size, training.data.train
+        size, examples = training.recipe.batch_size, training.data.trained_on
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
 
 
@@ -273,16 +322,19 @@ def fresh_weights(network: Network, seed: int) -> Weights:
 
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Weight path → shape of what masks may remove of a network; the output layer comes last."""
-    return WeightMasks(_build(network, seed=0)).shapes
+    return prunable(network, "kernels").masks.shapes
 
 
 def passes(node: Node) -> float:
     """How often an image passes through a network, there and back: the measure of work."""
+    if isinstance(node, (FoundTicket, Imported)):
+        return 0
     if isinstance(node, Measurement):
         attacks = [*node.attacks, *(attack for _, attack in node.transferred)]
         data = node.of.data
         examples = {"validation": data.validation, "test": node.examples or data.test}
-        return _evaluations(attacks) * sum(examples[split] for split in node.splits)
+        images = sum(examples[split] for split in node.splits)
+        return _evaluations(attacks) * images * len(node.selections)
     steps = 2 + node.attack.steps if node.attack else 1
     measured = sum(getattr(node.data, split) for split in node.measured_on)
     evaluations = node.iterations / node.evaluate_every * _evaluations(node.measured)
@@ -354,5 +406,7 @@ def _origin(masks):
         return "dense"
     if isinstance(masks, Gradual):
         return f"pruned gradually, as by {masks.rounds} rounds"
+    if isinstance(masks, FoundTicket):
+        return origin_of(masks)
     score = masks.score if isinstance(masks, Masks) else f"{masks.choice} in each layer"
     return f"{score} after {masks.of.against} training"

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import ImageWork
-from tf_tickets.work.nodes import Measurement, Node
+from tf_tickets.work.nodes import Node, subject
 from tf_tickets.work.store import Store
 
 # Workers that die over one piece of work before it is given up.
@@ -23,14 +24,14 @@ class Setup:
 
     Attributes:
       store: the store's folder.
-      data_dir: where prepared data lie.
+      places: where the data are.
       threads: that it divides operations among.
       events: identity of a training → where its TensorBoard events go.
       seconds_unsaved: how long a training may go on without being saved.
     """
 
     store: str
-    data_dir: str | None
+    places: Places
     threads: int
     events: Mapping[str, str]
     seconds_unsaved: float = 600.0
@@ -41,7 +42,7 @@ class Setup:
         """What does the work, in the worker's own process, which must not have any other."""
         return ImageWork(
             Store(Path(self.store)),
-            self.data_dir,
+            self.places,
             runtime.make_strategy("one_device", threads=self.threads),
             advance,
             events_path=lambda training: Path(self.events[training.identity]),
@@ -192,6 +193,6 @@ class SideBySide:
 
 
 def _kind(node):
-    """What trainings share that compile alike."""
-    training = node.of if isinstance(node, Measurement) else node
-    return training.network, training.against, training.seed
+    """What work shares that compiles alike."""
+    of = subject(node)
+    return of.network, getattr(of, "against", None), of.seed

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tf_tickets.errors import UserError
@@ -13,31 +13,47 @@ from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.image_work import fresh_weights, parameters
-from tf_tickets.work.nodes import Inherited, Measurement, Node, Training
+from tf_tickets.work.nodes import FoundTicket, Imported, Inherited, Measurement, Node, Training
 from tf_tickets.work.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """Measurements whose numbers are recorded together.
+    """Measurements whose numbers are recorded together, or what is not measured.
 
     Attributes:
       measurements: of one network, all with its labels.
       record: the record's name; None where the numbers join those of the training.
+      unmeasured: a network or ticket that is shown by itself; then there are no measurements.
+      trajectory: iterations that the training keeps, whose weights are shown one after the other.
+      awaited: whether the run does what is missing; else this is only shown if it is there.
     """
 
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Measurement, ...] = ()
     record: str | None = None
+    unmeasured: Training | Imported | FoundTicket | None = None
+    trajectory: tuple[int, ...] = ()
+    awaited: bool = True
 
     @property
-    def training(self) -> Training:
-        """Of the network."""
-        return self.measurements[0].of
+    def nodes(self) -> tuple[Node, ...]:
+        """What must be finished for it."""
+        return self.measurements or (self.unmeasured,)
+
+    @property
+    def training(self) -> Training | Imported | FoundTicket:
+        """Of the network; or the ticket."""
+        return self.unmeasured or self.measurements[0].of
 
     @property
     def labels(self) -> Mapping:
         """What tells the network from others."""
-        return self.measurements[0].labels
+        return self.nodes[0].labels
+
+
+def wanted(shown: Iterable[Shown]) -> list[Node]:
+    """The work that a run does for what it shows."""
+    return [node for each in shown if each.awaited for node in each.nodes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,9 +75,9 @@ class View:
     folder_a_model: bool = True
 
     @property
-    def wanted(self) -> list[Measurement]:
+    def wanted(self) -> list[Node]:
         """All that the run asked for."""
-        return [each for shown in self.shown for each in shown.measurements]
+        return wanted(self.shown)
 
     def events_path(self, training: Training) -> Path:
         """Where a training's TensorBoard events go: under the first of its names."""
@@ -73,7 +89,7 @@ class View:
         if not self.run.writable:
             return
         for shown in self._shown_with.get(node.identity, ()):
-            if all(map(self.store.is_finished, shown.measurements)):
+            if all(map(self.store.is_finished, shown.nodes)):
                 self._show(shown)
 
     def show_finished(self) -> None:
@@ -85,17 +101,17 @@ class View:
         if not self.run.writable:
             return
         for shown in self.shown:
-            if all(map(self.store.is_finished, shown.measurements)):
+            if all(map(self.store.is_finished, shown.nodes)):
                 self._show(shown)
         self.run.write_results({self._record_path(shown) for shown in self.shown})
 
     @functools.cached_property
     def _shown_with(self):
-        """Identity of a measurement → all that is shown with it, each with labels of its own."""
+        """Identity of work → all that is shown with it, each with labels of its own."""
         found: dict[str, list[Shown]] = {}
         for shown in self.shown:
-            for measurement in shown.measurements:
-                found.setdefault(measurement.identity, []).append(shown)
+            for node in shown.nodes:
+                found.setdefault(node.identity, []).append(shown)
         return found
 
     @functools.cached_property
@@ -106,6 +122,9 @@ class View:
     def _show(self, shown):
         if shown.record:
             self._show_apart(shown)
+        elif isinstance(shown.training, FoundTicket):
+            path = self.run.ticket_path(self._place(shown.labels), shown.labels["level"])
+            _link(self.store.ticket_path(shown.training), path)
         else:
             self._show_network(shown)
 
@@ -116,11 +135,15 @@ class View:
         _link(store.weights_path(training), run.trained_weights_path(place, level))
         _link(store.ticket_path(training), run.ticket_path(place, level))
         is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
-        if not is_shown:
-            self._show_start(training, place)
         # What is there may be of an attempt that was killed, or of what the name stood for before.
-        if not is_shown or not run.events_directory(place, level).exists():
-            self._show_events(training, run.events_directory(place, level))
+        way = run.trajectory_path(place, level)
+        if shown.trajectory and not (is_shown and way.exists()):
+            self._show_trajectory(shown, way)
+        if isinstance(training, Training):
+            if not is_shown:
+                self._show_start(training, place)
+            if not is_shown or not run.events_directory(place, level).exists():
+                self._show_events(training, run.events_directory(place, level))
         if not is_shown:
             run.finish_level(place, level, rows)
 
@@ -137,6 +160,15 @@ class View:
         stated = self.store.ticket(training).provenance.initial_weights_sha256
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
             save_arrays(path, fresh_weights(training.network, start.seed))
+
+    def _show_trajectory(self, shown, path):
+        """One file, `<number>/<weight path>` → array, of all weights on the way."""
+        weights = {
+            f"{number:03d}/{name}": array
+            for number, iteration in enumerate(shown.trajectory)
+            for name, array in self.store.weights(shown.training, iteration).items()
+        }
+        save_arrays(path, weights)
 
     def _show_events(self, training, path):
         history = self.store.record(training).history
@@ -161,7 +193,7 @@ class View:
         """The rows of a history, in which the same may have been measured twice."""
         values = {(at, metric): value for at, metric, value in history}
         history = [(at, metric, value) for (at, metric), value in values.items()]
-        sparsity = self.store.record(shown.measurements[0]).sparsity
+        sparsity = self.store.record(shown.training).sparsity
         named = _cell(shown.labels)
         return named.results(self.experiment, shown.labels["level"], sparsity, history)
 
