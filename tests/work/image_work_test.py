@@ -42,11 +42,18 @@ DEVICE = tf.distribute.OneDeviceStrategy("CPU:0")
 WANTED = tuple(map(measured, TRAININGS))
 
 
-def run(root, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None, **how):
+def run(
+    root,
+    wanted=WANTED,
+    stop_if_requested=lambda: None,
+    advance=lambda *_: None,
+    places=Places(),  # noqa: B008
+    **how,
+):
     store = Store(root / "store")
     work = ImageWork(
         store,
-        Places(),
+        places,
         DEVICE,
         advance,
         lambda training: root / "events" / training.labels["method"],
