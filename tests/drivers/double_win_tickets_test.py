@@ -282,7 +282,7 @@ CASES = {
     "--image_size=100000": "--image_size=100000: expected a whole number in [0, 512]",
     "--trajectory_levels=9": "--trajectory_levels=9: expected some of --levels=0,2",
     "--step_size=1": "--step_size=1.0: expected in [0, ",
-    "--percents=100,5 --batch_size=4 --standard_batch_size=4": "--percents=5: 5% of the 80 training",
+    "--percents=100,5 --batch_size=4 --standard_batch_size=4": "--percents=5: 5% of the 80",
     "--threads=0": "--threads=0: expected a whole number in [1, 1000]",
     "--workers=2 --strategy=mirrored": "--workers=2: expected none with --strategy=mirrored",
     "--pretrained=at=/nowhere/a.pt": "--pretrained=at=/nowhere/a.pt: ",

@@ -28,13 +28,14 @@ from tests.work.transfer_plans import (
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.crafted import CraftedImages
-from tf_tickets.masking.ticket import arrays_sha256
+from tf_tickets.masking.ticket import Provenance, arrays_sha256, dense_ticket
 from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import read_weights
 from tf_tickets.work.image_data import ImageSource, Places
 from tf_tickets.work.image_work import fresh_weights, network_of, passes
 from tf_tickets.work.imported import read_public
 from tf_tickets.work.nodes import FoundTicket, Masks, Measurement, Network, RandomMasks
+from tf_tickets.work.store import Record, Store
 
 WANTED = (AT_RANDOM, measured_both(TRANSFERRED), attacked(TRANSFERRED), attacked(DENSE))
 
@@ -127,6 +128,24 @@ def test_random_tickets_prune_all_layers_alike_and_are_nested(store, tmp_path):
     again = run(tmp_path, [fewer, other, AT_RANDOM])
     assert again.ticket(fewer).is_within(again.ticket(AT_RANDOM))
     assert not again.ticket(other).is_within(ticket)
+
+
+def test_a_random_choice_is_drawn_in_the_order_of_the_layers(tmp_path):
+    """Of a network whose layers are in another order than their names."""
+    network = Network("wide_resnet_10_1", (28, 28, 1), 10, 0.25)
+    dense = dataclasses.replace(PRETRAINED, network=network)
+    weights = fresh_weights(network, 0)
+    shapes = {path: array.shape for path, array in weights.items() if array.ndim == 4}
+    assert list(shapes) != sorted(shapes)
+    provenance = Provenance("pretended", "m", {}, "d", 0, 0, "", "", {})
+    store = Store(tmp_path / "store")
+    store.finish(dense, Record((), (4,), 0.0), dense_ticket(shapes, provenance), [weights])
+    found = FoundTicket(RandomMasks(dense, 0.36, 3), 2, AT_RANDOM.labels)
+    ticket, random = run(tmp_path, [found]).ticket(found), np.random.default_rng(3)
+    drawn = {path: random.random(shape) for path, shape in shapes.items()}
+    scores = np.sort(np.concatenate([each.ravel() for each in drawn.values()]))
+    threshold = scores[-kept_of(ticket)]
+    assert_same(ticket.masks, {path: each >= threshold for path, each in drawn.items()})
 
 
 def test_a_transfer_starts_from_pretrained_weights_under_masks_with_a_new_head(store):

@@ -17,6 +17,7 @@ from tf_tickets.masking.magnitude import (
 )
 from tf_tickets.masking.magnitude import Masks as MaskArrays
 from tf_tickets.masking.patterns import prune_blocks
+from tf_tickets.masking.ticket import Ticket
 from tf_tickets.masking.weight_masks import ConvolutionMasks, NoMasks, WeightMasks
 from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import write_weights
@@ -114,6 +115,9 @@ def _of_layers(masks, store, trainer):
 
 def _at_random(masks, store, trainer):
     parent = store.ticket(masks.of)
+    # Drawn in the network's order, which a file does not keep.
+    in_order = {path: parent.masks[path] for path in trainer.masks.shapes}
+    parent = Ticket(in_order, parent.provenance)
     scores = random_scores(parent, masks.seed)
     keep = layer_counts(scores, parent, masks.sparsity)
     return Chosen(select(scores, parent, keep), parent.sha256)
