@@ -349,9 +349,10 @@ def errors_about(config, name):
         if name == config["source"]:
             text = text.replace("--train_examples=", "--source_examples=")
         if folder:
-            for own in (f"--data_dir={folder}: ", f"--data_set={name}: "):
-                if text.startswith(own):
-                    text = f"--folders={name}={folder}: {text.removeprefix(own)}"
+            for flag, value in {"data_dir": folder, "data_set": name}.items():
+                if text.startswith(f"--{flag}={value}: "):
+                    reason = text.removeprefix(f"--{flag}={value}: ")
+                    text = f"--folders={name}={folder}: {reason}"
         raise UserError(text) from None
 
 
