@@ -158,3 +158,31 @@ def test_refuses_wrong_settings(changes, message):
 def test_refuses_what_the_data_do_not_have(changes, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SOURCE, **changes).read(0)
+
+
+@pytest.mark.parametrize("augmentation", ["crop_and_flip", "published"])
+def test_scaled_images_are_read_again_as_networks_see_them(augmentation):
+    source = dataclasses.replace(
+        SOURCE, image_size=40, test_examples=0, sizing="scaled", augmentation=augmentation
+    )
+    described, data = source.read(2)
+    again = read_again(dataclasses.replace(described, percent=50.0), Places())
+    for images in (data, again):  # In memory they are as they were; a part is chosen later.
+        assert images.image_shape == (40, 40, 1) and images.train.images.shape == (60, 28, 28, 1)
+        assert images.augmentation == augmentation
+        is_published = augmentation == "published"
+        assert (images.augment, images.test.cropped) == (is_published, is_published)
+    assert_equal(again, data)
+    padded, images = dataclasses.replace(source, sizing="padded").read(2)
+    assert padded != described and padded.sha256 == described.sha256
+    assert images.train.images.shape == (60, 40, 40, 1)
+
+
+def test_some_data_sets_have_folders_of_their_own(monkeypatch, tmp_path):
+    places = Places("data", {"pets": "some/pets"})
+    assert (places.of("pets"), places.of("mnist")) == ("some/pets", "data")
+    monkeypatch.chdir(tmp_path)
+    absolute = places.absolute()
+    assert absolute.of("pets") == str(tmp_path / "some/pets")
+    assert absolute.of("mnist") == str(tmp_path / "data")
+    assert Places().absolute().of("mnist") is None

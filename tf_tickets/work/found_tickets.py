@@ -23,7 +23,7 @@ def find_ticket(found: FoundTicket, store: Store) -> None:
         level=found.level,
         # Retraining begins with the weights that the first round was of.
         initial_weights_sha256=arrays_sha256(store.weights(of))
-        if is_dense(of)
+        if _is_dense(of)
         else known.initial_weights_sha256,
         parent_sha256=parent_sha256,
     )
@@ -31,7 +31,7 @@ def find_ticket(found: FoundTicket, store: Store) -> None:
     store.finish(found, Record((), (0,), ticket.sparsity), ticket)
 
 
-def is_dense(of) -> bool:
+def _is_dense(of) -> bool:
     """Whether nothing was pruned of a network."""
     return isinstance(of, Imported) or of.masks is None
 
