@@ -82,12 +82,14 @@ def test_the_export_is_the_transferred_ticket(finished):
     assert spec.shape.as_list() == [None, 24, 24, 1]
 
 
-def test_one_stage_after_the_other_is_the_same_run(finished, tmp_path):
+def test_one_stage_after_the_other_is_the_same_run(finished, capfd, tmp_path):
+    run = programs.in_this_process(driver, capfd)
     flags = (f"--run_dir={tmp_path / 'stages'}", *SMALL)
-    code, output, errors = programs.run(DRIVER, "--stage=report", *flags)
+    code, output, errors = run("--stage=report", *flags)
     assert code == 0 and "No results yet" in output, errors
-    code, _, errors = programs.run(DRIVER, "--stage=transfer", *flags)
-    assert code == 2 and "--stage=pretrain" in programs.last_line(errors)
+    for stage in ("search", "transfer"):
+        code, _, errors = run(f"--stage={stage}", *flags)
+        assert code == 2 and "--stage=pretrain" in programs.last_line(errors)
     done = {}
     for stage in ("pretrain", "search", "transfer", "report"):
         code, output, errors = programs.run(DRIVER, f"--stage={stage}", *flags)
@@ -95,7 +97,7 @@ def test_one_stage_after_the_other_is_the_same_run(finished, tmp_path):
         assert bool(output) == (stage == "report")
         done[stage] = counts(errors)["trainings"]
         if stage == "pretrain":
-            code, _, errors = programs.run(DRIVER, "--stage=transfer", *flags)
+            code, _, errors = run("--stage=transfer", *flags)
             expected = "--stage: the ticket at_imp_st of level 2 is missing"
             assert code == 2 and expected in programs.last_line(errors)
     # Of pre-training, retraining, three kinds of two transfers, and the unseen model.
