@@ -24,7 +24,7 @@ from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import pgd
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.training.schedules import Constant
-from tf_tickets.work.image_data import ImageSource
+from tf_tickets.work.image_data import ImageSource, Places
 from tf_tickets.work.image_work import ImageWork
 from tf_tickets.work.nodes import Fresh, Network, Platform, Recipe, Training
 from tf_tickets.work.processes import Processes
@@ -71,7 +71,7 @@ def seconds(regime: str, workers: int, threads: int, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         events = {each.identity: f"{folder}/{each.identity}" for each in (*warm, *timed)}
         store = Store(Path(folder, "store"))
-        kind = Processes(Setup(str(store.root), None, threads, events))
+        kind = Processes(Setup(str(store.root), Places(), threads, events))
         with SideBySide(workers, kind, lambda *_: None, lambda: None) as executor:
             carry_out(warm, store, executor)
             start = time.perf_counter()
@@ -101,7 +101,7 @@ def overhead(count: int) -> list[list]:
         store = Store(Path(folder, "store"))
         work = ImageWork(
             store,
-            None,
+            Places(),
             runtime.make_strategy("one_device", threads=1),
             lambda *_: None,
             lambda node: Path(folder, node.identity),

@@ -8,34 +8,42 @@ part, naturally and against PGD. Which tickets do as well as the dense network i
 in robustness? `--stage` does a part of that. Ends with the extreme sparsities beside the paper's.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
+from experiments import engine, image_flags, kinds, program
 from experiments import flags as common
-from experiments import image_flags, kinds, program
-from tf_tickets import runtime
 from tf_tickets.analysis import double_win_report
 from tf_tickets.analysis.double_win_masks import mask_studies
 from tf_tickets.attacks.threat_model import fast, pgd
-from tf_tickets.data.image_place import ImagePlace
+from tf_tickets.data.specs import require_data_set
 from tf_tickets.data.vision import AUGMENTATIONS
 from tf_tickets.deployment.exports import export_best_transfers
-from tf_tickets.errors import require
-from tf_tickets.models.registry import MODELS
+from tf_tickets.errors import UserError, require
+from tf_tickets.models.pretrained import pretrained_model
+from tf_tickets.models.registry import MODELS, require_image_shape
 from tf_tickets.search.double_win import (
     DECAYS,
     TICKETS,
+    DoubleWin,
     DoubleWinSettings,
+    Images,
     Phase,
+    Public,
+    transfers,
+    unseen_models,
 )
-from tf_tickets.search.source_tickets import SourceTickets
-from tf_tickets.search.ticket_transfers import TicketTransfers
-from tf_tickets.search.transfer_attacks import attack_from_unseen_models
-from tf_tickets.training.trainer import ATTACK_MODES, TrainingSettings
+from tf_tickets.training.trainer import ATTACK_MODES
+from tf_tickets.work.image_data import ImageSource
+from tf_tickets.work.imported import read_public
+from tf_tickets.work.nodes import Network, Recipe
+from tf_tickets.work.view import Shown
 
 STAGES = ("pretrain", "search", "transfer", "report")
 
 define = common.definitions(("embedded", "tfds"))
+engine.add_to(define)
 define.choice(
     "stage",
     "all",
@@ -256,15 +264,13 @@ def phase(config, prefix, decay, steps, weight_decay, **changes):
         "fast": fast(fast_eps),
         "pgd": pgd(eps, step_size, config[steps], random_start=True),
     }
-    training = common.settings_of(
-        TrainingSettings,
+    recipe = common.settings_of(
+        Recipe,
         config | own | {"weight_decay": config[weight_decay]},
-        label_smoothing=0.0,
-        threat_models=attacks,
         objective="adversarial",
         optimizer="sgd",
     )
-    return Phase(own["epochs"], decay, training)
+    return Phase(own["epochs"], decay, own["learning_rate"], recipe, attacks)
 
 
 def transferring(config, target):
@@ -292,7 +298,6 @@ def adversarial_transfer(config, target):
 
 def settings_of(config):
     """The run that a configuration describes."""
-    folders = pairs("folders", config["folders"])
     return common.settings_of(
         DoubleWinSettings,
         config
@@ -304,9 +309,6 @@ def settings_of(config):
             "percents": common.numbers(config["percents"]),
             "trajectory_levels": common.whole_numbers(config["trajectory_levels"]),
         },
-        place=common.settings_of(
-            ImagePlace, config | {"folders": folders}, data_dir=FLAGS.data_dir
-        ),
         seeds=range(config["seed"], config["seed"] + config["trials"]),
         pretraining=phase(
             config, "pretraining_", "step", "pretraining_attack_steps", "source_weight_decay"
@@ -321,6 +323,221 @@ def settings_of(config):
     )
 
 
+def image_source(config, name):
+    """Where a data set comes from, as a configuration describes it."""
+    folder = pairs("folders", config["folders"]).get(name)
+    return ImageSource(
+        name,
+        "folder" if folder else config["data_source"],
+        folder or FLAGS.data_dir,
+        config["image_size"],
+        config["source_examples" if name == config["source"] else "train_examples"],
+        config["validation_examples"],
+        config["test_examples"],
+        sizing="scaled",
+        augmentation=config["augmentation"],
+    )
+
+
+@contextlib.contextmanager
+def errors_about(config, name):
+    """Names in errors about a data set the flags that it is given by."""
+    try:
+        yield
+    except UserError as error:
+        text, folder = str(error), pairs("folders", config["folders"]).get(name)
+        if name == config["source"]:
+            text = text.replace("--train_examples=", "--source_examples=")
+        if folder:
+            for flag, value in {"data_dir": folder, "data_set": name}.items():
+                if text.startswith(f"--{flag}={value}: "):
+                    reason = text.removeprefix(f"--{flag}={value}: ")
+                    text = f"--folders={name}={folder}: {reason}"
+        raise UserError(text) from None
+
+
+def read_images(config, name, seed):
+    """A data set in a trial: what the plan knows it by, and its images."""
+    with errors_about(config, name):
+        described, images = image_source(config, name).read(seed)
+    require_image_shape(config["model"], images.image_shape, "model")
+    shape, classes = images.image_shape, images.num_classes
+    return Images(described, shape, classes, config["test_examples"]), images
+
+
+def read_source(config, settings):
+    """The source's images, which must fill the batches."""
+    source, _ = read_images(config, settings.source, settings.source_seed)
+    most = source.data.trained_on
+    expected = f"at most {most}, the training images of {settings.source}"
+    for flag in ("pretraining_batch_size", "retraining_batch_size"):
+        require(config[flag] <= most, flag, config[flag], expected)
+    return source
+
+
+def read_targets(config, settings, source):
+    """(target, seed) → its images, which a network for the source's must be able to take."""
+    found = {}
+    for seed in settings.seeds:
+        for target in settings.targets:
+            found[target, seed], images = read_images(config, target, seed)
+            if seed == settings.source_seed:
+                require_transferable(source, found[target, seed])
+                require_parts(config, images, seed)
+    return found
+
+
+def require_transferable(source, target):
+    """Raises a `UserError` unless a network for one can take images of the other."""
+    ours, theirs = source.image_shape[2], target.image_shape[2]
+    if ours != theirs:
+        raise UserError(
+            f"--targets={target.data.name}: expected images of {ours} channel(s), as --source="
+            f"{source.data.name} has; they have {theirs}"
+        )
+
+
+def require_parts(config, images, seed):
+    """Raises a `UserError` unless every part of a target's images fills the batches."""
+    parts = [
+        images.with_train_fraction(percent, seed) for percent in common.numbers(config["percents"])
+    ]
+    most = min(len(part.train) for part in parts)
+    expected = f"at most {most}, the smallest part of the training images of {images.name}"
+    for flag in ("standard_batch_size", "batch_size"):
+        require(config[flag] <= most, flag, config[flag], expected)
+
+
+def public_weights(settings, source, platform):
+    """Pre-training → the public weights that stand for it, which are read."""
+    found = {}
+    for pretraining, path in settings.pretrained.items():
+        with errors_about_pretrained(pretraining):
+            network = Network(
+                pretrained_model(path),
+                source.image_shape,
+                source.classes,
+                settings.width_multiplier,
+            )
+            known = (network, source.data, settings.source_seed, platform, "convolutions")
+            found[pretraining] = Public(*read_public(path, *known))
+    return found
+
+
+@contextlib.contextmanager
+def errors_about_pretrained(pretraining):
+    """Names the flag in errors about a file of weights."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"--pretrained={pretraining}={error}") from None
+
+
+def plan_of(config, strategy):
+    """The run's work, whose data are read for it."""
+    settings, platform = settings_of(config), engine.platform(FLAGS, strategy)
+    source = read_source(config, settings)
+    targets = read_targets(config, settings, source)
+    public = public_weights(settings, source, platform)
+    return DoubleWin(settings, source, targets, public, platform)
+
+
+def shown_of(plan):
+    """Stage → what it leads to, in the order of the work."""
+    settings = plan.settings
+    pretrained = [
+        Shown((measured,)) if measured else Shown((plan.pretrained(pretraining),))
+        # Files first, as they may be unusable.
+        for pretraining in sorted(
+            settings.pretrainings, key=lambda each: each not in settings.pretrained
+        )
+        for measured in [plan.measured_on_source(pretraining)]
+    ]
+    found = []
+    for kind in settings.ticket_kinds:
+        again = plan.retrained_levels(kind)  # These show their tickets.
+        found += [Shown((plan.retrained(kind, level),)) for level in again]
+        found += [
+            Shown((plan.ticket(kind, level),))
+            for level in range(len(again) + 1, max(settings.levels) + 1)
+        ]
+    transferred, attacked = shown_transfers(plan)
+    return {"pretrain": pretrained, "search": found, "transfer": [*transferred, *attacked]}
+
+
+def shown_transfers(plan):
+    """The transfers' test accuracies, and those under attacks from unseen models."""
+    settings, transferred, attacked = plan.settings, [], []
+    unseen = {(each.target, each.seed): plan.transferred(each) for each in unseen_models(settings)}
+    for transfer in [*transfers(settings), *unseen_models(settings)]:
+        training = plan.transferred(transfer)
+        way = plan.trajectory(transfer, training)
+        transferred.append(Shown((plan.tested(transfer, training),), trajectory=way))
+    for (target, seed), model in unseen.items():  # Images are attacked once for all of a trial.
+        attacked += [
+            Shown(
+                (plan.attacked(transfer, plan.transferred(transfer), model),),
+                f"transfer_attack_{transfer.level:02d}",
+            )
+            for transfer in transfers(settings)
+            if (transfer.target, transfer.seed) == (target, seed)
+            and (transfer.regime, transfer.percent) == ("pgd", 100)
+        ]
+    return transferred, attacked
+
+
+def asked_for(plan, store):
+    """What the run shows; of that, what the stages of `--stage` do is awaited.
+
+    Raises:
+      UserError: a stage before is not finished.
+    """
+    stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
+    shown = shown_of(plan)
+    if FLAGS.stage in ("search", "transfer"):
+        require_pretrained(plan, store)
+    if FLAGS.stage == "transfer":
+        require_tickets(plan, store)
+    return [
+        dataclasses.replace(each, awaited=stage in stages)
+        for stage, of_stage in shown.items()
+        for each in of_stage
+    ]
+
+
+def require_pretrained(plan, store):
+    """Raises a `UserError` unless the pre-trainings are finished."""
+    for pretraining in plan.settings.pretrainings:
+        if not store.is_finished(plan.pretrained(pretraining)):
+            raise UserError(
+                f"--stage: the {pretraining} pre-training is missing in {store.root}; run "
+                "--stage=pretrain, or all, first"
+            )
+
+
+def require_tickets(plan, store):
+    """Raises a `UserError` unless the tickets that are transferred are found."""
+    for kind in plan.settings.ticket_kinds:
+        for level in filter(None, plan.settings.levels):
+            if not store.is_finished(plan.ticket(kind, level)):
+                raise UserError(
+                    f"--stage: the ticket {kind.name} of level {level} is missing in "
+                    f"{store.root}; run --stage=search, or all, first"
+                )
+
+
+def exports_of(plan, config, run, store):
+    """The SavedModels of the best transfers."""
+    first = plan.settings.seeds[0]
+    trainings = [plan.transferred(each) for each in transfers(plan.settings) if each.seed == first]
+    return export_best_transfers(
+        trainings,
+        store,
+        lambda training: image_source(config, training.data.name).load(first),
+        run.path / "exports",
+    )
+
+
 def scale(config):
     """How a configuration differs from the paper's, in words."""
     everything = {name: "all" for name in PAPER if name.endswith("_examples")}
@@ -332,8 +549,13 @@ def scale(config):
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = common.resolve(FLAGS, PRESETS)
+    config = common.resolve(FLAGS, PRESETS) | {"threads": FLAGS.threads}
+    engine.require_compatible(FLAGS)
+    require_places(config)
     settings = settings_of(config)
+    for pretraining, path in settings.pretrained.items():
+        with errors_about_pretrained(pretraining):
+            pretrained_model(path)  # Refuses what cannot be weights.
     size, least = config["image_size"], 8  # Networks halve images three times and more.
     require(size == 0 or size >= least, "image_size", size, f"0 or at least {least}")
     if FLAGS.trajectory_levels:
@@ -343,32 +565,37 @@ def read_config():
     return config
 
 
+def require_places(config):
+    """Raises a `UserError` about data sets that no source has, and folders that are none's."""
+    folders = pairs("folders", config["folders"])
+    for flag, names in {"source": [config["source"]], "targets": config["targets"]}.items():
+        for name in names:
+            require_data_set(name, flag, "folder" if name in folders else config["data_source"])
+    expected = "embedded or tfds; image folders are named by --folders"
+    require(config["data_source"] != "folder", "data_source", "folder", expected)
+    for name in folders:
+        known = name in (config["source"], *config["targets"])
+        require(known, "folders", name, "names that --source and --targets have")
+
+
 def main():
     """Runs, or resumes, the stages asked for."""
-    config = read_config()
-    settings = settings_of(config)
-    stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
-    strategy = runtime.make_strategy(config["strategy"], config["logical_cpus"], True)
-    with (
-        runtime.stoppable() as stop_if_requested,
-        common.opened_run("double_win_tickets", config, FLAGS.run_dir, strategy) as run,
-    ):
-        source = SourceTickets(settings, run, strategy, stop_if_requested)
-        transfers = TicketTransfers(source)
-        source.require_trainable()
-        transfers.require_trainable()
-        if "pretrain" in stages:
-            source.pretrain()
-        if "search" in stages:
-            source.search()
-        if "transfer" in stages:
-            transfers.transfer()
-            attack_from_unseen_models(transfers)
-        stop_if_requested()
-        if run.writable and "report" in stages:
-            exports = export_best_transfers(settings, run)
-            masks = mask_studies(run, settings.source)
-            print(double_win_report.write_report(run, exports, REFERENCE, scale(config), masks))
+    config, plans = read_config(), []
+
+    def shown_on(strategy):
+        plans.append(plan_of(config, strategy))
+        path = common.run_path("double_win_tickets", config, FLAGS.run_dir)
+        return asked_for(plans[0], engine.open_store(FLAGS, path, strategy))
+
+    def report_on(run, store):
+        if FLAGS.stage not in ("all", "report"):
+            return ""
+        exports = exports_of(plans[0], config, run, store)
+        masks = mask_studies(run, config["source"])
+        return double_win_report.write_report(run, exports, REFERENCE, scale(config), masks)
+
+    folders = pairs("folders", config["folders"])
+    engine.run("double_win_tickets", config, FLAGS, shown_on, report_on, folders=folders)
 
 
 if __name__ == "__main__":

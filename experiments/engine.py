@@ -14,6 +14,7 @@ from tf_tickets import runtime
 from tf_tickets.errors import require
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
 from tf_tickets.work.performing import passes
@@ -22,7 +23,7 @@ from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
-from tf_tickets.work.view import Shown, View
+from tf_tickets.work.view import Shown, View, wanted
 
 flags.disclaim_key_flags()
 
@@ -105,6 +106,7 @@ def run(
     folder_a_model: bool = True,
     setup: Callable[..., Setup] = Setup,
     only: Callable[[Sequence[Node], Store], Sequence[Node]] = lambda wanted, store: wanted,
+    folders: Mapping[str, str] | None = None,
 ) -> None:
     """Does what a driver asks for, and prints what it leads to; or says what it would do.
 
@@ -118,6 +120,7 @@ def run(
       folder_a_model: see `View`.
       setup: what the work is on, as `Setup`'s arguments make it.
       only: what is to be done now of what the run asks for.
+      folders: data set → image folder, of those that are not in --data_dir.
 
     Raises:
       StopRequested, UserError: as `perform`.
@@ -129,44 +132,44 @@ def run(
     path = common.run_path(experiment, config, values.run_dir)
     store = open_store(values, path, strategy)
     if values.plan:
-        wanted = [each for one in shown for each in one.measurements]
-        print(plan(only(wanted, store), values, store))
+        print(plan(only(wanted(shown), store), values, store))
         return
     with (
         runtime.stoppable() as stop_if_requested,
         common.opened_run(experiment, config, values.run_dir, strategy, grows=True) as run,
     ):
         view = View(run, store, experiment, shown, folder_a_model)
-        wanted = only(view.wanted, store)
-        perform(view, wanted, values, values.data_dir, strategy, stop_if_requested, setup)
+        to_do = only(view.wanted, store)
+        places = Places(values.data_dir, folders or {})
+        perform(view, to_do, values, places, strategy, stop_if_requested, setup)
         stop_if_requested()
         if run.writable and (report := report_on(run, store)):
             print(report)
 
 
-def plan(wanted: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
+def plan(asked_for: Sequence[Node], values: flags.FlagValues, store: Store) -> str:
     """What would be done, in a few lines."""
     most = max(1, runtime.available_cores() // values.threads)
-    return overview(wanted, store, _workers(values, len(missing(wanted, store)), most))
+    return overview(asked_for, store, _workers(values, len(missing(asked_for, store)), most))
 
 
 def perform(
     view: View,
-    wanted: Sequence[Node],
+    asked_for: Sequence[Node],
     values: flags.FlagValues,
-    data_dir: str | None,
+    places: Places,
     strategy: tf.distribute.Strategy,
     stop_if_requested: Callable[[], None],
     setup: Callable[..., Setup] = Setup,
 ) -> None:
-    """Does what is wanted and not there, and shows it in the run's folder.
+    """Does what is asked for and not there, and shows it in the run's folder.
 
     Raises:
       StopRequested: all that is finished, and the state of what is not, is kept.
       UserError: the store cannot be written; or see `carry_out`.
     """
     view.show_finished()
-    nodes = missing(wanted, view.store)
+    nodes = missing(asked_for, view.store)
     if nodes and view.store.writable:
         program.require_writable_folder("store", view.store.root)
     runtime.wait_for_workers(strategy)  # All see the same work before the chief does any.
@@ -174,10 +177,10 @@ def perform(
     with _cluster(values) as most:
         workers = _workers(values, len(nodes), most)
         if visible:  # Before the bar, which has a line of its own.
-            print(overview(wanted, view.store, workers), file=sys.stderr)
+            print(overview(asked_for, view.store, workers), file=sys.stderr)
         if not nodes:
             return
-        knowing = _setup(setup, view, nodes, values, data_dir)
+        knowing = _setup(setup, view, nodes, values, places)
         alone = [node for node in nodes if isinstance(node, knowing.alone)]
         others = [node for node in nodes if not isinstance(node, knowing.alone)]
         for of_these in filter(None, (others, alone)):
@@ -210,15 +213,14 @@ def _cluster(values):
         yield room(values.threads)
 
 
-def _setup(setup, view, nodes, values, data_dir):
+def _setup(setup, view, nodes, values, places):
     events = {
         node.identity: str(view.events_path(node).absolute())
         for node in nodes
         if isinstance(node, Training)
     }
-    place = data_dir and str(Path(data_dir).absolute())
-    seconds = 60 * values.checkpoint_minutes
-    return setup(str(view.store.root.absolute()), place, values.threads, events, seconds)
+    root, seconds = str(view.store.root.absolute()), 60 * values.checkpoint_minutes
+    return setup(root, places.absolute(), values.threads, events, seconds)
 
 
 def _workers(values, pieces, most):

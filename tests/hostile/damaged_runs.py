@@ -39,7 +39,6 @@ _FOLDERS = (
     "exports",
     "figures",
     "tensorboard",
-    "pieces",
     "records/mnist",
     f"tickets/{_CELL}",
     "checkpoints/mnist/pgd",

@@ -215,7 +215,7 @@ def test_a_search_is_known_by_its_penalty():
 def test_networks_are_tested_and_searches_are_shown_without():
     shown = trial(test_examples=500).shown()
     for one in shown:
-        (node,) = one.measurements
+        (node,) = one.nodes
         is_search = isinstance(one.training, MaskSearch)
         assert is_search == (node == one.training)
         assert is_search or node == Measurement(one.training, examples=500)
@@ -223,7 +223,7 @@ def test_networks_are_tested_and_searches_are_shown_without():
 
 
 def test_main_has_all_attacks_and_other_studies_the_first():
-    attacked = [one.measurements[0] for one in attacks()]
+    attacked = [one.nodes[0] for one in attacks()]
     assert len(attacked) == 3 * len(METHODS)
     assert {(node.split, node.at, node.examples) for node in attacked} == {("test", None, 872)}
     (first,) = [one for one in attacks(studies=("importance",)) if "/robust/" in one.files[0][1]]
@@ -236,13 +236,13 @@ def test_main_has_all_attacks_and_other_studies_the_first():
         )
         for kind in (".csv", ".json")
     )
-    main = {one.measurements[0].identity for one in attacks()}
-    assert first.measurements[0].identity in main
+    main = {one.nodes[0].identity for one in attacks()}
+    assert first.nodes[0].identity in main
 
 
 def test_convergence_attacks_validation_texts_after_every_epoch():
     shown = attacks(studies=("convergence",))
-    nodes = [one.measurements[0] for one in shown if "/lth/" in one.files[0][1]]
+    nodes = [one.nodes[0] for one in shown if "/lth/" in one.files[0][1]]
     assert [(node.split, node.at, node.examples) for node in nodes] == [
         ("validation", at, 872) for at in (2_000, 4_000, 6_000)
     ]
@@ -253,19 +253,17 @@ def test_convergence_attacks_validation_texts_after_every_epoch():
 
 def test_no_more_texts_are_attacked_than_there_are():
     few = dataclasses.replace(SST2, validation=16)
-    assert {one.measurements[0].examples for one in attacks(few, 100)} == {100}
-    assert {
-        one.measurements[0].examples for one in attacks(few, 100, studies=("convergence",))
-    } == {16}
+    assert {one.nodes[0].examples for one in attacks(few, 100)} == {100}
+    assert {one.nodes[0].examples for one in attacks(few, 100, studies=("convergence",))} == {16}
     ten = dataclasses.replace(ATTACKS, examples=10)
-    assert {one.measurements[0].examples for one in attacks(how=ten)} == {10}
+    assert {one.nodes[0].examples for one in attacks(how=ten)} == {10}
 
 
 def test_a_stage_does_its_part(tmp_path):
     store = Store(tmp_path / "store")
     of = trial(studies=("convergence",))
-    trained = [one.measurements[0] for one in of.shown()]
-    attacked = [one.measurements[0] for one in of.attacks(ATTACKS, RESOURCES)]
+    trained = [one.nodes[0] for one in of.shown()]
+    attacked = [one.nodes[0] for one in of.attacks(ATTACKS, RESOURCES)]
     wanted = [*trained, *attacked]
     assert of_stage("all", wanted, store) == wanted and of_stage("report", wanted, store) == []
     to_train = in_order(of_stage("train", wanted, store))

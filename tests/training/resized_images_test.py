@@ -116,7 +116,7 @@ def test_the_evaluator_sees_the_middle_of_images_augmented_as_published():
 def test_the_evaluator_measures_and_attacks_the_scaled_images(chunks):
     data = make_data()
     trainer = make_trainer(data.resized(SIZE))
-    attacks = trainer.build_attacks({"pgd": PGD})
+    attacks = {"pgd": build_attack(PGD, trainer.logits)}
     evaluator = Evaluator(trainer.model, attacks, chunks, batch_size=9)
     found = evaluator.evaluate(data.resized(SIZE).test)
     images, labels = scaled(data.test.images), data.test.labels

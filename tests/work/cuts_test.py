@@ -33,6 +33,7 @@ from tf_tickets.structured.surgery import remove
 from tf_tickets.training import loop
 from tf_tickets.training.schedules import StepDecay
 from tf_tickets.work.cuts import network_of, require_cuts_possible
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import ImageWork, passes
 from tf_tickets.work.nodes import Cut, Inherited, in_order
 from tf_tickets.work.runner import Here, carry_out, missing
@@ -46,7 +47,7 @@ def run(root, wanted=ALL, stop_if_requested=lambda: None, advance=lambda *_: Non
     store = Store(root / "store")
     work = ImageWork(
         store,
-        None,
+        Places(),
         device,
         advance,
         lambda training: root / "events" / training.identity,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tf_tickets.errors import UserError
-from tf_tickets.work.image_data import ImageSource, content_sha256, read_again
+from tf_tickets.work.image_data import ImageSource, Places, content_sha256, read_again
 
 SOURCE = ImageSource("mnist", "embedded", None, 32, 60, 20, 30)
 
@@ -105,12 +105,12 @@ def test_how_much_is_used_is_known_apart_from_the_content():
 def test_data_are_read_again_as_they_were(validation):
     source = dataclasses.replace(SOURCE, validation_examples=validation, test_examples=0)
     described, data = source.read(1)
-    assert_equal(read_again(described, None), data)
+    assert_equal(read_again(described, Places()), data)
 
 
 def test_data_are_read_again_with_all_test_examples():
     described, data = SOURCE.read(0)
-    again = read_again(described, None)
+    again = read_again(described, Places())
     assert len(data.test) == 30 and len(again.test) == len(SOURCE.whole(0).test)
     assert_equal(again.limited(0, test=30), data)
 
@@ -119,7 +119,7 @@ def test_data_of_a_folder_are_read_again_from_where_it_is_now(folder, tmp_path_f
     described, data = source_of(folder, test_examples=0).read(0)
     moved = tmp_path_factory.mktemp("moved") / "images"
     folder.rename(moved)
-    assert_equal(read_again(described, str(moved)), data)
+    assert_equal(read_again(described, Places(str(moved))), data)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -127,7 +127,7 @@ def test_changed_data_are_not_read_again(folder, split):
     described, _ = source_of(folder).read(0)
     change_a_pixel(folder / split / "cats" / "01.png")
     with pytest.raises(UserError) as caught:
-        read_again(described, str(folder))
+        read_again(described, Places(str(folder)))
     assert str(caught.value) == (
         "--data_set=folder: its content is not what it was when the run began; start the run "
         "again, which takes it for other data"
@@ -158,3 +158,31 @@ def test_refuses_wrong_settings(changes, message):
 def test_refuses_what_the_data_do_not_have(changes, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SOURCE, **changes).read(0)
+
+
+@pytest.mark.parametrize("augmentation", ["crop_and_flip", "published"])
+def test_scaled_images_are_read_again_as_networks_see_them(augmentation):
+    source = dataclasses.replace(
+        SOURCE, image_size=40, test_examples=0, sizing="scaled", augmentation=augmentation
+    )
+    described, data = source.read(2)
+    again = read_again(dataclasses.replace(described, percent=50.0), Places())
+    for images in (data, again):  # In memory they are as they were; a part is chosen later.
+        assert images.image_shape == (40, 40, 1) and images.train.images.shape == (60, 28, 28, 1)
+        assert images.augmentation == augmentation
+        is_published = augmentation == "published"
+        assert (images.augment, images.test.cropped) == (is_published, is_published)
+    assert_equal(again, data)
+    padded, images = dataclasses.replace(source, sizing="padded").read(2)
+    assert padded != described and padded.sha256 == described.sha256
+    assert images.train.images.shape == (60, 40, 40, 1)
+
+
+def test_some_data_sets_have_folders_of_their_own(monkeypatch, tmp_path):
+    places = Places("data", {"pets": "some/pets"})
+    assert (places.of("pets"), places.of("mnist")) == ("some/pets", "data")
+    monkeypatch.chdir(tmp_path)
+    absolute = places.absolute()
+    assert absolute.of("pets") == str(tmp_path / "some/pets")
+    assert absolute.of("mnist") == str(tmp_path / "data")
+    assert Places().absolute().of("mnist") is None

@@ -27,6 +27,7 @@ from tf_tickets.runs import files
 from tf_tickets.training import loop
 from tf_tickets.training.selection import Selection
 from tf_tickets.work.cuts import fresh_weights, network_of
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import (
     ImageWork,
     require_trainable,
@@ -40,11 +41,18 @@ DEVICE = tf.distribute.OneDeviceStrategy("CPU:0")
 WANTED = tuple(map(measured, TRAININGS))
 
 
-def run(root, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None, **how):
+def run(
+    root,
+    wanted=WANTED,
+    stop_if_requested=lambda: None,
+    advance=lambda *_: None,
+    places=Places(),  # noqa: B008
+    **how,
+):
     store = Store(root / "store")
     work = ImageWork(
         store,
-        None,
+        places,
         DEVICE,
         advance,
         lambda training: root / "events" / training.labels["method"],

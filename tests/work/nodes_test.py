@@ -10,15 +10,21 @@ import pytest
 from tests.work.plans import DENSE, EVALUATION, FINDING, RANDOM, RETRAINED, TRAININGS, measured
 from tests.work.structure_plans import CUT_TRAININGS, ELEMENTS, PRUNED, TICKET, TWICE, WHOLE, meets
 from tests.work.text_plans import ATTACKED, ENCODER, FREE_LB, ROBUST, TEXT_NODES
+from tests.work.transfer_plans import AT_RANDOM, FIRST, PRETRAINED, TRANSFERRED, attacked
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.training.selection import Selection
 from tf_tickets.work.nodes import (
     Attack,
+    FoundTicket,
+    Imported,
     Inherited,
     Masks,
     Measurement,
+    RandomMasks,
     described,
     in_order,
+    settled,
+    subject,
 )
 
 
@@ -54,15 +60,20 @@ def other_values(value):
 
 
 CUT_NODES = (*CUT_TRAININGS, PRUNED.network, *meets(PRUNED), ELEMENTS)
+IMPORTED = Imported(
+    FINDING.network, FINDING.data, "0" * 64, 5, FINDING.platform, "convolutions", "weights.pt"
+)
+TRANSFER_NODES = (TRANSFERRED, attacked(TRANSFERRED), FIRST, AT_RANDOM, IMPORTED)
+NODES = (*TRAININGS, measured(RETRAINED), *CUT_NODES, *TRANSFER_NODES, *TEXT_NODES)
 
 
-@pytest.mark.parametrize("node", [*TRAININGS, measured(RETRAINED), *CUT_NODES, *TEXT_NODES])
+@pytest.mark.parametrize("node", NODES)
 def test_every_field_is_part_of_the_identity(node):
     identities = {node.identity: "itself"}
     for name, other in changed(node):
         assert other.identity not in identities, (name, identities[other.identity])
         identities[other.identity] = name
-    assert len(identities) > 40
+    assert len(identities) > (10 if isinstance(node, FoundTicket) else 30)
 
 
 def test_what_may_be_missing_is_part_of_the_identity():
@@ -135,7 +146,7 @@ def test_the_identity_is_a_hash_of_the_description():
 
 def test_an_identity_is_the_same_in_every_process():
     """Written down: were it to change, all finished work would be lost."""
-    assert FINDING.identity == "a3c90cf887a598d2b5ce"
+    assert FINDING.identity == "61736685ef82ffc1e8fa"
 
 
 def test_nothing_comes_before_what_it_needs():
@@ -181,3 +192,29 @@ def test_what_is_cut_keeps_what_others_inherit():
 def test_work_can_be_sent_to_another_process(node):
     sent = pickle.loads(pickle.dumps(node))
     assert sent == node and sent.identity == node.identity and hash(sent) == hash(node)
+
+
+def test_where_weights_from_outside_lie_decides_nothing():
+    elsewhere = dataclasses.replace(IMPORTED, source="/elsewhere/weights.pt", labels={"level": 0})
+    assert elsewhere == IMPORTED and elsewhere.identity == IMPORTED.identity
+
+
+def test_a_ticket_needs_the_network_that_it_is_of_and_a_training_its_ticket():
+    assert [each.identity for each in FIRST.needs] == [PRETRAINED.identity]
+    needs = [each.identity for each in TRANSFERRED.needs]
+    assert needs == [PRETRAINED.identity, TRANSFERRED.masks.identity]
+    at_random = dataclasses.replace(FIRST, masks=RandomMasks(PRETRAINED, 0.2, 0))
+    assert at_random.identity != FIRST.identity
+    for node in (FIRST, PRETRAINED, measured(PRETRAINED), at_random):
+        assert subject(node) == PRETRAINED
+
+
+def test_a_long_chain_of_prunings_is_known_and_sent():
+    """As many rounds as a run may have; Python calls do not go as deep."""
+    ticket = settled(FIRST)
+    for level in range(2, 100):
+        retrained = dataclasses.replace(PRETRAINED, masks=ticket, stream=level - 1)
+        ticket = settled(FoundTicket(Masks(retrained, 0.2, "magnitude"), level))
+    assert len(in_order([ticket])) == 1 + 98 + 99
+    sent = pickle.loads(pickle.dumps(ticket))
+    assert sent == ticket and sent.identity == ticket.identity

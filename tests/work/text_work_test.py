@@ -22,6 +22,7 @@ pytest.importorskip("keras_nlp", reason="needs the extra `text`")
 from tf_tickets.deployment.text_exports import export_texts  # noqa: E402
 from tf_tickets.evaluation.text_outcomes import read_outcomes  # noqa: E402
 from tf_tickets.training import loop  # noqa: E402
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import fresh_weights  # noqa: E402
 from tf_tickets.work.nodes import Measurement, in_order  # noqa: E402
 from tf_tickets.work.performing import passes  # noqa: E402
@@ -55,7 +56,7 @@ def make_trial(encoder_folder, **changes):
 def run(root, wanted, stop_if_requested=lambda: None, advance=lambda *_: None, **how):
     store = Store(root / "store")
     work = TextWork(
-        store, None, DEVICE, advance, lambda of: root / of.identity, stop_if_requested, **how
+        store, Places(), DEVICE, advance, lambda of: root / of.identity, stop_if_requested, **how
     )
     carry_out(missing(wanted, store), store, Here(work.perform))
     work.close()
@@ -70,7 +71,7 @@ def trial(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(trial, tmp_path_factory):
     """With all of the trial's trainings, as they were measured."""
-    wanted = [one.measurements[0] for one in trial.shown()]
+    wanted = [one.nodes[0] for one in trial.shown()]
     return run(tmp_path_factory.mktemp("finished"), wanted)
 
 
@@ -294,11 +295,7 @@ def test_an_export_answers_as_its_network_does(trial, store, tmp_path):
 
 def attacks_of(trial, method="robust", how=ATTACKS):
     resources = how.described_resources()
-    return [
-        one.measurements[0]
-        for one in trial.attacks(how, resources)
-        if one.labels["method"] == method
-    ]
+    return [one.nodes[0] for one in trial.attacks(how, resources) if one.labels["method"] == method]
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +366,7 @@ def test_the_chief_alone_attacks(trial, store, tmp_path):
     (node,) = [each for each in attacks_of(trial) if each.split == "validation"]
     other = dataclasses.replace(node, examples=2)
     reader = Store(store.root, writable=False)
-    work = TextWork(reader, None, DEVICE, lambda *_: None, lambda of: tmp_path, lambda: None)
+    work = TextWork(reader, Places(), DEVICE, lambda *_: None, lambda of: tmp_path, lambda: None)
     work.perform(other)
     assert not store.path(other).exists()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -20,15 +21,16 @@ from tests.work.plans import (
     measured,
 )
 from tests.work.structure_plans import ELEMENTS, TICKET, WHOLE
+from tests.work.transfer_plans import FIRST
 from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
 from tf_tickets.models.weights import read_weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import Result, read_record, read_results
-from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.cuts import fresh_weights
-from tf_tickets.work.nodes import Measurement
+from tf_tickets.work.nodes import Imported, Measurement
 from tf_tickets.work.store import Record, Store
 from tf_tickets.work.structure_nodes import Size
 from tf_tickets.work.view import Shown, View
@@ -414,3 +416,71 @@ def test_killed_at_every_point_where_something_is_written(whole, tmp_path):
         kills += 1
     # All files but results.csv once, and that when the run begins and when all is shown.
     assert kills == len(expected) + 1
+
+
+def shown_alone(root, store, *shown):
+    view = dataclasses.replace(open_view(root, store, []), shown=shown)
+    view.show_finished()
+    return view
+
+
+def test_a_ticket_by_itself_is_shown_without_a_record(whole, tmp_path):
+    store = Store(tmp_path / "store")
+    masks = Ticket({"conv/kernel": np.ones((2, 2), bool)}, whole.ticket(DENSE).provenance)
+    found = dataclasses.replace(FIRST, labels={**DENSE.labels, "method": "at_imp", "level": 1})
+    store.finish(found, Record((), (0,), 0.0), masks)
+    view = shown_alone(tmp_path, store, Shown((found,)))
+    path = view.run.path / "tickets/mnist/lenet_300_100/pgd/at_imp/seed_0/level_01.npz"
+    assert path.samefile(store.ticket_path(found))
+    assert not (view.run.path / "records").exists()
+
+
+def test_a_training_that_nothing_is_measured_of_is_shown_with_its_own_numbers(whole, tmp_path):
+    view = shown_alone(tmp_path, whole, Shown((FINDING,)))
+    assert view.wanted == [FINDING]
+    cell = Cell("mnist", "fgsm", "finding_fgsm_0.05", 0, "lenet_300_100")
+    found = view.run.finished_results(cell, 0)
+    assert found == rows(FINDING, trained(FINDING))
+    assert view.run.trained_weights_path(cell, 0).samefile(whole.weights_path(FINDING))
+
+
+def test_a_network_of_others_with_a_new_head_has_an_empty_record(whole, tmp_path):
+    store = Store(tmp_path / "store")
+    imported = Imported(
+        FINDING.network, FINDING.data, "0" * 64, 0, FINDING.platform, labels=FINDING.labels
+    )
+    ticket = whole.ticket(FINDING)
+    store.finish(imported, Record((), (0,), 0.0), ticket, [whole.weights(FINDING)])
+    view = shown_alone(tmp_path, store, Shown((imported,)))
+    cell = Cell("mnist", "fgsm", "finding_fgsm_0.05", 0, "lenet_300_100")
+    assert view.run.is_finished(cell, 0) and view.run.finished_results(cell, 0) == []
+    assert view.run.trained_weights_path(cell, 0).samefile(store.weights_path(imported))
+
+
+def test_the_way_of_the_weights_is_shown_in_one_file(whole, tmp_path):
+    shutil.copytree(whole.root, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    on_the_way = {at: {"hidden/kernel": np.full((7, 5), at, np.float32)} for at in (0, 3, 6)}
+    keeping = dataclasses.replace(DENSE, keeps=(0, 3, 6))
+    for at, weights in on_the_way.items():
+        store.keep(keeping, at, weights)
+    finish(store, keeping)
+    view = shown_alone(tmp_path, store, Shown((measured(keeping),), trajectory=(0, 3, 6)))
+    (path,) = view.run.path.rglob("*_trajectory.npz")
+    assert path.name == "level_00_trajectory.npz" and path.parent.name == "seed_0"
+    found = load_arrays(path)
+    assert set(found) == {f"{number:03d}/hidden/kernel" for number in range(3)}
+    for number, at in enumerate((0, 3, 6)):
+        np.testing.assert_array_equal(found[f"{number:03d}/hidden/kernel"], np.full((7, 5), at))
+    path.unlink()
+    view.show_finished()
+    assert path.exists()  # A run that asks for it later has it, too.
+
+
+def test_what_is_not_awaited_is_shown_if_it_is_there(whole, tmp_path):
+    there = Shown((measured(FINDING),), awaited=False)
+    missing = Shown((Measurement(DENSE, labels=DENSE.labels),), awaited=False)
+    view = shown_alone(tmp_path, whole, there, missing, Shown((measured(RETRAINED),)))
+    assert view.wanted == [measured(RETRAINED)]
+    records = {path.parent.parent.name for path in view.run.path.rglob("level_0*.csv")}
+    assert records == {"finding_fgsm_0.05", "fgsm_ticket_100"}

@@ -7,10 +7,6 @@ from tf_tickets.data.vision import ImageData, resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
 from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
-from tf_tickets.masking.ticket import Ticket, refuse_disagreement
-from tf_tickets.models.weights import load_weights
-from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.search.double_win import DoubleWinSettings, transfer_cell, transfers
 from tf_tickets.work.cuts import network_of
 from tf_tickets.work.nodes import Cut, Training
 from tf_tickets.work.store import Store
@@ -113,50 +109,55 @@ def export_best_networks(
     return exports
 
 
-def export_best_transfers(settings: DoubleWinSettings, run: RunDirectory) -> dict[str, Export]:
+def export_best_transfers(
+    trainings: Sequence[Training],
+    store: Store,
+    images_of: Callable[[Training], ImageData],
+    folder: Path,
+) -> dict[str, Export]:
     """Exports one adversarially trained ticket for every target.
 
-    It is of the first seed, trained with all training images: the sparsest whose best robust
-    accuracy on validation data is at least that of the dense network of its pre-training;
-    without any, the most robust one. Of equally sparse ones, the most robust.
+    It is trained with all training images: the sparsest whose best robust accuracy on validation
+    data is at least that of the dense network of its pre-training; without any, the most robust
+    one. Of equally sparse ones, the most robust.
 
     Args:
-      settings: the run's; targets whose transfers are not all finished are left out.
-      run: the run directory.
+      trainings: a trial's; targets whose transfers are not all finished are left out.
+      store: where they are kept.
+      images_of: the data of a training.
+      folder: where to.
 
     Returns:
-      `<target>, <method>, level <level>` → its export, in `exports/` of the run directory.
+      `<target>, <method>, level <level>` → its export.
     """
-    seed, groups, exports = settings.seeds[0], {}, {}
-    for transfer in transfers(settings):
-        if (transfer.seed, transfer.regime, transfer.percent) == (seed, "pgd", 100):
-            groups.setdefault(transfer.target, []).append(transfer)
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        if training.against == "pgd" and training.data.percent == 100:
+            groups.setdefault(training.labels["data_set"], []).append(training)
+    exports = {}
     for target, group in groups.items():
-        if not all(run.is_finished(transfer_cell(settings, each), each.level) for each in group):
+        if not all(map(store.is_finished, group)):
             continue
-        robust = {each: _best_validation_accuracy(run, settings, each) for each in group}
-        dense = {each.pretraining: robust[each] for each in group if not each.level}
-        best = max(
-            (each for each in group if each.level),
-            key=lambda each: (
-                each.level if robust[each] >= dense[each.pretraining] else 0,
-                robust[each],
+        robust = [_best_validation_accuracy(store, each) for each in group]
+        dense = {each.start: value for each, value in zip(group, robust) if not each.masks}
+        best, _ = max(
+            ((each, value) for each, value in zip(group, robust) if each.masks),
+            key=lambda pair: (
+                pair[0].labels["level"] if pair[1] >= dense[pair[0].start] else 0,
+                pair[1],
             ),
         )
-        cell, data = transfer_cell(settings, best), settings.load_target(target, seed)
-        phase = settings.transferring[target][cell.regime]
-        model = phase.of_model(cell.model).training.build_model(data, seed)
-        place = Path(target, best.method, f"level_{best.level:02d}")
-        exports[f"{target}, {best.method}, level {best.level}"] = _export_level(
-            run, cell, best.level, model, data, place
-        )
+        method, level = best.labels["method"], best.labels["level"]
+        place = folder / target / method / f"level_{level:02d}"
+        key = f"{target}, {method}, level {level}"
+        exports[key] = _export_training(store, best, images_of(best), place)
     return exports
 
 
-def _best_validation_accuracy(run, settings, transfer):
-    metric = f"validation/{settings.robust_attack}/accuracy"
-    rows = _measured(run, transfer_cell(settings, transfer), transfer.level, metric)
-    return max(row.value for row in rows if row.iteration)
+def _best_validation_accuracy(store, training):
+    metric = f"validation/{training.measured[0].name}/accuracy"
+    history = store.record(training).history
+    return max(value for at, name, value in history if at and name == metric)
 
 
 def _validation_accuracy(store, training):
@@ -170,19 +171,6 @@ def _export_training(store, training, data, place):
     model = network_of(training, store)
     raw = RawImages(data.train.images.shape[1:], resized=bool(data.train.resized_to))
     return export_saved_model(model, store.ticket(training), place, _check_images(data), raw)
-
-
-def _export_level(run, cell, level, model, data, place):
-    path = run.trained_weights_path(cell, level)
-    try:
-        weights = load_weights(model, path)
-        ticket = Ticket.load(run.ticket_path(cell, level))
-        refuse_disagreement(ticket, weights, path)
-    except UserError as error:
-        record = run.record_path(cell, level)
-        raise UserError(f"{error}; to train this level anew, delete {record}") from None
-    raw = RawImages(data.train.images.shape[1:], resized=bool(data.train.resized_to))
-    return export_saved_model(model, ticket, run.path / "exports" / place, _check_images(data), raw)
 
 
 def _check_images(data):

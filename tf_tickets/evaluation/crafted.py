@@ -42,12 +42,17 @@ class CraftedImages:
             ]
         )
 
-    def accuracy(self, model: keras.Model) -> float:
-        """The share of the images that a network classifies correctly, in [0, 1].
+    def measure(self, model: keras.Model) -> dict[str, float]:
+        """What a network makes of the images.
 
         Args:
           model: returns logits; used in inference mode.
+
+        Returns:
+          `accuracy` in [0, 1], and `loss`, mean cross-entropy in nats.
         """
-        logits = model.predict(self.images, batch_size=self._batch_size, verbose=0)
-        right, _ = judged(tf.constant(logits), tf.constant(self.labels))
-        return float(np.mean(right))
+        logits = tf.constant(model.predict(self.images, batch_size=self._batch_size, verbose=0))
+        labels = tf.constant(self.labels)
+        right, _ = judged(logits, labels)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return {"accuracy": float(np.mean(right)), "loss": float(np.mean(losses, dtype=float))}

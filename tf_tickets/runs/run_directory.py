@@ -19,7 +19,7 @@ from tf_tickets.runs.files import (
 
 # What drivers make in a run's folder; the first ones hold work.
 _WORK = ("records", "tickets", "checkpoints")
-_FOLDERS = (*_WORK, "attacks", "exports", "figures", "pieces", "tensorboard")
+_FOLDERS = (*_WORK, "attacks", "exports", "figures", "tensorboard")
 _SUFFIXES = (".csv", ".json", ".keras", ".md", ".npz", ".png")
 # Differences to another configuration that an error shows, and how much of each.
 _SHOWN, _SHOWN_LENGTH = 2, 60
@@ -184,7 +184,7 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Removes the folder again, unless anything was computed in it."""
-        if self.writable and not self._holds_work() and not (self.path / "pieces").exists():
+        if self.writable and not self._holds_work():
             shutil.rmtree(self.path, ignore_errors=True)
 
     def write_results(self, asked_for: Collection[Path] | None = None) -> None:

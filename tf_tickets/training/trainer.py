@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tf_tickets.attacks.gradient import Attack, build_attack
+from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.augmentation import MIXING
 from tf_tickets.data.vision import ImageData
@@ -167,10 +167,6 @@ class Trainer:
     def weights(self) -> Weights:
         """Copies the current weights."""
         return read_weights(self.model)
-
-    def build_attacks(self, threat_models: Mapping[str, ThreatModel]) -> dict[str, Attack]:
-        """Attacks on the network in inference mode, one batch slice each."""
-        return {name: build_attack(model, self.logits) for name, model in threat_models.items()}
 
     def _objective(self, settings, chunks):
         if self.regime == "natural" or self.regime in MIXING:

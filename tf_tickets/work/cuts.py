@@ -12,14 +12,14 @@ from tf_tickets.data.splits import stratified_subset
 from tf_tickets.data.vision import ImageData
 from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.models.registry import build_model
-from tf_tickets.models.weights import Weights, read_weights, write_weights
+from tf_tickets.models.weights import Weights, read_weights, with_body, write_weights
 from tf_tickets.structured.cost import parameters
 from tf_tickets.structured.selection import choose_removal
 from tf_tickets.structured.surgery import remove
 from tf_tickets.work.nodes import Cut, Data, Inherited, Network, Node, Training
 from tf_tickets.work.performing import description, passes
 from tf_tickets.work.store import Record, Store
-from tf_tickets.work.training_bench import TrainingBench
+from tf_tickets.work.training_bench import NetworkBench
 
 
 class WorkOnImages(Protocol):
@@ -32,7 +32,7 @@ class WorkOnImages(Protocol):
     def data(self, data: Data) -> ImageData:
         """The examples, with all test examples."""
 
-    def bench(self, training: Training) -> TrainingBench:
+    def bench(self, of: Training) -> NetworkBench:
         """A network of that kind, with any weights."""
 
     def end(self, node: Node, record: Record, **results) -> None:
@@ -92,9 +92,12 @@ def start_of(training: Training, store: Store) -> Weights:
     """
     start, network = training.start, training.network
     if not isinstance(network, Cut):
-        if isinstance(start, Inherited):
-            return store.weights(start.of, start.at)
-        return fresh_weights(network, start.seed)
+        if not isinstance(start, Inherited):
+            return fresh_weights(network, start.seed)
+        weights = store.weights(start.of, start.at)
+        if start.new_head is None:
+            return weights
+        return with_body(build(network, seed=start.new_head), weights)
     before = network.of.network
     if isinstance(start, Inherited):
         model = build(before, store)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +12,28 @@ from tf_tickets.data.specs import require_data_set
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import UserError, require
 from tf_tickets.work.nodes import Data
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the data sets of a run are, on this machine.
+
+    Attributes:
+      data_dir: where prepared TFDS data lie, None for TFDS's own choice; or the folder of images.
+      folders: data set → image folder, of those that have one of their own.
+    """
+
+    data_dir: str | None = None
+    folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def of(self, name: str) -> str | None:
+        """A data set's."""
+        return self.folders.get(name, self.data_dir)
+
+    def absolute(self) -> "Places":
+        """The same for processes in other folders."""
+        folders = {name: str(Path(folder).absolute()) for name, folder in self.folders.items()}
+        return Places(self.data_dir and str(Path(self.data_dir).absolute()), folders)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +47,9 @@ class ImageSource:
       image_size: images are padded to this height and width, or scaled if they are of different
         sizes; 0 leaves them as they are.
       train_examples, validation_examples, test_examples: how many are used; 0 for all.
+      sizing: whether images are `padded`, or `scaled` as they are used, see `ImageData.resized`.
+      augmentation: how training images are changed: `crop_and_flip`, those of data sets whose
+        images may be; or as `ImageData.augmented_as_published`.
     """
 
     data_set: str
@@ -32,6 +59,8 @@ class ImageSource:
     train_examples: int
     validation_examples: int
     test_examples: int
+    sizing: str = dataclasses.field(default="padded", kw_only=True)
+    augmentation: str = dataclasses.field(default="crop_and_flip", kw_only=True)
 
     def __post_init__(self):
         require_data_set(self.data_set, source=self.data_source)
@@ -55,6 +84,8 @@ class ImageSource:
             train=len(data.train),
             validation=len(data.validation),
             test=len(whole.test),
+            sizing=self.sizing,
+            augmentation=self.augmentation,
         )
         return described, data
 
@@ -73,12 +104,16 @@ class ImageSource:
         )
 
     def part(self, whole: ImageData, seed: int) -> ImageData:
-        """What a run takes of them, padded."""
-        if self.image_size:
+        """What a run takes of them, in the size and with the changes that networks see."""
+        if self.image_size and self.sizing == "scaled":
+            whole = whole.resized(self.image_size)
+        elif self.image_size:
             largest = max(whole.image_shape[:2])
             expected = f"0 or at least {largest}, the size of the images"
             require(self.image_size >= largest, "image_size", self.image_size, expected)
             whole = whole.padded(self.image_size)
+        if self.augmentation == "published":
+            whole = whole.augmented_as_published()
         return whole.limited(
             seed,
             self.train_examples or None,
@@ -87,14 +122,22 @@ class ImageSource:
         )
 
 
-def read_again(data: Data, data_dir: str | None) -> ImageData:
-    """The data that a plan knows, with all of their test examples.
+def read_again(data: Data, places: Places) -> ImageData:
+    """The data that a plan knows, with all of their test examples, and all to train on.
 
     Raises:
       UserError: they are no longer what they were.
     """
     source = ImageSource(
-        data.name, data.source, data_dir, data.image_size, data.train, data.validation, 0
+        data.name,
+        data.source,
+        places.of(data.name),
+        data.image_size,
+        data.train,
+        data.validation,
+        0,
+        sizing=data.sizing,
+        augmentation=data.augmentation,
     )
     whole = source.whole(data.seed)
     if content_sha256(whole) != data.sha256:

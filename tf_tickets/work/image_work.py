@@ -5,23 +5,28 @@ import functools
 from collections.abc import Iterable
 
 from tf_tickets import runtime
-from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.data.batches import BatchOrder
+from tf_tickets.data.splits import stratified_fraction
 from tf_tickets.data.vision import ImageData
 from tf_tickets.errors import require
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
-from tf_tickets.masking.weight_masks import GradualMasks, NoMasks, WeightMasks
+from tf_tickets.masking.weight_masks import GradualMasks, WeightMasks
 from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.models.registry import require_image_shape
 from tf_tickets.models.weights import write_weights
 from tf_tickets.training.checkpoints import Progress
 from tf_tickets.training.trainer import TrainingSettings
+from tf_tickets.work.attacked_images import AttackedImages
 from tf_tickets.work.cuts import build, gone, make_cut, network_of, start_of
+from tf_tickets.work.found_tickets import find_ticket, origin_of
 from tf_tickets.work.image_data import read_again
+from tf_tickets.work.imported import import_network
 from tf_tickets.work.nodes import (
     Cut,
     Data,
+    FoundTicket,
     Gradual,
+    Imported,
     Masks,
     Measurement,
     Network,
@@ -36,11 +41,8 @@ from tf_tickets.work.structure_measurements import (
     measure_size,
 )
 from tf_tickets.work.structure_nodes import Shifted, SingleElements, Size
-from tf_tickets.work.tickets import choose, keep_at_end
-from tf_tickets.work.training_bench import TrainingBench
-
-# What masks are over, see `Training.masked`.
-_MASKED = {"kernels": WeightMasks, "nothing": NoMasks}
+from tf_tickets.work.tickets import MASKED, choose, keep_at_end, prunable
+from tf_tickets.work.training_bench import NetworkBench, TrainingBench
 
 
 class ImageWork(Work):
@@ -54,45 +56,59 @@ class ImageWork(Work):
         self._loaded.clear()
 
     def data(self, data: Data) -> ImageData:
-        """The examples, with all test examples.
+        """The examples, with all test examples, and all to train on.
 
         Raises:
           UserError: they are not those of the plan.
         """
-        if data not in self._loaded:
+        if data.whole not in self._loaded:
             self._loaded.clear()
-            self._loaded[data] = read_again(data, self.data_dir)
-        return self._loaded[data]
+            self._loaded[data.whole] = read_again(data, self.places)
+        return self._loaded[data.whole]
 
     @functools.cached_property
     def _loaded(self) -> dict[Data, ImageData]:
         return {}
 
     @functools.cached_property
-    def _benches(self) -> dict[tuple, TrainingBench]:
-        """What compiles alike → the network with its step."""
+    def _benches(self) -> dict[tuple, NetworkBench]:
+        """What compiles alike → the network, with its step if it is trained."""
         return {}
+
+    @functools.cached_property
+    def _attacked(self) -> AttackedImages:
+        return AttackedImages()
 
     @functools.cached_property
     def shifted(self) -> dict:
         """(which test images, how they are changed) → them, changed."""
         return {}
 
-    def bench(self, training: Training) -> TrainingBench:
-        """A network of a training's kind with its step, compiled once for those alike."""
-        if isinstance(training.masks, Gradual):  # Its masks' schedule is its own.
-            return self._new_bench(training)
-        shared = (training.network, training.data, training.seed)
-        how = (training.recipe, training.against, training.attack, training.masked)
-        key = (*shared, *how, training.measured)
+    def bench(self, of: Training | Imported) -> NetworkBench:
+        """A network of that kind, with its step if it is trained; compiled once for those alike."""
+        if isinstance(of, Imported):
+            return self._kept_bench(of, (), self._measuring_bench)
+        if isinstance(of.masks, Gradual):  # Its masks' schedule is its own.
+            return self._new_bench(of)
+        own = (of.recipe, of.against, of.attack, of.measured, of.masked)
+        return self._kept_bench(of, own, self._new_bench)
+
+    def _kept_bench(self, of, own, make):
+        shared = (of.network, of.data.whole, of.seed)
+        key = (*shared, *own)
         if key not in self._benches:
             if any(other[: len(shared)] != shared for other in self._benches):
                 self._benches.clear()  # Plans go by seed and network: no later work needs these.
-            self._benches[key] = self._new_bench(training)
+            self._benches[key] = make(of)
         return self._benches[key]
 
+    def _measuring_bench(self, imported):
+        with self.strategy.scope():
+            model = build(imported.network)
+        return NetworkBench(model, FoldedNetwork(model), self.strategy)
+
     def _new_bench(self, training):
-        make_masks = _MASKED[training.masked]
+        make_masks = MASKED[training.masked]
         if isinstance(training.masks, Gradual):
             shapes = WeightMasks(build(training.network, self.store)).shapes
             keep = keep_at_end(training.masks, shapes)
@@ -131,7 +147,9 @@ class ImageWork(Work):
         self.store.finish(training, record, weights=weights, network=network)
 
     def _fit(self, training, bench) -> Progress:
-        data = self.data(training.data)
+        data, part = self.data(training.data), training.data.percent
+        # Whatever is trained on a part of a trial's examples sees the same ones.
+        examples = stratified_fraction(data.train.labels, part, training.data.seed)
 
         def evaluate(_):
             measured = {}
@@ -140,47 +158,68 @@ class ImageWork(Work):
             return measured
 
         seeds = training.seed, training.stream
-        order = BatchOrder(len(data.train), training.recipe.batch_size, seeds)
+        order = BatchOrder(len(examples), training.recipe.batch_size, seeds).among(examples)
         kept_weights = bench.kept_weights(len(training.selections))
         return self.train(training, bench.trainer, order, kept_weights, evaluate)
 
     def _measure(self, measurement):
         self.stop_if_requested()
-        training, examples = measurement.of, measurement.examples or None
-        data = self.data(training.data).limited(training.data.seed, test=examples)
-        bench = self.bench(training)
-        write_weights(bench.trainer.model, self.store.weights(training))
-        evaluator = self._evaluator(measurement, bench)
-        record = self.store.record(training)
-        history = [
-            (record.ended, metric, value)
-            for split in measurement.splits
-            for metric, value in _on(split, evaluator.evaluate(getattr(data, split))).items()
-        ]
+        of, record = measurement.of, self.store.record(measurement.of)
+        bench, history, measured = self.bench(of), [], {}
+        for number in measurement.selections:
+            at = record.selected[number]
+            if at not in measured:
+                write_weights(bench.model, self.store.weights(of, selection=number))
+                measured[at] = self._measured(measurement, bench)
+            for split, values in measured[at].items():
+                named = _on(_split_name(of, split, number), values)
+                history += [(at, metric, value) for metric, value in named.items()]
         self.end(measurement, Record(tuple(history), record.selected, record.sparsity))
 
-    def _evaluator(self, measurement, bench):
-        if not measurement.transferred:
-            return bench.evaluator_of({each.name: each.threat for each in measurement.attacks})
-        attacks = {
-            each.name: build_attack(each.threat, bench.trainer.logits)
-            for each in measurement.attacks
-        }
-        for source, attack in measurement.transferred:
-            network = FoldedNetwork(network_of(source, self.store))
-            attacks[attack.name] = build_attack(attack.threat, network)
-        return bench.evaluator_under(attacks)
+    def _measured(self, measurement, bench):
+        """Split → metric → value, of the bench's network."""
+        known = measurement.of.data
+        data = self.data(known).limited(known.seed, test=measurement.examples or None)
+        evaluator = bench.evaluator_of({each.name: each.threat for each in measurement.attacks})
+        found = {}
+        for name in measurement.splits:
+            split = getattr(data, name)
+            found[name] = evaluator.evaluate(split)
+            for source, attack in measurement.transferred:
+                key = (source.identity, attack.threat, known.whole, name, measurement.examples)
+                network = functools.partial(network_of, source, self.store)
+                images = self._attacked.of(key, network, attack.threat, split, self.strategy)
+                found[name] |= _on(attack.name, images.measure(bench.model))
+        return found
+
+    def _find(self, found):
+        self.stop_if_requested()
+        find_ticket(found, self.store)
+
+    def _import(self, imported):
+        shapes = prunable(imported.network, imported.masked).masks.shapes
+        import_network(imported, self.store, shapes, self.data(imported.data).origin)
 
 
 # How each kind of work is done.
 _WAYS = {
     Training: ImageWork._train,
     Measurement: ImageWork._measure,
+    FoundTicket: ImageWork._find,
+    Imported: ImageWork._import,
     Cut: make_cut,
     Size: measure_size,
     Shifted: measure_shifted,
     SingleElements: measure_single_elements,
 }
+
+
+def _split_name(of, split, number):
+    """What results call a split that weights of another selection than the first one met."""
+    if not number:
+        return split
+    _, attack, _ = of.selections[number].metric.split("/")
+    return f"{split}_best_{attack}"
 
 
 def _kept(training, bench, progress):
@@ -204,13 +243,13 @@ def require_trainable(trainings: Iterable[Training]) -> None:
     for training in trainings:
         network = training.whole_network
         require_image_shape(network.name, network.image_shape)
-        size, examples = training.recipe.batch_size, training.data.train
+        size, examples = training.recipe.batch_size, training.data.trained_on
         require(size <= examples, "batch_size", size, f"at most {examples}, one epoch")
 
 
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Weight path → shape of what masks may remove of a network; the output layer comes last."""
-    return WeightMasks(build(network)).shapes
+    return prunable(network, "kernels").masks.shapes
 
 
 @passes.register
@@ -218,7 +257,14 @@ def _(measurement: Measurement) -> float:
     attacks = [*measurement.attacks, *(attack for _, attack in measurement.transferred)]
     data = measurement.of.data
     examples = {"validation": data.validation, "test": measurement.examples or data.test}
-    return _evaluations(attacks) * sum(examples[split] for split in measurement.splits)
+    images = sum(examples[split] for split in measurement.splits)
+    return _evaluations(attacks) * images * len(measurement.selections)
+
+
+@passes.register(FoundTicket)
+@passes.register(Imported)
+def _(node) -> float:
+    return 0.0
 
 
 @passes.register
@@ -272,6 +318,8 @@ def _origin(masks):
     """Where masks come from, for people."""
     if masks is None:
         return "dense"
+    if isinstance(masks, FoundTicket):
+        return origin_of(masks)
     if isinstance(masks, Gradual):
         return f"pruned gradually, as by {masks.rounds} rounds"
     score = masks.score if isinstance(masks, Masks) else f"{masks.choice} in each layer"

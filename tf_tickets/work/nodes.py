@@ -53,9 +53,12 @@ class Data:
       source: where it is read from, see `load_images`.
       sha256: of its content, training, validation and test examples, as it is read.
       seed: decides the split into training and validation examples, and which of them are used.
-      image_size: what images are padded to; 0 leaves them.
+      image_size: the height and width that networks see images in; 0 leaves them.
       train, validation: how many examples are used; 0 for all.
       test: how many test examples there are, which the content decides.
+      sizing: whether smaller images are `padded`, or `scaled` to that size.
+      augmentation: how training images are changed, see `ImageData`.
+      percent: part of the `train` examples that are trained on, see `stratified_fraction`.
     """
 
     name: str
@@ -66,6 +69,19 @@ class Data:
     train: int = 0
     validation: int = 0
     test: int = dataclasses.field(default=0, compare=False)
+    sizing: str = "padded"
+    augmentation: str = "crop_and_flip"
+    percent: float = 100.0
+
+    @property
+    def trained_on(self) -> int:
+        """How many examples an epoch has."""
+        return round(self.train * self.percent / 100)
+
+    @property
+    def whole(self) -> "Data":
+        """The same with all of its examples to train on."""
+        return dataclasses.replace(self, percent=100.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +160,14 @@ class Inherited:
     Of a network with a `Cut` they are what is left of them; that network is the one before it.
 
     Attributes:
-      of: that training.
+      of: that training, or weights from outside.
       at: the iteration at which it had them; None for those that it ended with.
+      new_head: the seed of a new last layer, which may be for other classes; None for theirs.
     """
 
-    of: "Training"
+    of: "Training | Imported"
     at: int | None = None
+    new_head: int | None = None
 
     def __post_init__(self):
         if self.at is not None:
@@ -166,9 +184,24 @@ class Masks:
       score: a name in `masking.magnitude.SCORES`.
     """
 
-    of: "Training"
+    of: "Training | Imported"
     sparsity: float
     score: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomMasks:
+    """A ticket: a random choice among all prunable weights, whatever their sizes.
+
+    Attributes:
+      of: the network; only what its own masks keep may stay.
+      sparsity: fraction of all prunable weights that is gone then.
+      seed: decides the choice. With the same one, fewer weights are among more.
+    """
+
+    of: "Training | Imported"
+    sparsity: float
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +288,7 @@ class Training(Node):
       stream: tells apart the trainings of one seed, mostly by the prunings behind them.
       platform: what else decides the numbers.
       masks: which weights stay; None for all.
-      masked: what masks are over: `kernels`, or `nothing` where networks are pruned otherwise.
+      masked: what masks are over: all `kernels`, those of `convolutions` alone, or `nothing`.
       measured: attacks that the network meets at every evaluation.
       measured_on: the splits that it meets them on.
       selections: which weights it ends with; none for the last ones. Those of the first
@@ -277,7 +310,7 @@ class Training(Node):
     seed: int
     stream: int
     platform: Platform
-    masks: Masks | LayerMasks | Gradual | None = None
+    masks: "Masks | LayerMasks | Gradual | FoundTicket | None" = None
     masked: str = "kernels"
     measured: tuple[Attack, ...] = ()
     measured_on: tuple[str, ...] = ("validation",)
@@ -297,23 +330,70 @@ class Training(Node):
 
 
 @dataclasses.dataclass(frozen=True)
+class Imported(Node):
+    """A network that somebody else trained.
+
+    Attributes:
+      network: what its weights are of.
+      data: whose classes it tells apart, and what it is measured on.
+      sha256: of the file with the weights.
+      seed: decides a new last layer, where the file's is for another number of classes.
+      platform: what it is measured on.
+      masked: what may be pruned of it, as of `Training`.
+      source: the file, or another name that `load_pretrained` knows; it may lie anywhere.
+      labels: as of `Training`.
+    """
+
+    network: Network
+    data: Data
+    sha256: str
+    seed: int
+    platform: Platform
+    masked: str = "kernels"
+    source: str = dataclasses.field(default="", compare=False)
+    labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def whole_network(self) -> Network:
+        """Nothing was taken out of it."""
+        return self.network
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundTicket(Node):
+    """A ticket by itself: masks that are chosen once, for many trainings and to be looked at.
+
+    Attributes:
+      masks: the choice.
+      level: rounds of pruning that leave as much.
+      labels: as of `Training`.
+    """
+
+    masks: Masks | RandomMasks
+    level: int
+    labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement(Node):
     """Accuracies and losses of a finished training's network.
 
     Attributes:
-      of: the training.
+      of: the training, or weights from outside.
       attacks: white-box attacks that it meets.
       transferred: (training, attack) whose network the attack's examples are made for.
       examples: how many test examples; 0 for all.
       splits: of the data, that it meets them on.
+      selections: whose weights meet them: the numbers of the training's selections.
       labels: as of `Training`.
     """
 
-    of: Training
+    of: Training | Imported
     attacks: tuple[Attack, ...] = ()
     transferred: tuple[tuple[Training, Attack], ...] = ()
     examples: int = 0
     splits: tuple[str, ...] = ("test",)
+    selections: tuple[int, ...] = (0,)
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
 
 
@@ -329,6 +409,21 @@ def described(value):
         # 1 and 1.0 are the same rate.
         fields[field.name] = float(of_field) if field.type is float else _within(of_field)
     return {"kind": type(value).__name__, **fields}
+
+
+def settled(node: Node) -> Node:
+    """The node, whose identity is worked out now.
+
+    Of a long chain, link by link: Python cannot go down all of it at once.
+    """
+    return node if node.identity else node
+
+
+def subject(node: Node) -> Training | Imported:
+    """The network that work is about."""
+    if isinstance(node, (Training, Imported)):
+        return node
+    return node.masks.of if isinstance(node, FoundTicket) else node.of
 
 
 def in_order(wanted: Iterable[Node]) -> list[Node]:

@@ -2,10 +2,17 @@
 
 from collections.abc import Iterable
 
-from tf_tickets.work.nodes import Cut, Node, Training, in_order
+from tf_tickets.work.nodes import Cut, FoundTicket, Imported, Node, Training, in_order, subject
 from tf_tickets.work.performing import passes, passes_of_steps
 from tf_tickets.work.store import Store
 from tf_tickets.work.text_nodes import TextAttacked
+
+_NOUNS = {
+    Training: "trainings",
+    FoundTicket: "tickets",
+    Imported: "networks of others",
+    Cut: "cuts",
+}
 
 
 def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
@@ -17,25 +24,26 @@ def overview(wanted: Iterable[Node], store: Store, workers: int) -> str:
       workers: how much is done at once.
     """
     nodes = in_order(wanted)
+    by_noun = {"trainings": [], "measurements": []}
+    for node in nodes:
+        by_noun.setdefault(_noun(node), []).append(node)
     lines = []
-    for noun in ("trainings", "cuts", "measurements"):
-        of_kind = [node for node in nodes if _noun(node) == noun]
+    for noun, of_kind in by_noun.items():
         there = sum(store.is_finished(node) for node in of_kind)
-        missing = len(of_kind) - there
-        if of_kind or noun != "cuts":
-            lines.append(f"{len(of_kind)} {noun}: {there} are there, {missing} to be done")
+        lines.append(f"{len(of_kind)} {noun}: {there} are there, {len(of_kind) - there} to be done")
     lines.append(f"expected time: {_expected(nodes, store, workers)}")
     return "\n".join([*lines, f"work is kept in {store.root}"])
 
 
 def _noun(node):
-    if isinstance(node, Training):
-        return "trainings"
-    return "cuts" if isinstance(node, Cut) else "measurements"
+    for kind, noun in _NOUNS.items():
+        if isinstance(node, kind):
+            return noun
+    return "measurements"
 
 
 def _expected(nodes, store, workers):
-    missing = [node for node in nodes if not store.is_finished(node)]
+    missing = [node for node in nodes if passes(node) and not store.is_finished(node)]
     foreseen = [node for node in missing if not isinstance(node, TextAttacked)]
     parts = [_as_trainings(foreseen, nodes, store, workers)] if foreseen else []
     if len(missing) > len(foreseen):
@@ -46,10 +54,10 @@ def _expected(nodes, store, workers):
 def _as_trainings(missing, nodes, store, workers):
     """The time of work that takes as long a pass as trainings of the same network."""
     rates = _seconds_per_pass(nodes, store)
-    networks = {_training(node).whole_network.name for node in missing}
+    networks = {subject(node).whole_network.name for node in missing}
     if not networks <= set(rates):
         return "not known before the first training of each network has ended"
-    seconds = sum(passes(node) * rates[_training(node).whole_network.name] for node in missing)
+    seconds = sum(passes(node) * rates[subject(node).whole_network.name] for node in missing)
     minutes = seconds / min(workers, len(missing)) / 60
     return f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
 
@@ -64,7 +72,3 @@ def _seconds_per_pass(nodes, store):
             total[0] += max(value for _, metric, value in history if metric.endswith("/seconds"))
             total[1] += passes_of_steps(node)
     return {name: seconds / done for name, (seconds, done) in totals.items()}
-
-
-def _training(node):
-    return node if isinstance(node, Training) else node.of

@@ -16,6 +16,7 @@ from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.trainer import Trainer
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.nodes import Node, Training
 from tf_tickets.work.store import Record, Store
 
@@ -26,7 +27,7 @@ class Work(abc.ABC):
 
     Attributes:
       store: holds what work comes from, and takes what it leads to.
-      data_dir: where prepared data lie.
+      places: where the data are.
       strategy: the devices.
       advance: told (passes of an example through a network, description) on the way.
       events_path: training → where TensorBoard's events of it go.
@@ -36,7 +37,7 @@ class Work(abc.ABC):
     """
 
     store: Store
-    data_dir: str | None
+    places: Places
     strategy: tf.distribute.Strategy
     advance: Callable[[float, str], None]
     events_path: Callable[[Training], Path]

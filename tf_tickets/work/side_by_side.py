@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
+from tf_tickets.work.image_data import Places
 from tf_tickets.work.image_work import ImageWork
-from tf_tickets.work.nodes import Node, Training
+from tf_tickets.work.nodes import Node, subject
 from tf_tickets.work.performing import Work
 from tf_tickets.work.store import Store
 
@@ -28,7 +29,7 @@ class Setup:
       kind: what does the work.
       alone: kinds of nodes that have processes of their own, and so are done in the first process.
       store: the store's folder.
-      data_dir: where prepared data lie.
+      places: where the data are.
       threads: that it divides operations among.
       events: identity of a training → where its TensorBoard events go.
       seconds_unsaved: how long a training may go on without being saved.
@@ -38,7 +39,7 @@ class Setup:
     alone: ClassVar[tuple[type[Node], ...]] = ()
 
     store: str
-    data_dir: str | None
+    places: Places
     threads: int
     events: Mapping[str, str]
     seconds_unsaved: float = 600.0
@@ -58,7 +59,7 @@ class Setup:
         strategy = strategy or runtime.make_strategy("one_device", threads=self.threads)
         return self.kind(
             Store(Path(self.store), runtime.is_chief(strategy)),
-            self.data_dir,
+            self.places,
             strategy,
             advance,
             events_path=lambda training: Path(self.events[training.identity]),
@@ -214,6 +215,6 @@ class SideBySide:
 
 
 def _kind(node):
-    """What trainings share that compile alike."""
-    training = node if isinstance(node, Training) else node.of
-    return training.network, training.against, training.seed
+    """What work shares that compiles alike."""
+    of = subject(node)
+    return of.network, getattr(of, "against", None), of.seed

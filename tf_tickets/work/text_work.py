@@ -75,7 +75,7 @@ class TextWork(Work):
         key = training.network, training.data
         if key not in self._benches:
             self._benches.clear()  # Plans go by data: no later work needs the others.
-            data = read_again(training.data, self.data_dir)
+            data = read_again(training.data, self.places.of(training.data.name))
             self._benches[key] = TextBench(*key, data, self.strategy)
         return self._benches[key]
 

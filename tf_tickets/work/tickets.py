@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import tf_keras as keras
 
 from tf_tickets.errors import require
 from tf_tickets.masking.magnitude import (
@@ -11,14 +12,28 @@ from tf_tickets.masking.magnitude import (
     counts_after_round,
     counts_at_level,
     layer_counts,
+    random_scores,
     select,
 )
 from tf_tickets.masking.magnitude import Masks as MaskArrays
 from tf_tickets.masking.patterns import prune_blocks
+from tf_tickets.masking.ticket import Ticket
+from tf_tickets.masking.weight_masks import ConvolutionMasks, NoMasks, WeightMasks
+from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import write_weights
 from tf_tickets.training.trainer import Trainer
-from tf_tickets.work.nodes import Gradual, LayerMasks, Masks
+from tf_tickets.work.nodes import FoundTicket, Gradual, LayerMasks, Masks, Network, RandomMasks
 from tf_tickets.work.store import Store
+
+# What masks are over.
+MASKED = {"kernels": WeightMasks, "convolutions": ConvolutionMasks, "nothing": NoMasks}
+
+
+class Prunable(NamedTuple):
+    """A network that only serves to be pruned, and its masks."""
+
+    model: keras.Model
+    masks: WeightMasks
 
 
 class Chosen(NamedTuple):
@@ -33,13 +48,25 @@ class Chosen(NamedTuple):
     parent_sha256: str = ""
 
 
-def choose(masks: Masks | LayerMasks | None, store: Store, trainer: Trainer) -> Chosen:
+def prunable(network: Network, masked: str) -> Prunable:
+    """A network with some weights, and masks over what `Training.masked` says."""
+    model = build_model(
+        network.name, network.image_shape, network.classes, 0, network.width_multiplier
+    )
+    return Prunable(model, MASKED[masked](model))
+
+
+def choose(
+    masks: Masks | RandomMasks | LayerMasks | FoundTicket | None,
+    store: Store,
+    trainer: Trainer | Prunable,
+) -> Chosen:
     """The masks that a training is held to.
 
     Args:
       masks: what a plan says of them; None for all weights.
       store: where what they come from is finished.
-      trainer: with a network of that kind, whose weights are lost.
+      trainer: has a network of that kind, whose weights are lost.
 
     Raises:
       UserError: what they come from is damaged.
@@ -86,7 +113,27 @@ def _of_layers(masks, store, trainer):
     return Chosen(trainer.masks.prune_by_magnitude(parent, keep), parent.sha256)
 
 
-_CHOICES = {Masks: _of_network, LayerMasks: _of_layers}
+def _at_random(masks, store, trainer):
+    parent = store.ticket(masks.of)
+    # Drawn in the network's order, which a file does not keep.
+    in_order = {path: parent.masks[path] for path in trainer.masks.shapes}
+    parent = Ticket(in_order, parent.provenance)
+    scores = random_scores(parent, masks.seed)
+    keep = layer_counts(scores, parent, masks.sparsity)
+    return Chosen(select(scores, parent, keep), parent.sha256)
+
+
+def _found(ticket, store, trainer):
+    found = store.ticket(ticket)
+    return Chosen(found.masks, found.provenance.parent_sha256)
+
+
+_CHOICES = {
+    Masks: _of_network,
+    RandomMasks: _at_random,
+    LayerMasks: _of_layers,
+    FoundTicket: _found,
+}
 
 
 def _rates(masks, shapes):

@@ -6,11 +6,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tf_tickets import runtime
-from tf_tickets.attacks.gradient import Attack
+from tf_tickets.attacks.gradient import build_attack
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.data.vision import ImageData
 from tf_tickets.evaluation.accuracy import Evaluator
 from tf_tickets.masking.weight_masks import WeightMasks
+from tf_tickets.models.folding import FoldedNetwork
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.trainer import Trainer, TrainingSettings
 
@@ -18,7 +19,34 @@ from tf_tickets.training.trainer import Trainer, TrainingSettings
 EVALUATION_BATCH = 250
 
 
-class TrainingBench:
+class NetworkBench:
+    """A network that is measured with many weights, compiled once.
+
+    Args:
+      model: the network.
+      logits: the same, as attacks call it.
+      strategy: where it runs.
+
+    Attributes:
+      model: the network.
+    """
+
+    def __init__(self, model: keras.Model, logits: FoldedNetwork, strategy: tf.distribute.Strategy):
+        self.model, self._logits = model, logits
+        self._strategy = strategy
+        self._evaluators: dict[tuple, Evaluator] = {}
+
+    def evaluator_of(self, attacks: Mapping[str, ThreatModel]) -> Evaluator:
+        """Measures the network under white-box attacks; compiled once for the same ones."""
+        key = tuple(attacks.items())
+        if key not in self._evaluators:
+            built = {name: build_attack(threat, self._logits) for name, threat in attacks.items()}
+            chunks = runtime.parallel_chunks(self._strategy)
+            self._evaluators[key] = Evaluator(self.model, built, chunks, EVALUATION_BATCH)
+        return self._evaluators[key]
+
+
+class TrainingBench(NetworkBench):
     """A network that is trained again and again, compiled once.
 
     Args:
@@ -48,9 +76,8 @@ class TrainingBench:
         make_model: Callable[[], keras.Model] | None = None,
     ):
         self.trainer = Trainer(training, regime, data, strategy, seed, make_masks, make_model)
-        self._strategy = strategy
+        super().__init__(self.trainer.model, self.trainer.logits, strategy)
         self._kept_weights: list[KeptWeights] = []
-        self._evaluators: dict[tuple, Evaluator] = {}
         self.evaluator = self.evaluator_of(attacks)
 
     def kept_weights(self, selections: int) -> list[KeptWeights]:
@@ -59,15 +86,3 @@ class TrainingBench:
             while len(self._kept_weights) < selections:
                 self._kept_weights.append(KeptWeights(self.trainer.model))
         return self._kept_weights[:selections]
-
-    def evaluator_of(self, attacks: Mapping[str, ThreatModel]) -> Evaluator:
-        """Measures the network under white-box attacks; compiled once for the same ones."""
-        key = tuple(attacks.items())
-        if key not in self._evaluators:
-            self._evaluators[key] = self.evaluator_under(self.trainer.build_attacks(attacks))
-        return self._evaluators[key]
-
-    def evaluator_under(self, attacks: Mapping[str, Attack]) -> Evaluator:
-        """Measures the network under attacks of any origin."""
-        chunks = runtime.parallel_chunks(self._strategy)
-        return Evaluator(self.trainer.model, attacks, chunks, EVALUATION_BATCH)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tf_tickets.errors import UserError
@@ -13,7 +13,16 @@ from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.cuts import start_of
-from tf_tickets.work.nodes import Cut, Fresh, Inherited, Measurement, Node, Training
+from tf_tickets.work.nodes import (
+    Cut,
+    FoundTicket,
+    Fresh,
+    Imported,
+    Inherited,
+    Measurement,
+    Node,
+    Training,
+)
 from tf_tickets.work.performing import parameters
 from tf_tickets.work.store import Store
 
@@ -23,26 +32,35 @@ class Shown:
     """Work whose numbers are recorded together.
 
     Attributes:
-      measurements: of one network, all with its labels; or its training alone.
+      nodes: measurements of one network, all with its labels; or a network or ticket by itself.
       record: the record's name; None where the numbers join those of the training.
-      files: (name in the folder of the first measurement, place in the run's folder) of what is
-        shown beside the numbers.
+      files: (name in the folder of the first node, place in the run's folder) of what is shown
+        beside the numbers.
+      trajectory: iterations that the training keeps, whose weights are shown one after the other.
+      awaited: whether the run does what is missing; else this is only shown if it is there.
     """
 
-    measurements: tuple[Node, ...]
+    nodes: tuple[Node, ...]
     record: str | None = None
     files: tuple[tuple[str, str], ...] = ()
+    trajectory: tuple[int, ...] = ()
+    awaited: bool = True
 
     @property
-    def training(self) -> Training:
-        """Of the network."""
-        first = self.measurements[0]
-        return first if isinstance(first, Training) else first.of
+    def of(self) -> Training | Imported | FoundTicket:
+        """The network that was measured; or what is shown by itself."""
+        first = self.nodes[0]
+        return first if isinstance(first, (Training, Imported, FoundTicket)) else first.of
 
     @property
     def labels(self) -> Mapping:
-        """What tells the network from others."""
-        return self.measurements[0].labels
+        """What tells it from others."""
+        return self.nodes[0].labels
+
+
+def wanted(shown: Iterable[Shown]) -> list[Node]:
+    """The work that a run does for what it shows."""
+    return [node for each in shown if each.awaited for node in each.nodes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +84,7 @@ class View:
     @property
     def wanted(self) -> list[Node]:
         """All that the run asked for."""
-        return [each for shown in self.shown for each in shown.measurements]
+        return wanted(self.shown)
 
     def events_path(self, training: Training) -> Path:
         """Where a training's TensorBoard events go: under the first of its names."""
@@ -94,47 +112,52 @@ class View:
 
     @functools.cached_property
     def _shown_with(self):
-        """Identity of a measurement → all that is shown with it, each with labels of its own."""
+        """Identity of work → all that is shown with it, each with labels of its own."""
         found: dict[str, list[Shown]] = {}
         for shown in self.shown:
-            for measurement in shown.measurements:
-                found.setdefault(measurement.identity, []).append(shown)
+            for node in shown.nodes:
+                found.setdefault(node.identity, []).append(shown)
         return found
 
     @functools.cached_property
     def _first_labels(self):
         """Identity of a training → the first labels that it is shown with."""
-        return {shown.training.identity: shown.labels for shown in reversed(self.shown)}
+        return {shown.of.identity: shown.labels for shown in reversed(self.shown)}
 
     def _show_if_finished(self, shown):
-        training = shown.training
-        cut = [training.network] if isinstance(training.network, Cut) else []
-        if not all(map(self.store.is_finished, (*cut, training, *shown.measurements))):
+        if not all(map(self.store.is_finished, _shown_from(shown))):
             return
         if shown.record:
             self._show_apart(shown)
+        elif isinstance(shown.of, FoundTicket):
+            path = self.run.ticket_path(self._place(shown.labels), shown.labels["level"])
+            _link(self.store.ticket_path(shown.of), path)
         else:
             self._show_network(shown)
 
     def _show_network(self, shown):
-        training, run, store = shown.training, self.run, self.store
+        network, run, store = shown.of, self.run, self.store
         place, level = self._place(shown.labels), shown.labels["level"]
-        rows = self._rows(shown, [*store.record(training).history, *self._measured(shown)])
+        rows = self._rows(shown, [*store.record(network).history, *self._measured(shown)])
         weights, ticket = run.trained_weights_path(place, level), run.ticket_path(place, level)
-        if store.has_network(training):
-            _link(store.network_path(training), weights.with_suffix(".keras"))
+        if store.has_network(network):
+            _link(store.network_path(network), weights.with_suffix(".keras"))
         else:
-            _link(store.weights_path(training), weights)
-        if store.has_ticket(training):
-            _link(store.ticket_path(training), ticket)
-        if isinstance(training.network, Cut):
-            _link(store.removal_path(training.network), ticket.with_suffix(".json"))
+            _link(store.weights_path(network), weights)
+        if store.has_ticket(network):
+            _link(store.ticket_path(network), ticket)
+        if isinstance(network.network, Cut):
+            _link(store.removal_path(network.network), ticket.with_suffix(".json"))
         is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
-        if not is_shown:
-            self._show_start(training, place)
         # What is there may be of an attempt that was killed, or of what the name stood for before.
-        if not is_shown or not run.events_directory(place, level).exists():
-            self._show_events(training, run.events_directory(place, level))
+        way = run.trajectory_path(place, level)
+        if shown.trajectory and not (is_shown and way.exists()):
+            self._show_trajectory(shown, way)
+        if isinstance(network, Training):
+            if not is_shown:
+                self._show_start(network, place)
+            if not is_shown or not run.events_directory(place, level).exists():
+                self._show_events(network, run.events_directory(place, level))
         if not is_shown:
             run.finish_level(place, level, rows)
 
@@ -154,6 +177,15 @@ class View:
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
             save_arrays(path, start_of(training, self.store))
 
+    def _show_trajectory(self, shown, path):
+        """One file, `<number>/<weight path>` → array, of all weights on the way."""
+        weights = {
+            f"{number:03d}/{name}": array
+            for number, iteration in enumerate(shown.trajectory)
+            for name, array in self.store.weights(shown.of, iteration).items()
+        }
+        save_arrays(path, weights)
+
     def _show_events(self, training, path):
         history = self.store.record(training).history
         events = LevelEvents(path, parameters(training))
@@ -162,14 +194,14 @@ class View:
         events.finish(masks, history[-1][0])
 
     def _show_apart(self, shown):
-        records = [self.store.record(each) for each in shown.measurements]
+        records = [self.store.record(each) for each in shown.nodes]
         rows = [
             row
-            for measurement, record in zip(shown.measurements, records)
+            for measurement, record in zip(shown.nodes, records)
             for row in self._rows_apart(shown.labels, measurement, record)
         ]
         for name, place in shown.files:
-            _link(self.store.path(shown.measurements[0]) / name, self.run.path / place)
+            _link(self.store.path(shown.nodes[0]) / name, self.run.path / place)
         self.run.add_record(self._place(shown.labels), shown.record, rows)
 
     def _rows_apart(self, labels, measurement, record):
@@ -184,13 +216,13 @@ class View:
         ]
 
     def _measured(self, shown):
-        return [entry for each in shown.measurements for entry in self.store.record(each).history]
+        return [entry for each in shown.nodes for entry in self.store.record(each).history]
 
     def _rows(self, shown, history):
         """The rows of a history, in which the same may have been measured twice."""
         values = {(at, metric): value for at, metric, value in history}
         history = [(at, metric, value) for (at, metric), value in values.items()]
-        sparsity = self.store.record(shown.measurements[0]).sparsity
+        sparsity = self.store.record(shown.nodes[0]).sparsity
         named = _cell(shown.labels)
         return named.results(self.experiment, shown.labels["level"], sparsity, history)
 
@@ -203,6 +235,14 @@ class View:
         if shown.record:
             return self.run.extra_record_path(place, shown.record)
         return self.run.record_path(place, shown.labels["level"])
+
+
+def _shown_from(shown):
+    """What must be there for something to be shown."""
+    if shown.record:
+        return shown.nodes
+    cut = getattr(shown.of, "network", None)
+    return (*shown.nodes, shown.of, *([cut] if isinstance(cut, Cut) else []))
 
 
 def _is_new(metric):
