@@ -17,7 +17,6 @@ from tf_tickets.structured.cost import parameters
 from tf_tickets.structured.selection import choose_removal
 from tf_tickets.structured.surgery import remove
 from tf_tickets.work.nodes import Cut, Data, Inherited, Network, Node, Training
-from tf_tickets.work.performing import description, passes
 from tf_tickets.work.store import Record, Store
 from tf_tickets.work.training_bench import NetworkBench
 
@@ -144,16 +143,6 @@ def make_cut(work: WorkOnImages, cut: Cut) -> None:
     ended = store.record(training).selected
     sparsity = gone(remove(model, removal), cut.whole)
     work.end(cut, Record((), ended, sparsity), removal=content)
-
-
-@passes.register
-def _(cut: Cut) -> float:
-    return cut.examples or cut.of.data.train
-
-
-@description.register
-def _(cut: Cut) -> str:
-    return f"cutting {description(cut.of)}"
 
 
 def require_cuts_possible(trainings: Iterable[Training]) -> None:

@@ -33,7 +33,7 @@ from tf_tickets.work.nodes import (
     Node,
     Training,
 )
-from tf_tickets.work.performing import Work, passes
+from tf_tickets.work.performing import Work
 from tf_tickets.work.store import Record
 from tf_tickets.work.structure_measurements import (
     measure_shifted,
@@ -250,34 +250,6 @@ def require_trainable(trainings: Iterable[Training]) -> None:
 def prunable_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Weight path → shape of what masks may remove of a network; the output layer comes last."""
     return prunable(network, "kernels").masks.shapes
-
-
-@passes.register
-def _(measurement: Measurement) -> float:
-    attacks = [*measurement.attacks, *(attack for _, attack in measurement.transferred)]
-    data = measurement.of.data
-    examples = {"validation": data.validation, "test": measurement.examples or data.test}
-    images = sum(examples[split] for split in measurement.splits)
-    return _evaluations(attacks) * images * len(measurement.selections)
-
-
-@passes.register(FoundTicket)
-@passes.register(Imported)
-def _(node) -> float:
-    return 0.0
-
-
-@passes.register
-def _(training: Training) -> float:
-    steps = 2 + training.attack.steps if training.attack else 1
-    measured = sum(getattr(training.data, split) for split in training.measured_on)
-    evaluations = training.iterations / training.evaluate_every * _evaluations(training.measured)
-    return training.iterations * training.recipe.batch_size * steps + evaluations * measured
-
-
-def _evaluations(attacks):
-    """Passes that measuring an image costs; those without a way back count half."""
-    return (1 + sum(1 + attack.threat.steps for attack in attacks)) / 2
 
 
 def _on(split, measured):

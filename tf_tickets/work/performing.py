@@ -17,7 +17,7 @@ from tf_tickets.training.loop import train_level
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.trainer import Trainer
 from tf_tickets.work.image_data import Places
-from tf_tickets.work.nodes import Node, Training
+from tf_tickets.work.nodes import Cut, FoundTicket, Imported, Measurement, Node, Training
 from tf_tickets.work.store import Record, Store
 
 
@@ -165,6 +165,44 @@ def description(node: Node) -> str:
     named = {**node.labels, "level": f"level {node.labels['level']}"}
     labels = " ".join(f"{value}" for value in named.values())
     return labels if isinstance(node, Training) else f"measuring {labels}"
+
+
+@passes.register
+def _(measurement: Measurement) -> float:
+    attacks = [*measurement.attacks, *(attack for _, attack in measurement.transferred)]
+    data = measurement.of.data
+    examples = {"validation": data.validation, "test": measurement.examples or data.test}
+    images = sum(examples[split] for split in measurement.splits)
+    return _evaluations(attacks) * images * len(measurement.selections)
+
+
+@passes.register(FoundTicket)
+@passes.register(Imported)
+def _(node) -> float:
+    return 0.0
+
+
+@passes.register
+def _(training: Training) -> float:
+    steps = 2 + training.attack.steps if training.attack else 1
+    measured = sum(getattr(training.data, split) for split in training.measured_on)
+    evaluations = training.iterations / training.evaluate_every * _evaluations(training.measured)
+    return training.iterations * training.recipe.batch_size * steps + evaluations * measured
+
+
+def _evaluations(attacks):
+    """Passes that measuring an image costs; those without a way back count half."""
+    return (1 + sum(1 + attack.threat.steps for attack in attacks)) / 2
+
+
+@passes.register
+def _(cut: Cut) -> float:
+    return cut.examples or cut.of.data.train
+
+
+@description.register
+def _(cut: Cut) -> str:
+    return f"cutting {description(cut.of)}"
 
 
 def parameters(training: Training) -> dict[str, str | float | int]:

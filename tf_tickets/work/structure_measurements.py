@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 
-from tf_tickets.attacks.corruptions import CORRUPTIONS
 from tf_tickets.data.splits import stratified_subset
 from tf_tickets.data.vision import ImageSplit
 from tf_tickets.evaluation.shifted_images import (
@@ -19,7 +18,6 @@ from tf_tickets.models.weights import write_weights
 from tf_tickets.structured.cost import flops, parameters
 from tf_tickets.structured.elements import VersionedNetwork
 from tf_tickets.work.cuts import WorkOnImages, network_of
-from tf_tickets.work.performing import passes
 from tf_tickets.work.store import Record
 from tf_tickets.work.structure_nodes import (
     Corruptions,
@@ -79,24 +77,6 @@ def measure_single_elements(work: WorkOnImages, node: SingleElements) -> None:
     versions = tuple(f"without:{dotted(element)}" for element, *_ in measured)
     record = work.store.record(node.of)
     work.end(node, Record(history, record.selected, record.sparsity, versions))
-
-
-@passes.register
-def _(node: Size) -> float:
-    return 1.0
-
-
-@passes.register
-def _(node: Shifted) -> float:
-    changes = len(CORRUPTIONS) if isinstance(node.shift, Corruptions) else 1
-    return (node.examples or node.of.data.test) * changes / 2
-
-
-@passes.register
-def _(node: SingleElements) -> float:
-    attacked = sum(1 + attack.threat.steps for attack in node.attacks)
-    images = node.examples or node.test_examples or node.of.data.test
-    return images * node.elements * (1 + len(node.shifts) + attacked) / 2
 
 
 def dotted(name: str) -> str:

@@ -6,7 +6,9 @@ Each is work of its own, so that one more severity or attack computes only what 
 import dataclasses
 from collections.abc import Mapping
 
+from tf_tickets.attacks.corruptions import CORRUPTIONS
 from tf_tickets.work.nodes import Attack, Node, Training
+from tf_tickets.work.performing import passes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,3 +83,21 @@ class SingleElements(Node):
     examples: int = 0
     elements: int = dataclasses.field(default=0, compare=False)
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
+
+
+@passes.register
+def _(node: Size) -> float:
+    return 1.0
+
+
+@passes.register
+def _(node: Shifted) -> float:
+    changes = len(CORRUPTIONS) if isinstance(node.shift, Corruptions) else 1
+    return (node.examples or node.of.data.test) * changes / 2
+
+
+@passes.register
+def _(node: SingleElements) -> float:
+    attacked = sum(1 + attack.threat.steps for attack in node.attacks)
+    images = node.examples or node.test_examples or node.of.data.test
+    return images * node.elements * (1 + len(node.shifts) + attacked) / 2
