@@ -61,7 +61,8 @@ def contents(run_dir):
     files = {
         path.relative_to(run_dir): path.read_bytes()
         for folder in ("tickets", "checkpoints", "attacks")
-        for path in sorted((run_dir / folder).rglob("*.*"))
+        for path in sorted((run_dir / folder).rglob("*"))
+        if path.is_file()
     }
     return rows_of(run_dir), files
 
