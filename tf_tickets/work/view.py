@@ -89,7 +89,7 @@ class View:
         if not self.run.writable:
             return
         for shown in self._shown_with.get(node.identity, ()):
-            if all(map(self.store.is_finished, shown.nodes)):
+            if self._is_there(shown):
                 self._show(shown)
 
     def show_finished(self) -> None:
@@ -101,9 +101,13 @@ class View:
         if not self.run.writable:
             return
         for shown in self.shown:
-            if all(map(self.store.is_finished, shown.nodes)):
+            if self._is_there(shown):
                 self._show(shown)
         self.run.write_results({self._record_path(shown) for shown in self.shown})
+
+    def _is_there(self, shown):
+        """Whether all of it is finished: of a network also weights that it is to keep."""
+        return all(map(self.store.is_finished, (*shown.nodes, shown.training)))
 
     @functools.cached_property
     def _shown_with(self):
