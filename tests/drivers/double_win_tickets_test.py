@@ -139,9 +139,9 @@ def test_plan_says_what_would_be_done_and_does_nothing(finished, capfd, tmp_path
 @pytest.mark.parametrize(
     "flags, trainings, tickets",
     [
-        # Half of the images: dense and iterative tickets, in two regimes.
+        # Half of the images, in other batches: other transfers of the same tickets.
         (["--percents=100,50", "--batch_size=16", "--standard_batch_size=16"], None, None),
-        # Retraining of level 2 and three rounds more of two kinds, in two regimes.
+        # Retraining of level 2, and level 3 of two kinds in two regimes.
         (["--levels=0,2,3"], (9, 5), (3, 2)),
         (["--tickets=at_imp_st,at_omp,at_random"], (9, 2), (3, 2)),
         (["--trials=2"], (9, 7), (3, 0)),
@@ -156,7 +156,7 @@ def test_a_finished_run_takes_on_more(finished, capfd, flags, trainings, tickets
     if trainings:
         found = counts(output)
         assert (found["trainings"], found["tickets"]) == (trainings, tickets)
-    else:  # Other batches: other transfers of the same tickets.
+    else:
         assert counts(output)["trainings"] == (2, 11)
 
 

@@ -472,6 +472,9 @@ def test_the_way_of_the_weights_is_shown_in_one_file(whole, tmp_path):
     assert set(found) == {f"{number:03d}/hidden/kernel" for number in range(3)}
     for number, at in enumerate((0, 3, 6)):
         np.testing.assert_array_equal(found[f"{number:03d}/hidden/kernel"], np.full((7, 5), at))
+    more = dataclasses.replace(keeping, keeps=(0, 1, 3, 6))  # Which is to be trained again for it.
+    asked = Shown((measured(more),), trajectory=more.keeps)
+    assert not list(shown_alone(tmp_path / "more", store, asked).run.path.rglob("*.npz"))
     path.unlink()
     view.show_finished()
     assert path.exists()  # A run that asks for it later has it, too.

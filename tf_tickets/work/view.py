@@ -238,7 +238,7 @@ class View:
 
 
 def _shown_from(shown):
-    """What must be there for something to be shown."""
+    """What must be there for something to be shown: of a network also weights that it keeps."""
     if shown.record:
         return shown.nodes
     cut = getattr(shown.of, "network", None)
