@@ -486,23 +486,23 @@ def shown_transfers(plan):
     return transferred, attacked
 
 
-def asked_for(plan, store):
-    """What the run shows; of that, what the stages of `--stage` do is awaited.
+def of_stages(plan, shown, stages, store):
+    """The work of some stages.
+
+    Args:
+      plan: the run's.
+      shown: stage → what it leads to.
+      stages: names of those to do now.
+      store: what is there.
 
     Raises:
       UserError: a stage before is not finished.
     """
-    stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
-    shown = shown_of(plan)
-    if FLAGS.stage in ("search", "transfer"):
+    if "pretrain" not in stages and {"search", "transfer"} & set(stages):
         require_pretrained(plan, store)
-    if FLAGS.stage == "transfer":
+    if "search" not in stages and "transfer" in stages:
         require_tickets(plan, store)
-    return [
-        dataclasses.replace(each, awaited=stage in stages)
-        for stage, of_stage in shown.items()
-        for each in of_stage
-    ]
+    return [node for stage in stages for each in shown.get(stage, ()) for node in each.nodes]
 
 
 def require_pretrained(plan, store):
@@ -580,22 +580,31 @@ def require_places(config):
 
 def main():
     """Runs, or resumes, the stages asked for."""
-    config, plans = read_config(), []
+    config, plans, shown = read_config(), [], {}
+    stages = STAGES if FLAGS.stage == "all" else (FLAGS.stage,)
 
     def shown_on(strategy):
         plans.append(plan_of(config, strategy))
-        path = common.run_path("double_win_tickets", config, FLAGS.run_dir)
-        return asked_for(plans[0], engine.open_store(FLAGS, path, strategy))
+        shown.update(shown_of(plans[0]))
+        return [each for of_stage in shown.values() for each in of_stage]
 
     def report_on(run, store):
-        if FLAGS.stage not in ("all", "report"):
+        if "report" not in stages:
             return ""
         exports = exports_of(plans[0], config, run, store)
         masks = mask_studies(run, config["source"])
         return double_win_report.write_report(run, exports, REFERENCE, scale(config), masks)
 
     folders = pairs("folders", config["folders"])
-    engine.run("double_win_tickets", config, FLAGS, shown_on, report_on, folders=folders)
+    engine.run(
+        "double_win_tickets",
+        config,
+        FLAGS,
+        shown_on,
+        report_on,
+        only=lambda _, store: of_stages(plans[0], shown, stages, store),
+        folders=folders,
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
-from tf_tickets.work.view import Shown, View, wanted
+from tf_tickets.work.view import Shown, View
 
 flags.disclaim_key_flags()
 
@@ -131,15 +131,15 @@ def run(
     shown = tuple(shown_on(strategy))
     path = common.run_path(experiment, config, values.run_dir)
     store = open_store(values, path, strategy)
+    to_do = only([node for each in shown for node in each.nodes], store)
     if values.plan:
-        print(plan(only(wanted(shown), store), values, store))
+        print(plan(to_do, values, store))
         return
     with (
         runtime.stoppable() as stop_if_requested,
         common.opened_run(experiment, config, values.run_dir, strategy, grows=True) as run,
     ):
         view = View(run, store, experiment, shown, folder_a_model)
-        to_do = only(view.wanted, store)
         places = Places(values.data_dir, folders or {})
         perform(view, to_do, values, places, strategy, stop_if_requested, setup)
         stop_if_requested()

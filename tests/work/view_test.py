@@ -437,7 +437,6 @@ def test_a_ticket_by_itself_is_shown_without_a_record(whole, tmp_path):
 
 def test_a_training_that_nothing_is_measured_of_is_shown_with_its_own_numbers(whole, tmp_path):
     view = shown_alone(tmp_path, whole, Shown((FINDING,)))
-    assert view.wanted == [FINDING]
     cell = Cell("mnist", "fgsm", "finding_fgsm_0.05", 0, "lenet_300_100")
     found = view.run.finished_results(cell, 0)
     assert found == rows(FINDING, trained(FINDING))
@@ -480,10 +479,8 @@ def test_the_way_of_the_weights_is_shown_in_one_file(whole, tmp_path):
     assert path.exists()  # A run that asks for it later has it, too.
 
 
-def test_what_is_not_awaited_is_shown_if_it_is_there(whole, tmp_path):
-    there = Shown((measured(FINDING),), awaited=False)
-    missing = Shown((Measurement(DENSE, labels=DENSE.labels),), awaited=False)
-    view = shown_alone(tmp_path, whole, there, missing, Shown((measured(RETRAINED),)))
-    assert view.wanted == [measured(RETRAINED)]
+def test_what_is_missing_is_not_shown(whole, tmp_path):
+    missing = Shown((Measurement(DENSE, labels=DENSE.labels),))
+    view = shown_alone(tmp_path, whole, missing, Shown((measured(RETRAINED),)))
     records = {path.parent.parent.name for path in view.run.path.rglob("level_0*.csv")}
-    assert records == {"finding_fgsm_0.05", "fgsm_ticket_100"}
+    assert records == {"fgsm_ticket_100"}

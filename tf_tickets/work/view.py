@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tf_tickets.errors import UserError
@@ -37,14 +37,12 @@ class Shown:
       files: (name in the folder of the first node, place in the run's folder) of what is shown
         beside the numbers.
       trajectory: iterations that the training keeps, whose weights are shown one after the other.
-      awaited: whether the run does what is missing; else this is only shown if it is there.
     """
 
     nodes: tuple[Node, ...]
     record: str | None = None
     files: tuple[tuple[str, str], ...] = ()
     trajectory: tuple[int, ...] = ()
-    awaited: bool = True
 
     @property
     def of(self) -> Training | Imported | FoundTicket:
@@ -56,11 +54,6 @@ class Shown:
     def labels(self) -> Mapping:
         """What tells it from others."""
         return self.nodes[0].labels
-
-
-def wanted(shown: Iterable[Shown]) -> list[Node]:
-    """The work that a run does for what it shows."""
-    return [node for each in shown if each.awaited for node in each.nodes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,11 +73,6 @@ class View:
     experiment: str
     shown: tuple[Shown, ...]
     folder_a_model: bool = True
-
-    @property
-    def wanted(self) -> list[Node]:
-        """All that the run asked for."""
-        return wanted(self.shown)
 
     def events_path(self, training: Training) -> Path:
         """Where a training's TensorBoard events go: under the first of its names."""
