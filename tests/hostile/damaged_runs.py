@@ -24,8 +24,10 @@ FLAGS = (
     "--rounds=2",
     "--iterations=20",
     "--evaluate_every=20",
+    "--workers=1",
 )
 _LONGEST_MESSAGE = 300
+_STORE = "tf_tickets_store"
 _CELL = Path("mnist", "pgd", "original", "seed_0")
 _RECORD, _EARLIER_RECORD = (Path("records") / _CELL / f"level_0{n}.csv" for n in (1, 0))
 _TICKET, _EARLIER_TICKET = (Path("tickets") / _CELL / f"level_0{n}.npz" for n in (1, 0))
@@ -48,15 +50,26 @@ _FOLDERS = (
 
 
 def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
-    """See tests/hostile: every damage to a run's folder, and a function that does and resumes."""
+    """See tests/hostile: every damage to a run's folder, and a function that does and resumes.
+
+    And every damage to a training in the store, on which the run then goes on.
+    """
     finished, run = scratch / "finished", scratch / "run"
     code, said = _drive(finished)
     assert code == 0, said
     for name, damage in _damages():
         yield name, functools.partial(_try, finished, run, damage)
+    apart = scratch / "apart"
+    shutil.copytree(finished, apart / "run")
+    shutil.copytree(scratch / _STORE, apart / _STORE)
+    whole = functools.cache(lambda: _gone_on(apart, scratch / "whole"))
+    for file in ("record.json", "ticket.npz", "weights.npz", "node.json"):
+        for what, damage in _damages_of(Path(file)):
+            attempt = functools.partial(_try_store, apart, scratch / "again", damage, whole)
+            yield f"{file} in the store: {what}", attempt
 
 
-def _drive(folder):
+def _drive(folder, *more):
     """Runs the driver here: exit code and standard error."""
     errors = io.StringIO()
     with (
@@ -65,7 +78,7 @@ def _drive(folder):
         # Most of the time would go to them, and they read what the tables read.
         mock.patch.object(figures, "draw_figures", lambda *_: []),
     ):
-        program.parse(["driver", f"--run_dir={folder}", *FLAGS], driver.FLAGS)
+        program.parse(["driver", f"--run_dir={folder}", *FLAGS, *more], driver.FLAGS)
         code = program.exit_code(driver.main, driver.FLAGS)
     return code, errors.getvalue()
 
@@ -91,6 +104,36 @@ def _try(finished, run, damage):
     return f"refused, but {lost[0]} is lost" if lost else None
 
 
+def _try_store(apart, again, damage, whole):
+    """Damages the last training, from which the run then goes on by a level."""
+    try:
+        code, rows_or_said = _gone_on(apart, again, damage)
+    except BaseException as error:  # That is what is looked for.
+        return f"{type(error).__name__}: {str(error)[:80]!r}"
+    if code == 0:
+        return None if rows_or_said == whole()[1] else "accepted, with other results"
+    lines = rows_or_said.strip().splitlines()
+    if code != 2 or not lines[-1].startswith("error: ") or "Traceback" in rows_or_said:
+        return f"exit code {code}: {rows_or_said[-80:]!r}"
+    return None if len(lines[-1].replace(str(again), "")) <= _LONGEST_MESSAGE else "a long message"
+
+
+def _gone_on(apart, again, damage=lambda training: None):
+    """The exit code, and the rows of results but times, or what was said in place of them."""
+    shutil.rmtree(again, ignore_errors=True)
+    shutil.copytree(apart, again)
+    nodes = {
+        path.parent: json.loads(path.read_text()) for path in again.glob(f"{_STORE}/*/node.json")
+    }
+    (training,) = [path for path, node in nodes.items() if node.get("stream") == 1]
+    damage(training)
+    code, said = _drive(again / "run", "--rounds=3")
+    if code:
+        return code, said
+    rows = (again / "run" / "results.csv").read_text().splitlines()
+    return code, [row for row in rows if "seconds," not in row]
+
+
 def _work(run):
     """Path → content of the files that hold what was computed."""
     files = [
@@ -107,13 +150,18 @@ def _damages():
     """Name → function of a run's folder, for every damage."""
     files = (_RECORD, _EARLIER_RECORD, _TICKET, _EARLIER_TICKET, _WEIGHTS, _EARLIER_WEIGHTS)
     for file in (*files, _INITIAL, *_OTHERS):
-        for what, change in _CHANGES.items():
-            yield f"{file}: {what}", functools.partial(_change, file, change)
-        yield f"{file}: a folder", functools.partial(_make_folder, file)
-        yield f"{file}: a link to itself", functools.partial(_make_loop, file)
+        for what, damage in _damages_of(file):
+            yield f"{file}: {what}", damage
     for folder in _FOLDERS:
         yield f"{folder}: a file", functools.partial(_make_file, folder)
     yield from _DAMAGES.items()
+
+
+def _damages_of(file):
+    for what, change in _CHANGES.items():
+        yield what, functools.partial(_change, file, change)
+    yield "a folder", functools.partial(_make_folder, file)
+    yield "a link to itself", functools.partial(_make_loop, file)
 
 
 _CHANGES = {

@@ -80,6 +80,15 @@ def test_no_changed_byte_goes_unnoticed(store, name):
     read()
 
 
+@pytest.mark.parametrize("name", ["ticket.npz", "weights.npz", "record.json"])
+def test_a_folder_in_place_of_a_file_is_named(store, name):
+    path = store.path(FINDING) / name
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=f"{name}: a folder, not a file; delete its folder"):
+        store.weights(FINDING)
+
+
 def test_missing_files_are_named(store):
     store.weights_path(FINDING).unlink()
     with pytest.raises(

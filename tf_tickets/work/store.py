@@ -39,6 +39,7 @@ from tf_tickets.runs.files import (
     load_arrays,
     load_json,
     make_folder,
+    require_file,
     save_arrays,
 )
 from tf_tickets.structured.surgery import Removal
@@ -186,7 +187,7 @@ class Store:
             path
             for kind in _RESULTS
             for path in sorted(self.path(node).glob(kind))
-            if not path.name.startswith(TEMPORARY_PREFIX)
+            if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX)
         ]
         content = {
             "node": described(node),
@@ -237,7 +238,7 @@ class Store:
         Raises:
           UserError: it is missing or damaged.
         """
-        with self._naming(node):
+        with naming_cure():
             self._require_unchanged(node, _REMOVAL)
             content, path = load_json(self.removal_path(node)), self.removal_path(node)
             return Removal.from_json({name: content[name] for name in ("filters", "blocks")}, path)
@@ -248,7 +249,7 @@ class Store:
         Raises:
           UserError: they are missing or damaged.
         """
-        with self._naming(node):
+        with naming_cure():
             self._require_unchanged(node, _TICKET)
             return Ticket.load(self.ticket_path(node))
 
@@ -263,7 +264,7 @@ class Store:
           UserError: they are missing or damaged.
         """
         ticket = self.ticket(node) if self.has_ticket(node) else None
-        with self._naming(node):
+        with naming_cure():
             if selection:
                 selected = self._content(node)["selected"]
                 selection = selected.index(selected[selection])
@@ -278,7 +279,7 @@ class Store:
         return self.path(node) / "record.json"
 
     def _content(self, node) -> Mapping:
-        with self._naming(node):
+        with naming_cure():
             path = self._record_path(node)
             sealed = load_json(path)
             try:
@@ -293,18 +294,18 @@ class Store:
 
     def _require_unchanged(self, node, name):
         path = self.path(node) / name
-        if not path.exists():
-            raise UserError(f"{path}: no such file")
+        require_file(path)
         if _sha256(path.read_bytes()) != self._content(node)["sha256"].get(name):
             raise UserError(f"{path}: damaged (it does not have the SHA-256 it was written with)")
 
-    @contextlib.contextmanager
-    def _naming(self, node):
-        """Says of damaged work how to have it made anew."""
-        try:
-            yield
-        except UserError as error:
-            raise UserError(f"{str(error).removesuffix(_CURE)}{_CURE}") from None
+
+@contextlib.contextmanager
+def naming_cure() -> Iterator[None]:
+    """Says in errors about a file of the store how to have the work made anew."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{str(error).removesuffix(_CURE)}{_CURE}") from None
 
 
 def _canonical(content):

@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tf_tickets.errors import UserError
 from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs.events import LevelEvents
-from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
+from tf_tickets.runs.files import atomic_path, load_arrays, require_file, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.cuts import start_of
 from tf_tickets.work.nodes import (
@@ -24,7 +23,7 @@ from tf_tickets.work.nodes import (
     Training,
 )
 from tf_tickets.work.performing import parameters
-from tf_tickets.work.store import Store
+from tf_tickets.work.store import Store, naming_cure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,8 +245,8 @@ def _cell(labels):
 
 def _link(source: Path, target: Path) -> None:
     """Another name for a file, or a copy where the file system has no such names."""
-    if not source.exists():
-        raise UserError(f"{source}: no such file; delete its folder to have it made anew")
+    with naming_cure():
+        require_file(source)
     if target.exists() and target.samefile(source):
         return
     with atomic_path(target) as temporary:
