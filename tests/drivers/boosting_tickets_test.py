@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -122,17 +121,9 @@ def contents(run_dir, methods):
 
 def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):
     """The first process is killed once a first piece of work is finished."""
-    flags = (f"--run_dir={tmp_path / 'run'}", "--study=acceleration", *SMALL)
-    process = programs.start(DRIVER, *flags, "--workers=2")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
-    assert code == 0, errors
-    there, missing = counts(errors)["trainings"]
+    there, missing = programs.killed_and_resumed(
+        DRIVER, tmp_path / "run", "--study=acceleration", *SMALL
+    )
     # 40 and 70% of two epochs are the same training.
     assert there > 0 and missing > 0 and there + missing == 4
     methods = {f"fgsm_ticket_{percent}" for percent in (40, 70, 100)}

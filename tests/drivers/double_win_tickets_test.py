@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -108,17 +107,7 @@ def test_one_stage_after_the_other_is_the_same_run(finished, capfd, tmp_path):
 
 def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):
     """The first process is killed once a first piece of work is finished."""
-    flags = (f"--run_dir={tmp_path / 'run'}", *SMALL)
-    process = programs.start(DRIVER, *flags, "--workers=2")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
-    assert code == 0, errors
-    there, missing = counts(errors)["trainings"]
+    there, missing = programs.killed_and_resumed(DRIVER, tmp_path / "run", *SMALL)
     assert there > 0 and missing > 0 and there + missing == 9
     assert timeless(tmp_path / "run") == timeless(finished[0])
     assert arrays_of(tmp_path / "run") == arrays_of(finished[0])

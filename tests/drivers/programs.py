@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from experiments import program
@@ -90,6 +91,30 @@ def in_this_process(program_module, capfd):
 def last_line(errors):
     """The last line of what a driver said."""
     return errors.strip().splitlines()[-1]
+
+
+def killed_and_resumed(module, run_dir, *flags, sign="tf_tickets_store/*/record.json"):
+    """Kills a run of two workers once there is a first sign of work; one worker goes on to the end.
+
+    Args:
+      module: the driver.
+      run_dir: the run's folder, in one of its own.
+      *flags: the driver's others.
+      sign: pattern of a file beside or in the run's folder.
+
+    Returns:
+      How many trainings were there as it went on, and how many were missing.
+    """
+    process = start(module, f"--run_dir={run_dir}", *flags, "--workers=2")
+    deadline = time.monotonic() + 300
+    while not list(run_dir.parent.glob(sign)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, _, errors = run(module, f"--run_dir={run_dir}", *flags, "--workers=1")
+    assert code == 0, errors
+    return counts(errors)["trainings"]
 
 
 def counts(said):

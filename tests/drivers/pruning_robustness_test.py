@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -127,17 +126,9 @@ def contents(run_dir):
 
 def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_numbers(finished, tmp_path):
     """The first process is killed once a first network is shown."""
-    flags = (f"--run_dir={tmp_path}/run", STUDIES, *SMALL)
-    process = programs.start(DRIVER, *flags, "--workers=2")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("run/records/**/*.csv")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
-    assert code == 0, errors
-    there, missing = counts(errors)["trainings"]
+    there, missing = programs.killed_and_resumed(
+        DRIVER, tmp_path / "run", STUDIES, *SMALL, sign="run/records/**/*.csv"
+    )
     assert there > 0 and missing > 0 and there + missing == 6
     assert contents(tmp_path / "run") == contents(finished[0])
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-import time
 
 import pytest
 import tensorflow as tf
@@ -168,17 +167,7 @@ def test_one_stage_after_the_other_is_the_same_run(short, small, tmp_path):
 def test_killed_among_two_workers_and_resumed_by_one_it_ends_with_the_same_bytes(
     short, small, tmp_path
 ):
-    flags = (f"--run_dir={tmp_path / 'run'}", *FEW, *small)
-    process = programs.start(DRIVER, *flags, "--workers=2")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    code, _, errors = programs.run(DRIVER, *flags, "--workers=1")
-    assert code == 0, errors
-    there, missing = counts(errors)["trainings"]
+    there, missing = programs.killed_and_resumed(DRIVER, tmp_path / "run", *FEW, *small)
     assert there > 0 and there + missing == 3
     assert contents(tmp_path / "run") == contents(short)
 

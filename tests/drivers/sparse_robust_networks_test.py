@@ -113,16 +113,7 @@ def contents(run_dir):
 
 def test_killed_among_two_workers_and_resumed_by_one_ends_with_the_same_bytes(finished, tmp_path):
     """The first process is killed once a first level is finished."""
-    process = start(tmp_path / "run", *SMALL, "--workers=2")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("tf_tickets_store/*/record.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    code, _, errors = run(tmp_path / "run", *SMALL, "--workers=1")
-    assert code == 0, errors
-    there, missing = counts(errors)["trainings"]
+    there, missing = programs.killed_and_resumed(DRIVER, tmp_path / "run", *SMALL)
     assert there > 0 and missing > 0 and there + missing == 3  # Both begin with one dense network.
     assert contents(tmp_path / "run") == contents(finished[0])
     assert not [path for path in tmp_path.rglob(".*") if path.is_dir()]
