@@ -10,7 +10,7 @@ from tests.work.transfer_plans import DENSE, FIRST, TARGET_IMAGES
 from tf_tickets.deployment import exports
 from tf_tickets.deployment.exports import export_best_transfers
 from tf_tickets.masking.ticket import Provenance, dense_ticket
-from tf_tickets.work.image_work import fresh_weights
+from tf_tickets.work.cuts import fresh_weights
 from tf_tickets.work.nodes import FoundTicket
 from tf_tickets.work.store import Record, Store
 

@@ -156,8 +156,8 @@ def test_plan_says_what_would_be_done_and_does_nothing(capfd, tmp_path):
     assert (code, errors) == (0, "")
     assert output.splitlines() == [
         "3 trainings: 0 are there, 3 to be done",
-        "1 cuts: 0 are there, 1 to be done",
         "12 measurements: 0 are there, 12 to be done",
+        "1 cuts: 0 are there, 1 to be done",
         "expected time: not known before the first training of each network has ended",
         f"work is kept in {tmp_path / 'tf_tickets_store'}",
     ]

@@ -63,7 +63,7 @@ def work_of(plan):
 def names_of(plan):
     """(all labels) of every training."""
     shown = [each for stage in driver.shown_of(plan).values() for each in stage]
-    trainings = [each for each in shown if isinstance(each.training, Training)]
+    trainings = [each for each in shown if isinstance(each.of, Training)]
     return {tuple(each.labels.items()) for each in trainings}
 
 

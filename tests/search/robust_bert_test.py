@@ -216,10 +216,10 @@ def test_networks_are_tested_and_searches_are_shown_without():
     shown = trial(test_examples=500).shown()
     for one in shown:
         (node,) = one.nodes
-        is_search = isinstance(one.training, MaskSearch)
-        assert is_search == (node == one.training)
-        assert is_search or node == Measurement(one.training, examples=500)
-    assert brief(one.training for one in shown) == brief(trial().trainings())
+        is_search = isinstance(one.of, MaskSearch)
+        assert is_search == (node == one.of)
+        assert is_search or node == Measurement(one.of, examples=500)
+    assert brief(one.of for one in shown) == brief(trial().trainings())
 
 
 def test_main_has_all_attacks_and_other_studies_the_first():

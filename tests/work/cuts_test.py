@@ -34,8 +34,9 @@ from tf_tickets.training import loop
 from tf_tickets.training.schedules import StepDecay
 from tf_tickets.work.cuts import network_of, require_cuts_possible
 from tf_tickets.work.image_data import Places
-from tf_tickets.work.image_work import ImageWork, passes
+from tf_tickets.work.image_work import ImageWork
 from tf_tickets.work.nodes import Cut, Inherited, in_order
+from tf_tickets.work.performing import passes
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.store import Store
 

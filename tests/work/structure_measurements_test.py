@@ -26,8 +26,8 @@ from tf_tickets.errors import StopRequested
 from tf_tickets.evaluation import shifted_images
 from tf_tickets.structured.surgery import Removal, remove
 from tf_tickets.work.cuts import network_of
-from tf_tickets.work.image_work import passes
 from tf_tickets.work.nodes import Measurement
+from tf_tickets.work.performing import passes
 from tf_tickets.work.structure_nodes import Corruptions, MixedCorruptions, Occlusion, Shifted, Size
 
 WANTED = (*meets(WHOLE), *meets(TWICE), ELEMENTS)

@@ -22,8 +22,8 @@ pytest.importorskip("keras_nlp", reason="needs the extra `text`")
 from tf_tickets.deployment.text_exports import export_texts  # noqa: E402
 from tf_tickets.evaluation.text_outcomes import read_outcomes  # noqa: E402
 from tf_tickets.training import loop  # noqa: E402
+from tf_tickets.work.cuts import fresh_weights  # noqa: E402
 from tf_tickets.work.image_data import Places
-from tf_tickets.work.image_work import fresh_weights  # noqa: E402
 from tf_tickets.work.nodes import Measurement, in_order  # noqa: E402
 from tf_tickets.work.performing import passes  # noqa: E402
 from tf_tickets.work.runner import Here, carry_out, missing  # noqa: E402

@@ -31,10 +31,11 @@ from tf_tickets.evaluation.crafted import CraftedImages
 from tf_tickets.masking.ticket import Provenance, arrays_sha256, dense_ticket
 from tf_tickets.models.registry import build_model
 from tf_tickets.models.weights import read_weights
+from tf_tickets.work.cuts import fresh_weights, network_of
 from tf_tickets.work.image_data import ImageSource, Places
-from tf_tickets.work.image_work import fresh_weights, network_of, passes
 from tf_tickets.work.imported import read_public
 from tf_tickets.work.nodes import FoundTicket, Masks, Measurement, Network, RandomMasks
+from tf_tickets.work.performing import passes
 from tf_tickets.work.store import Record, Store
 
 WANTED = (AT_RANDOM, measured_both(TRANSFERRED), attacked(TRANSFERRED), attacked(DENSE))

@@ -136,9 +136,10 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays as one `.npz` file, atomically; equal arrays give equal bytes."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
+            array = np.asarray(array, order="C")
             # An entry of its own making, because np.savez would write the time of day.
             entry, content = zipfile.ZipInfo(f"{name}.npy"), io.BytesIO()
-            np.lib.format.write_array(content, np.asarray(array, order="C"), allow_pickle=False)
+            np.lib.format.write_array(content, array, allow_pickle=False)
             archive.writestr(entry, content.getbuffer(), _compression(array), compresslevel=1)
 
 
