@@ -175,10 +175,8 @@ GROWING = {
     "--epochs=2": {"trainings": (0, 3), "cuts": (0, 1), "measurements": (0, 12)},
     "--trials=2": {"trainings": (3, 3), "cuts": (1, 1), "measurements": (12, 12)},
     "--seed=1": {"trainings": (0, 3), "cuts": (0, 1), "measurements": (0, 12)},
-    # Two iterations more, and all that the adjusted networks share.
-    "--study=iterations --iterations=3": {
-        "trainings": (3, 2), "cuts": (1, 2), "measurements": (12, 8),
-    },
+    "--study=iterations": {"trainings": (3, 1), "cuts": (1, 1), "measurements": (12, 4)},
+    # All have the same cut.
     "--study=adjustment --rewind_epoch=0": {
         "trainings": (3, 3), "cuts": (1, 0), "measurements": (12, 12),
     },
