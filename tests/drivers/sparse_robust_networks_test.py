@@ -253,7 +253,7 @@ def test_a_hundred_levels_can_be_planned_and_handed_to_workers(capfd, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ticket.npz", "weights.npz", "record.json"])
-def test_a_damaged_file_is_named_and_made_anew_once_it_is_gone(finished, tmp_path, name):
+def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path, name):
     for folder in (finished[0], finished[0].parent / "tf_tickets_store"):
         shutil.copytree(folder, tmp_path / folder.name)
     run_dir, store = tmp_path / finished[0].name, tmp_path / "tf_tickets_store"
@@ -263,6 +263,7 @@ def test_a_damaged_file_is_named_and_made_anew_once_it_is_gone(finished, tmp_pat
     code, _, errors = run(run_dir, *SMALL, "--rounds=3")
     assert code == 2 and last_line(errors).startswith(f"error: {damaged}")
     assert last_line(errors).endswith("; delete its folder to have it made anew")
+    assert contents(run_dir)[1] == before[1]
     shutil.rmtree(damaged.parent)
     code, _, errors = run(run_dir, *SMALL)
     assert code == 0 and contents(run_dir) == before, errors

@@ -238,8 +238,8 @@ class Store:
         Raises:
           UserError: it is missing or damaged.
         """
-        with naming_cure():
-            self._require_unchanged(node, _REMOVAL)
+        with _naming_cure():
+            self.require_unchanged(node, _REMOVAL)
             content, path = load_json(self.removal_path(node)), self.removal_path(node)
             return Removal.from_json({name: content[name] for name in ("filters", "blocks")}, path)
 
@@ -249,8 +249,8 @@ class Store:
         Raises:
           UserError: they are missing or damaged.
         """
-        with naming_cure():
-            self._require_unchanged(node, _TICKET)
+        with _naming_cure():
+            self.require_unchanged(node, _TICKET)
             return Ticket.load(self.ticket_path(node))
 
     def weights(self, node: Node, at: int | None = None, selection: int = 0) -> Weights:
@@ -264,12 +264,12 @@ class Store:
           UserError: they are missing or damaged.
         """
         ticket = self.ticket(node) if self.has_ticket(node) else None
-        with naming_cure():
+        with _naming_cure():
             if selection:
                 selected = self._content(node)["selected"]
                 selection = selected.index(selected[selection])
             path = self.weights_path(node, at, selection)
-            self._require_unchanged(node, path.name)
+            self.require_unchanged(node, path.name)
             weights = load_arrays(path)
             if at is None and ticket:  # On the way masks may still tighten.
                 refuse_disagreement(ticket, weights, path)
@@ -279,7 +279,7 @@ class Store:
         return self.path(node) / "record.json"
 
     def _content(self, node) -> Mapping:
-        with naming_cure():
+        with _naming_cure():
             path = self._record_path(node)
             sealed = load_json(path)
             try:
@@ -292,15 +292,19 @@ class Store:
                 raise UserError(f"{path}: damaged (no record)") from None
             return content
 
-    def _require_unchanged(self, node, name):
+    def require_unchanged(self, node: Node, name: str) -> None:
+        """Raises a `UserError` unless a file of finished work is as it was written."""
         path = self.path(node) / name
-        require_file(path)
-        if _sha256(path.read_bytes()) != self._content(node)["sha256"].get(name):
-            raise UserError(f"{path}: damaged (it does not have the SHA-256 it was written with)")
+        with _naming_cure():
+            require_file(path)
+            if _sha256(path.read_bytes()) != self._content(node)["sha256"].get(name):
+                raise UserError(
+                    f"{path}: damaged (it does not have the SHA-256 it was written with)"
+                )
 
 
 @contextlib.contextmanager
-def naming_cure() -> Iterator[None]:
+def _naming_cure():
     """Says in errors about a file of the store how to have the work made anew."""
     try:
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tf_tickets.masking.ticket import arrays_sha256
 from tf_tickets.runs.events import LevelEvents
-from tf_tickets.runs.files import atomic_path, load_arrays, require_file, save_arrays
+from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 from tf_tickets.work.cuts import start_of
 from tf_tickets.work.nodes import (
@@ -23,7 +23,7 @@ from tf_tickets.work.nodes import (
     Training,
 )
 from tf_tickets.work.performing import parameters
-from tf_tickets.work.store import Store, naming_cure
+from tf_tickets.work.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ class View:
             self._show_apart(shown)
         elif isinstance(shown.of, FoundTicket):
             path = self.run.ticket_path(self._place(shown.labels), shown.labels["level"])
-            _link(self.store.ticket_path(shown.of), path)
+            self._link(shown.of, self.store.ticket_path(shown.of), path)
         else:
             self._show_network(shown)
 
@@ -128,13 +128,14 @@ class View:
         rows = self._rows(shown, [*store.record(network).history, *self._measured(shown)])
         weights, ticket = run.trained_weights_path(place, level), run.ticket_path(place, level)
         if store.has_network(network):
-            _link(store.network_path(network), weights.with_suffix(".keras"))
+            self._link(network, store.network_path(network), weights.with_suffix(".keras"))
         else:
-            _link(store.weights_path(network), weights)
+            self._link(network, store.weights_path(network), weights)
         if store.has_ticket(network):
-            _link(store.ticket_path(network), ticket)
+            self._link(network, store.ticket_path(network), ticket)
         if isinstance(network.network, Cut):
-            _link(store.removal_path(network.network), ticket.with_suffix(".json"))
+            removal = store.removal_path(network.network)
+            self._link(network.network, removal, ticket.with_suffix(".json"))
         is_shown = run.is_finished(place, level) and run.finished_results(place, level) == rows
         # What is there may be of an attempt that was killed, or of what the name stood for before.
         way = run.trajectory_path(place, level)
@@ -154,7 +155,8 @@ class View:
         if isinstance(start, Inherited):
             if start.at is not None:
                 kept = self.store.weights_path(start.of, start.at)
-                _link(kept, self.run.rewind_weights_path(self._place(start.of.labels)))
+                rewind = self.run.rewind_weights_path(self._place(start.of.labels))
+                self._link(start.of, kept, rewind)
             return
         if not isinstance(start, Fresh) or start.seed != training.seed:
             return
@@ -188,7 +190,8 @@ class View:
             for row in self._rows_apart(shown.labels, measurement, record)
         ]
         for name, place in shown.files:
-            _link(self.store.path(shown.nodes[0]) / name, self.run.path / place)
+            source = self.store.path(shown.nodes[0]) / name
+            self._link(shown.nodes[0], source, self.run.path / place)
         self.run.add_record(self._place(shown.labels), shown.record, rows)
 
     def _rows_apart(self, labels, measurement, record):
@@ -201,6 +204,20 @@ class View:
                 self.experiment, labels["level"], record.sparsity, [entry]
             )
         ]
+
+    def _link(self, node, source, target):
+        """Another name for a file of the store, or a copy where there can be no such names.
+
+        What is damaged does not take the place of what is whole.
+        """
+        if source.is_file() and target.exists() and target.samefile(source):
+            return
+        self.store.require_unchanged(node, source.name)
+        with atomic_path(target) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
 
     def _measured(self, shown):
         return [entry for each in shown.nodes for entry in self.store.record(each).history]
@@ -241,16 +258,3 @@ def _cell(labels):
     return Cell(
         labels["data_set"], labels["regime"], labels["method"], labels["seed"], labels["model"]
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Another name for a file, or a copy where the file system has no such names."""
-    with naming_cure():
-        require_file(source)
-    if target.exists() and target.samefile(source):
-        return
-    with atomic_path(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
