@@ -137,7 +137,7 @@ def run(
         return
     with (
         runtime.stoppable() as stop_if_requested,
-        common.opened_run(experiment, config, values.run_dir, strategy, grows=True) as run,
+        common.opened_run(experiment, config, values.run_dir, strategy) as run,
     ):
         view = View(run, store, experiment, shown, folder_a_model)
         places = Places(values.data_dir, folders or {})

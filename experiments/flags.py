@@ -124,7 +124,6 @@ def opened_run(
     config: Mapping,
     run_dir: str | None,
     strategy: tf.distribute.Strategy,
-    grows: bool = False,
 ) -> Iterator[RunDirectory]:
     """The run's folder; what is refused before anything was computed leaves none behind.
 
@@ -133,14 +132,13 @@ def opened_run(
       config: see `resolve`.
       run_dir: the folder; None for one below tensorboard_logs/ that the configuration decides.
       strategy: decides which process writes.
-      grows: whether the folder may hold what another configuration asked for.
     """
     path = run_path(driver, config, run_dir)
     is_new = not path.exists()
-    if grows and runtime.is_chief(strategy):
+    if runtime.is_chief(strategy):
         _say_other_versions(path / "environment.json")
     run = RunDirectory(
-        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy), grows
+        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy)
     )
     try:
         yield run

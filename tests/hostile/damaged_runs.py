@@ -67,6 +67,10 @@ def attempts(scratch: Path) -> Iterator[tuple[str, Callable[[], str | None]]]:
         for what, damage in _damages_of(Path(file)):
             attempt = functools.partial(_try_store, apart, scratch / "again", damage, whole)
             yield f"{file} in the store: {what}", attempt
+    garbage = functools.partial(
+        _try_store, apart, scratch / "again", _train_again_from_garbage, whole
+    )
+    yield "a checkpoint of garbage in the store", garbage
 
 
 def _drive(folder, *more):
@@ -236,9 +240,9 @@ def _write(file, text, run):
     (run / file).write_text(text)
 
 
-def _train_again_from_garbage(run):
-    (run / _RECORD).unlink()
-    _write(f"checkpoints/{_CELL}/level_01_in_progress/checkpoint", "garbage: [", run)
+def _train_again_from_garbage(training):
+    (training / "record.json").unlink()
+    _write("in_progress/checkpoint", "garbage: [", training)
 
 
 _old = functools.partial(_edit_record, sealed=False)
@@ -287,7 +291,6 @@ _DAMAGES = {
     "a configuration with much more": functools.partial(
         _edit_config, lambda config: config | {f"flag_{n}": "x" * 1_000 for n in range(99)}
     ),
-    "a checkpoint of garbage": _train_again_from_garbage,
     "a leftover of a killed process": functools.partial(
         _write, "tickets/.tf_tickets-level_01.npz.abc/level_01.npz", "half"
     ),

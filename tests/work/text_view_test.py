@@ -40,7 +40,7 @@ def attack(store):
 
 
 def view_of(store, *shown):
-    run = RunDirectory(store.root.parent / "run", {"a": 1}, {}, grows=True)
+    run = RunDirectory(store.root.parent / "run", {"a": 1}, {})
     return View(run, store, "robust_bert_tickets", shown)
 
 

@@ -96,7 +96,7 @@ def whole(tmp_path_factory):
 
 
 def open_view(root, store, wanted=WANTED, assessed=(), **arguments):
-    run = RunDirectory(root / "run", {"seed": 0}, {}, grows=True, **arguments)
+    run = RunDirectory(root / "run", {"seed": 0}, {}, **arguments)
     shown = [Shown((each,)) for each in wanted]
     shown += [Shown((each,), "assessment") for each in assessed]
     return View(run, store, "test", tuple(shown))
@@ -351,7 +351,7 @@ def cut_work(root):
 
 def show_cut_work(root):
     store = cut_work(root)
-    run = RunDirectory(root / "run", {"seed": 0}, {}, grows=True)
+    run = RunDirectory(root / "run", {"seed": 0}, {})
     networks = [Shown((Size(each, each.labels),)) for each in (WHOLE, TICKET)]
     asked_for = (*networks, Shown((ELEMENTS,), "without_conv_1"))
     View(run, store, "test", asked_for).show_finished()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tf_tickets.data.vision import ImageData, resize, to_unit_interval
 from tf_tickets.deployment.saved_model import Export, RawImages, export_saved_model
-from tf_tickets.errors import UserError
 from tf_tickets.evaluation.matching import sparsest_matching_level
 from tf_tickets.work.cuts import network_of
 from tf_tickets.work.nodes import Cut, Training
@@ -176,13 +175,3 @@ def _export_training(store, training, data, place):
 def _check_images(data):
     images = to_unit_interval(data.validation.images[:_CHECK_IMAGES])
     return resize(images, data.image_shape).numpy()
-
-
-def _measured(run, cell, level, metric):
-    """The rows of a finished level that are of a metric, at least one."""
-    rows = [row for row in run.finished_results(cell, level) if row.metric == metric]
-    if not rows:
-        raise UserError(
-            f"{run.record_path(cell, level)}: without {metric}; delete it to train the level anew"
-        )
-    return rows

@@ -21,8 +21,6 @@ from tf_tickets.runs.files import (
 _WORK = ("records", "tickets", "checkpoints")
 _FOLDERS = (*_WORK, "attacks", "exports", "figures", "tensorboard")
 _SUFFIXES = (".csv", ".json", ".keras", ".md", ".npz", ".png")
-# Differences to another configuration that an error shows, and how much of each.
-_SHOWN, _SHOWN_LENGTH = 2, 60
 
 
 class Cell(NamedTuple):
@@ -80,16 +78,15 @@ class RunDirectory:
 
     Args:
       path: the folder.
-      config: everything that decides the numbers; JSON values only.
+      config: everything that was asked for; JSON values only. The folder may hold what another
+        configuration of the same driver asked for.
       environment: versions and hardware, kept for the reader.
       writable: False on every worker but the chief of a multi-worker run, which
         then reads the chief's folder and writes nothing.
-      grows: whether the folder may hold what another configuration asked for; `config.json` then
-        says what was asked for last.
 
     Raises:
-      UserError: the folder holds a run with another configuration, something that is
-        not a run, a damaged record, or files where folders must be.
+      UserError: the folder holds a run of another driver or of an earlier version, something that
+        is not a run, a damaged record, or files where folders must be.
     """
 
     def __init__(
@@ -98,20 +95,16 @@ class RunDirectory:
         config: Mapping,
         environment: Mapping,
         writable: bool = True,
-        grows: bool = False,
     ):
         self.path = path
         self.writable = writable
-        self._grows = grows
         self._refuse_strangers(config)
         self._refuse_misplaced()
         if writable:
             self._refuse_unwritable()
             self._remove_unfinished_files()
-            # What was refused right after it began holds none.
-            if grows or not self._holds_work():
-                atomic_write_json(path / "environment.json", environment)
-                atomic_write_json(self._config_path, config)
+            atomic_write_json(path / "environment.json", environment)
+            atomic_write_json(self._config_path, config)
             self.write_results()
 
     @property
@@ -138,10 +131,6 @@ class RunDirectory:
     def rewind_weights_path(self, cell: Cell) -> Path:
         """The weights of level 0 at the iteration that later levels rewind to."""
         return self.path / "checkpoints" / cell.path / "rewind.npz"
-
-    def checkpoint_directory(self, cell: Cell, level: int) -> Path:
-        """Where the level keeps its state while it trains."""
-        return self.path / "checkpoints" / cell.path / f"level_{level:02d}_in_progress"
 
     def events_directory(self, cell: Cell, level: int) -> Path:
         """The level's TensorBoard events; TensorBoard shows it as a run of its own."""
@@ -176,7 +165,6 @@ class RunDirectory:
             self.results_path.open("a", encoding="utf-8") as file,
         ):
             file.write(results.to_csv(rows, header=False))
-        shutil.rmtree(self.checkpoint_directory(cell, level), ignore_errors=True)
 
     def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
         """The results of a finished level."""
@@ -206,14 +194,11 @@ class RunDirectory:
 
     def _refuse_strangers(self, config):
         if self._config_path.exists():
-            found = self._read_config()
-            if self._grows:
-                self._refuse_others(found, config)
-            differences = _differences(found, config)
-            if differences and self._holds_work() and not self._grows:
+            if self._read_config().keys() != config.keys() and self._holds_work():
                 raise UserError(
-                    f"--run_dir={self.path}: holds a run with {'; '.join(differences)}. "
-                    "Give the same flags to resume it, or another --run_dir"
+                    f"--run_dir={self.path}: holds a run of another driver or of an earlier "
+                    "version, which cannot go on; what it holds stays readable. Give another "
+                    "--run_dir"
                 )
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             if not self._is_interrupted_creation():
@@ -221,14 +206,6 @@ class RunDirectory:
                     f"--run_dir={self.path}: exists but holds no run (no config.json). "
                     "Give an empty or a new folder"
                 )
-
-    def _refuse_others(self, found, config):
-        """Raises a `UserError` about runs of other drivers and of earlier versions."""
-        if found.keys() != config.keys() and self._holds_work():
-            raise UserError(
-                f"--run_dir={self.path}: holds a run of another driver or of an earlier version, "
-                "which cannot go on; what it holds stays readable. Give another --run_dir"
-            )
 
     def _read_config(self):
         try:
@@ -253,8 +230,7 @@ class RunDirectory:
             if place.suffix in _SUFFIXES and place.is_dir():
                 raise _misplaced(place)
         for place in (place for name in _WORK for place in (self.path / name).rglob("*")):
-            is_state = any(part.endswith("_in_progress") for part in place.parts)
-            if is_state or place.name.startswith("."):
+            if place.name.startswith("."):
                 continue
             # All our files have a suffix, and no folder has one of a file's.
             if place.suffix in _SUFFIXES if place.is_dir() else not place.suffix:
@@ -324,12 +300,3 @@ def _require_place(path, inside, rows):
         if inside.parent not in cells or level != f"{row.level:02d}":
             found = one_line(f"level {row.level} of {cells[-1]}")
             raise UserError(f"{path}: damaged (it is of {found})")
-
-
-def _differences(old, new):
-    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    shown = [
-        one_line(f"{key}={old.get(key)} (now {new.get(key)})", _SHOWN_LENGTH)
-        for key in keys[:_SHOWN]
-    ]
-    return [*shown, f"{len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else shown

@@ -31,7 +31,6 @@ def train_level(
     stop_if_requested: Callable[[], None] = lambda: None,
     milestones: Mapping[int, Callable[[], None]] | None = None,
     selections: Sequence[Selection] = (),
-    record_time: bool = False,
 ) -> Progress:
     """Trains from wherever the checkpoint stands to the last iteration.
 
@@ -51,13 +50,12 @@ def train_level(
       milestones: iteration → what to do when it is reached.
       selections: which weights are kept, each in its place of the checkpoint's
         `kept_weights`. The model ends with those of the first; without any, with the last.
-      record_time: whether every evaluation also records the time that training,
-        without evaluations, has taken.
 
     Returns:
       Where it ended, with every evaluation in its history. `train/<regime>/loss` is
       the mean loss of the batches since the evaluation before; `seconds` and
-      `cpu_seconds` are cumulative, by the clock and of all the process's threads.
+      `cpu_seconds`, of training without evaluations, are cumulative, by the clock and of all
+      the process's threads.
 
     Raises:
       StopRequested: after the state was saved.
@@ -72,7 +70,7 @@ def train_level(
             milestones[progress.iteration]()
         is_due = _is_due(progress, iterations, evaluate_every)
         if is_due:
-            _evaluate(progress, evaluate, trainer, record_time)
+            _evaluate(progress, evaluate, trainer)
             _select(progress, selections, checkpoint)
         checkpoint.save_if_due(progress, was_evaluated=is_due)
         on_progress(progress)
@@ -93,15 +91,14 @@ def _is_due(progress, iterations, evaluate_every):
     return due and not (progress.history and progress.history[-1][0] == iteration)
 
 
-def _evaluate(progress, evaluate, trainer, record_time):
+def _evaluate(progress, evaluate, trainer):
     measured = {}
     if progress.losses:
         mean_loss = math.fsum(progress.losses) / len(progress.losses)
         measured[f"train/{trainer.regime}/loss"] = mean_loss
         progress.losses.clear()
-    if record_time:
-        measured[f"train/{trainer.regime}/seconds"] = progress.seconds
-        measured[f"train/{trainer.regime}/cpu_seconds"] = progress.cpu_seconds
+    measured[f"train/{trainer.regime}/seconds"] = progress.seconds
+    measured[f"train/{trainer.regime}/cpu_seconds"] = progress.cpu_seconds
     measured |= evaluate(progress.iteration)
     # Weights may break in the last step, whose loss was fine: no accuracy tells, no loss follows.
     for name, value in measured.items():

@@ -123,7 +123,6 @@ class Work(abc.ABC):
             stop_if_requested=self.stop_if_requested,
             milestones={at: functools.partial(keep, at) for at in training.keeps},
             selections=training.selections,
-            record_time=True,
         )
         events.finish(trainer.masks.read(), progress.iteration)
         return progress
