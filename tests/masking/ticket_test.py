@@ -13,7 +13,6 @@ from tf_tickets.masking.ticket import (
     Ticket,
     arrays_sha256,
     dense_ticket,
-    load_for,
 )
 from tf_tickets.runs.files import load_arrays, save_arrays
 
@@ -469,41 +468,3 @@ def test_no_flipped_bit_gives_another_ticket(tmp_path):
             assert loaded.sha256 == ticket.sha256
             assert loaded.provenance == ticket.provenance
     assert accepted < len(content) / 4  # Dates and the like.
-
-
-def test_a_ticket_of_the_network_loads(tmp_path):
-    path = tmp_path / "ticket.npz"
-    random_ticket().save(path)
-    for initial in (None, PROVENANCE.initial_weights_sha256):
-        assert load_for(path, dict(reversed(SHAPES.items())), initial).masks.keys() == set(SHAPES)
-
-
-@pytest.mark.parametrize(
-    "changes, removed, details",
-    [
-        ({"hidden/kernel": (5, 3)}, [], "(hidden/kernel: (3, 5) instead of (5, 3))"),
-        ({"new/kernel": (4,)}, [], "(new/kernel: missing instead of (4,))"),
-        ({}, ["logits/kernel"], "(logits/kernel: (2, 2) instead of nothing)"),
-        (
-            {"logits_1/kernel": (2, 2)},
-            ["logits/kernel"],
-            "(logits/kernel: (2, 2) instead of nothing, "
-            "logits_1/kernel: missing instead of (2, 2))",
-        ),
-    ],
-)
-def test_a_ticket_of_another_network_is_refused(tmp_path, changes, removed, details):
-    path = tmp_path / "ticket.npz"
-    random_ticket().save(path)
-    kept = {name: shape for name, shape in SHAPES.items() if name not in removed}
-    message = refusal(path, lambda path: load_for(path, {**kept, **changes}))
-    assert message.endswith(details)
-
-
-def test_a_ticket_of_other_initial_weights_is_refused(tmp_path):
-    path = tmp_path / "ticket.npz"
-    random_ticket().save(path)
-    other = arrays_sha256({"kernel": np.ones(3)})
-    message = refusal(path, lambda path: load_for(path, SHAPES, other))
-    assert "other initial weights" in message
-    assert PROVENANCE.initial_weights_sha256[:12] in message and other[:12] in message

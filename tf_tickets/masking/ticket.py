@@ -176,38 +176,6 @@ def dense_ticket(shapes: Mapping[str, tuple[int, ...]], provenance: Provenance) 
     return Ticket({path: np.ones(shape, bool) for path, shape in shapes.items()}, provenance)
 
 
-def load_for(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], initial_weights_sha256: str | None = None
-) -> Ticket:
-    """Loads a ticket for a network, refusing one that does not belong to it.
-
-    Args:
-      path: the ticket's file.
-      shapes: those of the network's prunable weights, path → shape.
-      initial_weights_sha256: when given, what the ticket's must equal.
-
-    Raises:
-      UserError: as `Ticket.load`, or names, shapes or initial weights differ; it
-        says which.
-    """
-    ticket = Ticket.load(path)
-    found = _shapes(ticket.masks)
-    if found != shapes:
-        details = ", ".join(
-            f"{name}: {found.get(name, 'missing')} instead of {shapes.get(name, 'nothing')}"
-            for name in sorted({*shapes, *found})
-            if shapes.get(name) != found.get(name)
-        )
-        raise UserError(f"{path}: its masks do not fit the network ({one_line(details, 200)})")
-    stated = ticket.provenance.initial_weights_sha256
-    if initial_weights_sha256 is not None and stated != initial_weights_sha256:
-        raise UserError(
-            f"{path}: belongs to other initial weights (SHA-256 {stated[:12]}…, "
-            f"these have {initial_weights_sha256[:12]}…)"
-        )
-    return ticket
-
-
 def refuse_disagreement(
     ticket: Ticket, weights: Mapping[str, np.ndarray], weights_path: Path
 ) -> None:
