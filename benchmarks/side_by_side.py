@@ -23,13 +23,14 @@ from benchmarks import parse
 from tf_tickets import runtime
 from tf_tickets.attacks.threat_model import pgd
 from tf_tickets.evaluation.accuracy import Evaluator
+from tf_tickets.image_work.data import ImageSource
+from tf_tickets.image_work.work import ImageSetup, ImageWork
 from tf_tickets.training.schedules import Constant
-from tf_tickets.work.image_data import ImageSource, Places
-from tf_tickets.work.image_work import ImageWork
 from tf_tickets.work.nodes import Fresh, Network, Platform, Recipe, Training
+from tf_tickets.work.places import Places
 from tf_tickets.work.processes import Processes
 from tf_tickets.work.runner import Here, carry_out
-from tf_tickets.work.side_by_side import Setup, SideBySide
+from tf_tickets.work.side_by_side import SideBySide
 from tf_tickets.work.store import Store
 
 flags.DEFINE_integer("rounds", 3, "How often each contestant is timed; the median counts.", 1)
@@ -71,7 +72,7 @@ def seconds(regime: str, workers: int, threads: int, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         events = {each.identity: f"{folder}/{each.identity}" for each in (*warm, *timed)}
         store = Store(Path(folder, "store"))
-        kind = Processes(Setup(str(store.root), Places(), threads, events))
+        kind = Processes(ImageSetup(str(store.root), Places(), threads, events))
         with SideBySide(workers, kind, lambda *_: None, lambda: None) as executor:
             carry_out(warm, store, executor)
             start = time.perf_counter()

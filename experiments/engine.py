@@ -1,6 +1,7 @@
 """How a driver's plan is carried out: the flags, and the work in this process or in several."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,18 +13,19 @@ from experiments import flags as common
 from experiments import kinds, program
 from tf_tickets import runtime
 from tf_tickets.errors import require
+from tf_tickets.image_work.work import ImageSetup
 from tf_tickets.runs.progress import ProgressBar
 from tf_tickets.runs.run_directory import RunDirectory
-from tf_tickets.work.image_data import Places
 from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
 from tf_tickets.work.performing import passes
+from tf_tickets.work.places import Places
 from tf_tickets.work.processes import Processes
 from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
 from tf_tickets.work.store import Store
-from tf_tickets.work.view import Shown, View
+from tf_tickets.work.view import Shown, View, label_names
 
 flags.disclaim_key_flags()
 
@@ -104,7 +106,8 @@ def run(
     shown_on: Callable[[tf.distribute.Strategy], Sequence[Shown]],
     report_on: Callable[[RunDirectory, Store], str],
     folder_a_model: bool = True,
-    setup: Callable[..., Setup] = Setup,
+    kind: type[Setup] = ImageSetup,
+    options: Mapping | None = None,
     only: Callable[[Sequence[Node], Store], Sequence[Node]] = lambda wanted, store: wanted,
     folders: Mapping[str, str] | None = None,
 ) -> None:
@@ -118,7 +121,8 @@ def run(
       report_on: writes the finished run's report and returns what the driver ends with; "" where
         there is to be none.
       folder_a_model: see `View`.
-      setup: what the work is on, as `Setup`'s arguments make it.
+      kind: of work.
+      options: what this kind must know beside what all do, by its name.
       only: what is to be done now of what the run asks for.
       folders: data set → image folder, of those that are not in --data_dir.
 
@@ -137,11 +141,12 @@ def run(
         return
     with (
         runtime.stoppable() as stop_if_requested,
-        common.opened_run(experiment, config, values.run_dir, strategy) as run,
+        common.opened_run(experiment, config, values.run_dir, strategy, label_names(shown)) as run,
     ):
-        view = View(run, store, experiment, shown, folder_a_model)
+        view = View(run, store, experiment, shown, kind.start_of, folder_a_model)
         places = Places(values.data_dir, folders or {})
-        perform(view, to_do, values, places, strategy, stop_if_requested, setup)
+        make_setup = functools.partial(kind, **(options or {}))
+        perform(view, to_do, values, places, strategy, stop_if_requested, make_setup)
         stop_if_requested()
         if run.writable and (report := report_on(run, store)):
             print(report)
@@ -160,7 +165,7 @@ def perform(
     places: Places,
     strategy: tf.distribute.Strategy,
     stop_if_requested: Callable[[], None],
-    setup: Callable[..., Setup] = Setup,
+    make_setup: Callable[..., Setup],
 ) -> None:
     """Does what is asked for and not there, and shows it in the run's folder.
 
@@ -180,7 +185,7 @@ def perform(
             print(overview(asked_for, view.store, workers), file=sys.stderr)
         if not nodes:
             return
-        knowing = _setup(setup, view, nodes, values, places)
+        knowing = _setup(make_setup, view, nodes, values, places)
         alone = [node for node in nodes if isinstance(node, knowing.alone)]
         others = [node for node in nodes if not isinstance(node, knowing.alone)]
         for of_these in filter(None, (others, alone)):
@@ -213,14 +218,14 @@ def _cluster(values):
         yield room(values.threads)
 
 
-def _setup(setup, view, nodes, values, places):
+def _setup(make_setup, view, nodes, values, places):
     events = {
         node.identity: str(view.events_path(node).absolute())
         for node in nodes
         if isinstance(node, Training)
     }
     root, seconds = str(view.store.root.absolute()), 60 * values.checkpoint_minutes
-    return setup(root, places.absolute(), values.threads, events, seconds)
+    return make_setup(root, places.absolute(), values.threads, events, seconds)
 
 
 def _workers(values, pieces, most):

@@ -124,6 +124,7 @@ def opened_run(
     config: Mapping,
     run_dir: str | None,
     strategy: tf.distribute.Strategy,
+    labels: Sequence[str] = (),
 ) -> Iterator[RunDirectory]:
     """The run's folder; what is refused before anything was computed leaves none behind.
 
@@ -132,13 +133,14 @@ def opened_run(
       config: see `resolve`.
       run_dir: the folder; None for one below tensorboard_logs/ that the configuration decides.
       strategy: decides which process writes.
+      labels: see `RunDirectory`.
     """
     path = run_path(driver, config, run_dir)
     is_new = not path.exists()
     if runtime.is_chief(strategy):
         _say_other_versions(path / "environment.json")
     run = RunDirectory(
-        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy)
+        path, config, runtime.environment_report(strategy), runtime.is_chief(strategy), labels
     )
     try:
         yield run

@@ -221,7 +221,7 @@ def exit_code(main: Callable[[], None], values: flags.FlagValues, resumable: boo
 def _stopped(number, resumable, kept):
     name = signal.Signals(number).name
     if resumable:
-        command = f"python -m experiments.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}"
+        command = f"python -m experiments.{_name()} {shlex.join(sys.argv[1:])}"
         _say(
             f"stopped by {name}; everything so far is kept. "
             f"The same command goes on: {command.rstrip()}"
@@ -229,6 +229,12 @@ def _stopped(number, resumable, kept):
     else:
         _say(f"stopped by {name}; {kept}")
     return 128 + number
+
+
+def _name():
+    """The running program's: a module, or a paper's folder with its __main__.py."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.stem == "__main__" else path.stem
 
 
 def _disk_full(error, resumable):

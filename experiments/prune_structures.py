@@ -20,6 +20,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from experiments import image_flags, kinds, program
+from experiments.fine_tuning import FineTuning, fine_tune
 from tf_tickets import runtime
 from tf_tickets.analysis import pruned_model
 from tf_tickets.data.registry import load_images
@@ -37,7 +38,6 @@ from tf_tickets.evaluation.victims import (
 from tf_tickets.models.graph import graph_of
 from tf_tickets.runs.files import atomic_path, atomic_write_json, atomic_write_text
 from tf_tickets.runs.progress import ProgressBar
-from tf_tickets.search.fine_tuning import FineTuning, fine_tune
 from tf_tickets.structured.channels import ChannelMap, channels_of
 from tf_tickets.structured.criteria import CRITERIA, DATA_FREE_CRITERIA, FORMS, Scores
 from tf_tickets.structured.outcome import count_that_may_go, left_alone, removed_filters, widths

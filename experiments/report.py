@@ -1,6 +1,6 @@
 """Writes a run's summary.md and figures anew from its results.csv.
 
-    python -m experiments.report --run=experiments/measured/boosting_tickets
+    python -m experiments.report --run=experiments/boosting_tickets/measured
 
 For runs of sparse_robust_networks and boosting_tickets, also those of which nothing but
 config.json and results.csv is kept. Nothing is trained, and neither file is changed.
@@ -47,7 +47,7 @@ def read_config() -> tuple[Path, str, dict]:
 def main():
     """Reads the run, writes its report, and prints what the driver ended with."""
     folder, name, config = read_config()
-    driver = importlib.import_module(f"experiments.{name}")
+    driver = importlib.import_module(f"experiments.{name}.driver")
     program.parse([name], driver.FLAGS)
     run = RunDirectory(folder, config, {}, writable=False)
     # A run from before a flag existed was as the paper's preset has it.

@@ -46,10 +46,38 @@ def test_data_set_label(data_set, label):
     assert studies.data_set_label(data_set) == label
 
 
+FRAME = pd.DataFrame(
+    [
+        ("mnist", "boosting_100", "boosting", "100"),
+        ("mnist", "winning_100", "winning", "100"),
+        ("svhn", "boosting_20", "boosting", "20"),
+        ("cifar10", "other", None, None),
+    ],
+    columns=["data_set", "method", "family", "percent"],
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "own", "found"),
+    [
+        ({"family": ["boosting"]}, {}, {"mnist": 2, "svhn": 1}),
+        ({"family": ["boosting"]}, {"percent": ["20"]}, {"svhn": 1}),
+        # None of its own yet: all that it is made from.
+        ({"family": ["boosting"]}, {"percent": ["40"]}, {"mnist": 2, "svhn": 1}),
+        ({"family": studies.ANY}, {}, {"mnist": 2, "svhn": 1}),
+        ({"percent": lambda texts: pd.to_numeric(texts) > 50}, {}, {"mnist": 2}),
+        ({"family": ["gone"]}, {}, {}),
+    ],
+)
+def test_a_study_has_the_groups_whose_labels_it_names(where, own, found):
+    study = studies.Study("", ("data_set",), where, own)
+    assert {name: len(rows) for name, _, rows in studies.grouped(FRAME, study)} == found
+
+
 def test_classes_stand_beside_their_data_set():
     names = ["own", "svhn", "cifar10_classes_5_9", "mnist", "cifar10", "cifar10_classes_0_4"]
     frame = pd.DataFrame({"data_set": names, "method": "m"})
-    found = studies.grouped(frame, studies.Study("", ("data_set",), "m", "m", {}))
+    found = studies.grouped(frame, studies.Study("", ("data_set",), {"method": ["m"]}))
     assert [name for name, _, _ in found] == [
         *("mnist", "cifar10", "cifar10_classes_0_4", "cifar10_classes_5_9", "svhn", "own"),
     ]

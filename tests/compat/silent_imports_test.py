@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.drivers.programs import ROOT
+from tests.experiments.programs import ROOT
 
 # As a program does: what it starts finds its environment.
 _START = """

@@ -20,7 +20,7 @@ RUNGS = (
     {"training"},
     {"evaluation"},
     {"work"},
-    {"search"},
+    {"image_work", "text_work"},
     {"deployment"},
     {"analysis"},
     {"experiments"},
@@ -55,6 +55,22 @@ def backward_imports(root: Path) -> list[str]:
             elif RUNG[imported] >= RUNG[importer]:
                 found.append(f"{file}:{line}: {importer} must not import {name}")
     return found
+
+
+def papers_in_papers(root: Path) -> list[str]:
+    """Says, as file:line, where one paper's folder imports from another's."""
+    found = []
+    for file in source_tree.python_files(root, ("experiments",)):
+        parts = file.split("/")
+        for line, name in source_tree.imports(root, file) if len(parts) > 2 else ():
+            top, *below = name.split(".")
+            if top == "experiments" and below[0] != parts[1] and _is_paper(root, below[0]):
+                found.append(f"{file}:{line}: {parts[1]} must not import {name}")
+    return found
+
+
+def _is_paper(root, name):
+    return (root / "experiments" / name).is_dir()
 
 
 def flag_reads(root: Path) -> list[str]:
@@ -99,7 +115,7 @@ def _unsafe_in_call(call):
             yield f"{keyword.arg}={ast.unparse(keyword.value)}"
 
 
-@pytest.mark.parametrize("check", [backward_imports, flag_reads, unsafe_code])
+@pytest.mark.parametrize("check", [backward_imports, papers_in_papers, flag_reads, unsafe_code])
 def test_the_checkout(check):
     found = check(source_tree.ROOT)
     assert not found, "\n".join(found)
@@ -135,8 +151,8 @@ def tree(tmp_path):
         ("tf_tickets/models/lenet.py", "from tf_tickets.data import registry"),
         ("tf_tickets/models/lenet.py", "from .registry import MODELS"),
         ("tf_tickets/masking/ticket.py", "from tf_tickets.runs import files\nimport os"),
-        ("tf_tickets/search/boosting.py", "from tf_tickets import runtime"),
-        ("tf_tickets/search/boosting.py", "from tf_tickets.evaluation import accuracy"),
+        ("tf_tickets/work/store.py", "from tf_tickets import runtime"),
+        ("tf_tickets/image_work/work.py", "from tf_tickets.evaluation import accuracy"),
         ("tf_tickets/analysis/tables.py", "from tf_tickets.deployment import tflite"),
         ("experiments/paper.py", "from experiments import flags\nimport tf_tickets.analysis"),
         ("benchmarks/speed.py", "import experiments"),
@@ -156,7 +172,7 @@ def test_forward_imports(tree, file, text):
         ("data/vision.py", "def f():\n    from ..training import loop", "2: data must not import"),
         ("masking/a.py", "from tf_tickets.attacks import b", "1: masking must not import"),
         ("attacks/a.py", "from tf_tickets import structured", "1: attacks must not import"),
-        ("evaluation/a.py", "from tf_tickets import search", "1: evaluation must not import"),
+        ("evaluation/a.py", "from tf_tickets import work", "1: evaluation must not import"),
         ("deployment/a.py", "from tf_tickets import analysis", "1: deployment must not import"),
         ("analysis/a.py", "from experiments import flags", "1: analysis must not import"),
         ("analysis/a.py", "import tests.noise", "1: analysis must not import"),
@@ -167,6 +183,17 @@ def test_forward_imports(tree, file, text):
 def test_backward_imports(tree, file, text, message):
     (found,) = backward_imports(tree(f"tf_tickets/{file}", text))
     assert found.startswith(f"tf_tickets/{file}:{message}")
+
+
+def test_papers_stay_apart(tree):
+    tree("experiments/flags.py", "")
+    tree("experiments/one/plan.py", "")
+    own = "from experiments import flags\nfrom experiments.two import plan\n"
+    root = tree("experiments/two/driver.py", own)
+    assert papers_in_papers(root) == []
+    tree("experiments/two/driver.py", own + "from experiments.one.plan import searches\n")
+    (found,) = papers_in_papers(root)
+    assert found == "experiments/two/driver.py:3: two must not import experiments.one.plan.searches"
 
 
 @pytest.mark.parametrize(

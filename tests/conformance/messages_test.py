@@ -45,8 +45,12 @@ def test_every_flag_that_a_message_names_is_a_programs():
 def test_a_program_names_the_flags_of_its_own():
     """In its own texts; those of the library are one for many programs."""
     for name, module in programs().items():
+        own = source_tree.python_files(source_tree.ROOT, (f"experiments/{name}",))
         named = {
-            flag for _, text in texts_of(f"experiments/{name}.py") for flag in _FLAG.findall(text)
+            flag
+            for file in filter(lambda file: file.startswith("experiments/"), own)
+            for _, text in texts_of(file)
+            for flag in _FLAG.findall(text)
         }
         assert named <= flags_of(module), name
 

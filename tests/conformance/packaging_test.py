@@ -65,7 +65,7 @@ def test_the_wheel_holds_all_of_the_packages_and_nothing_else(wheel):
         "tf_tickets/data/embedded/mnist.npz",
         "tf_tickets/data/embedded/fashion_mnist.npz",
         "tf_tickets/data/embedded/NOTICE.md",
-        "experiments/reference/sparse_robust_networks.csv",
+        "experiments/sparse_robust_networks/reference.csv",
     } <= packages
     assert any(name.endswith("/licenses/LICENSE") for name in metadata)
 

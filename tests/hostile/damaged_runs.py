@@ -13,8 +13,7 @@ from unittest import mock
 import numpy as np
 
 from experiments import program
-from experiments import sparse_robust_networks as driver
-from tf_tickets.analysis import figures
+from experiments.sparse_robust_networks import driver, figures
 from tf_tickets.runs.files import load_arrays, save_arrays
 
 FLAGS = (

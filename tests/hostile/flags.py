@@ -11,6 +11,7 @@ from pathlib import Path
 
 import experiments
 from experiments import kinds, program
+from tests.experiments.programs import module_name
 from tf_tickets.errors import UserError
 
 # What a program needs at least.
@@ -19,7 +20,7 @@ _NEEDED = {
     "evaluate": {"model": "a.keras"},
     "export_ticket": {"run_dir": "a", "level": "1"},
     "inspect_ticket": {"ticket": "a.npz"},
-    "report": {"run": f"{Path(experiments.__file__).parent / 'measured' / 'boosting_tickets'}"},
+    "report": {"run": f"{Path(experiments.__file__).parent / 'boosting_tickets' / 'measured'}"},
     "prune_structures": {"model": "a.keras", "output": "a_folder", "criterion": "l1"},
 }
 _VALUES = (
@@ -40,7 +41,7 @@ _SECONDS = 60
 def programs() -> dict[str, object]:
     """Name → module of every program."""
     names = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
-    modules = {name: importlib.import_module(f"experiments.{name}") for name in names}
+    modules = {name: importlib.import_module(module_name(name)) for name in names}
     return {name: module for name, module in modules.items() if hasattr(module, "FLAGS")}
 
 

@@ -21,8 +21,11 @@ def test_no_value_of_a_flag_is_handled_badly(tmp_path):
 
 
 def test_all_programs_are_tried():
-    files = Path(experiments.__file__).parent.glob("*.py")
-    found = {path.stem for path in files if '__name__ == "__main__"' in path.read_text()}
+    folder = Path(experiments.__file__).parent
+    tools = {
+        path.stem for path in folder.glob("*.py") if '__name__ == "__main__"' in path.read_text()
+    }
+    found = tools | {path.parent.name for path in folder.glob("*/__main__.py")}
     assert set(PROGRAMS) == found and len(found) >= 10
 
 

@@ -15,9 +15,9 @@ from unittest import mock
 import tensorflow as tf
 
 from experiments import inspect_ticket, program
-from experiments import sparse_robust_networks as driver
+from experiments.sparse_robust_networks import driver
 from tests.analysis.tickets import random_ticket, save
-from tests.drivers import programs
+from tests.experiments import programs
 
 _LONGEST_MESSAGE = 300
 _FULL = os.strerror(errno.ENOSPC)

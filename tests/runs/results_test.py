@@ -75,7 +75,7 @@ def test_many_rows_keep_order_and_types():
     rows = [ROW._replace(level=level, value=value) for level, value in enumerate(AWKWARD)]
     found = from_csv(to_csv(rows), "results.csv")
     assert found == rows
-    kinds = [str, str, str, str, str, int, int, float, int, str, float]
+    kinds = [str, str, str, str, str, int, int, float, int, str, float, tuple]
     assert [type(field) for field in found[0]] == kinds
 
 
@@ -85,13 +85,47 @@ def test_text_fields_may_hold_commas_and_quotes():
     assert list(csv.reader(io.StringIO(to_csv([row]))))[1][3] == 'a,"b"'
 
 
+LABELLED = [
+    ROW._replace(labels=(("family", "winning"), ("percent", "40"))),
+    ROW._replace(labels=(("percent", "100"), ("found_by", "a,b"))),
+    ROW,
+]
+
+
+def test_labels_are_columns_and_empty_where_there_is_none():
+    text = to_csv(LABELLED)
+    header, first, second, third = text.splitlines()
+    assert header == f"{HEADER},family,percent,found_by"
+    assert first.endswith(",0.5,winning,40,") and third.endswith(",0.5,,,")
+    assert second.endswith(',0.5,,100,"a,b"')
+    assert from_csv(text, "results.csv") == LABELLED
+
+
+def test_labels_columns_may_be_given():
+    text = to_csv(LABELLED[:1], ["percent", "round"])
+    assert text.splitlines()[0] == f"{HEADER},percent,round"
+    assert from_csv(text, "results.csv") == [ROW._replace(labels=(("percent", "40"),))]
+
+
+@pytest.mark.parametrize("names", ["", "family,family", "seed", "Family", "a b", "x" * 41])
+def test_labels_of_no_or_equal_names_are_refused(names):
+    with pytest.raises(UserError, match="^runs/results.csv: its further columns are "):
+        from_csv(f"{HEADER},{names}\n", "runs/results.csv")
+
+
+def test_more_labels_than_any_study_has_are_refused():
+    names = ",".join(f"label_{number}" for number in range(51))
+    with pytest.raises(UserError, match="further columns"):
+        from_csv(f"{HEADER},{names}\n", "runs/results.csv")
+
+
 def test_no_rows():
     assert to_csv([]) == HEADER + "\n"
     assert from_csv(HEADER + "\n", "results.csv") == []
 
 
 @pytest.mark.parametrize(
-    "header", ["", HEADER + ",more", HEADER.replace(",value", ""), HEADER.replace("seed", "Seed")]
+    "header", ["", HEADER.replace(",value", ""), HEADER.replace("seed", "Seed")]
 )
 def test_another_header_is_refused(header):
     with pytest.raises(UserError, match="^runs/results.csv: .*header") as caught:

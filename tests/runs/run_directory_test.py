@@ -77,6 +77,19 @@ def test_paths_lie_in_the_run_and_differ(tmp_path):
     assert CELL.path == Path("mnist/pgd/original/seed_0")
 
 
+def test_results_have_the_columns_of_what_is_asked_for_and_of_what_is_there(tmp_path):
+    labelled = [row._replace(labels=(("percent", "40"),)) for row in rows_of(CELL, 0)]
+    run = open_run(tmp_path, labels=["percent"])
+    run.finish_level(CELL, 0, labelled)
+    assert written_results(run) == labelled
+    again = open_run(tmp_path, labels=["family"])
+    others = [row._replace(labels=(("family", "dense"),)) for row in rows_of(CELL, 1)]
+    again.finish_level(CELL, 1, others)
+    assert written_results(again) == [*labelled, *others]
+    header = again.results_path.read_text().splitlines()[0]
+    assert header.endswith(",value,family,percent")
+
+
 def test_the_same_configuration_resumes(tmp_path):
     run = open_run(tmp_path)
     run.finish_level(CELL, 0, rows_of(CELL, 0))

@@ -3,9 +3,9 @@
 import dataclasses
 
 from tf_tickets.attacks.threat_model import fgsm, pgd
+from tf_tickets.image_work.data import ImageSource
 from tf_tickets.training.schedules import StepDecay
 from tf_tickets.training.selection import Selection
-from tf_tickets.work.image_data import ImageSource
 from tf_tickets.work.nodes import (
     Attack,
     Fresh,

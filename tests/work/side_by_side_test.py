@@ -8,10 +8,11 @@ import pytest
 
 from tests.work.plans import FINDING, RETRAINED, TRAININGS, measured
 from tf_tickets.errors import StopRequested, UserError
-from tf_tickets.work.image_data import Places
+from tf_tickets.image_work.work import ImageSetup
+from tf_tickets.work.places import Places
 from tf_tickets.work.processes import Processes
 from tf_tickets.work.runner import carry_out, missing
-from tf_tickets.work.side_by_side import Setup, SideBySide
+from tf_tickets.work.side_by_side import SideBySide
 from tf_tickets.work.store import Store
 
 WANTED = tuple(map(measured, TRAININGS))
@@ -25,7 +26,7 @@ def workers():
 
 def setup_of(root):
     events = {training.identity: str(root / training.identity) for training in TRAININGS}
-    return Setup(str(root / "store"), Places(), 1, events)
+    return ImageSetup(str(root / "store"), Places(), 1, events)
 
 
 def run(root, workers, wanted=WANTED, stop_if_requested=lambda: None, advance=lambda *_: None):

@@ -4,9 +4,17 @@ import dataclasses
 
 from tests.work.plans import labels
 from tf_tickets.attacks.threat_model import fgsm
+from tf_tickets.image_work.data import ImageSource
+from tf_tickets.image_work.structure_nodes import (
+    Corruptions,
+    MixedCorruptions,
+    Occlusion,
+    Shifted,
+    SingleElements,
+    Size,
+)
 from tf_tickets.structured import selection
 from tf_tickets.training.schedules import StepDecay
-from tf_tickets.work.image_data import ImageSource
 from tf_tickets.work.nodes import (
     Attack,
     Cut,
@@ -16,14 +24,6 @@ from tf_tickets.work.nodes import (
     Platform,
     Recipe,
     Training,
-)
-from tf_tickets.work.structure_nodes import (
-    Corruptions,
-    MixedCorruptions,
-    Occlusion,
-    Shifted,
-    SingleElements,
-    Size,
 )
 
 MODEL = "lenet_conv"

@@ -2,13 +2,12 @@
 
 import dataclasses
 
+from experiments.robust_bert_tickets.plan import FineTuning, MaskLearning, RobustBertSettings, Trial
 from tests.models.tiny_bert import CONFIG
 from tf_tickets.attacks.embedding import EmbeddingAttack
 from tf_tickets.attacks.text_recipes import TextRecipe
 from tf_tickets.models.bert_conversion import BertConfig
-from tf_tickets.search.robust_bert import FineTuning, MaskLearning, RobustBertSettings, Trial
-from tf_tickets.work.nodes import Platform
-from tf_tickets.work.text_nodes import (
+from tf_tickets.text_work.nodes import (
     Drawn,
     Encoder,
     EncoderPlace,
@@ -18,6 +17,7 @@ from tf_tickets.work.text_nodes import (
     TextNetwork,
     Texts,
 )
+from tf_tickets.work.nodes import Platform
 
 DATA_SET = "movie_reviews"
 PLATFORM = Platform(1, 1, (("tensorflow", "2.21.0"),))

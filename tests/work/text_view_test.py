@@ -39,9 +39,13 @@ def attack(store):
     store.finish(ATTACKED, Record(NUMBERS, (4,), 0.2))
 
 
+def no_start(*_):
+    raise AssertionError("none of these begins a trial")
+
+
 def view_of(store, *shown):
     run = RunDirectory(store.root.parent / "run", {"a": 1}, {})
-    return View(run, store, "robust_bert_tickets", shown)
+    return View(run, store, "robust_bert_tickets", shown, no_start)
 
 
 def test_a_search_is_shown_without_a_ticket(store):

@@ -4,9 +4,9 @@ import dataclasses
 
 from tests.work.plans import FINDING
 from tf_tickets.attacks.threat_model import pgd, with_margin_attack
+from tf_tickets.image_work.data import ImageSource
 from tf_tickets.training.schedules import Constant
 from tf_tickets.training.selection import Selection
-from tf_tickets.work.image_data import ImageSource
 from tf_tickets.work.nodes import (
     Attack,
     FoundTicket,

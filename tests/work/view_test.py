@@ -23,17 +23,17 @@ from tests.work.plans import (
 from tests.work.structure_plans import ELEMENTS, TICKET, WHOLE
 from tests.work.transfer_plans import FIRST
 from tf_tickets.errors import UserError
+from tf_tickets.image_work.cuts import fresh_weights, start_of
+from tf_tickets.image_work.structure_nodes import Size
 from tf_tickets.masking.ticket import Provenance, Ticket, arrays_sha256
 from tf_tickets.models.weights import read_weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.runs.results import Result, read_record, read_results
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.work.cuts import fresh_weights
 from tf_tickets.work.nodes import Imported, Measurement
 from tf_tickets.work.store import Record, Store
-from tf_tickets.work.structure_nodes import Size
-from tf_tickets.work.view import Shown, View
+from tf_tickets.work.view import Shown, View, label_names
 
 WANTED = tuple(map(measured, TRAININGS))
 # The dense network under the name that another study gives it.
@@ -99,7 +99,7 @@ def open_view(root, store, wanted=WANTED, assessed=(), **arguments):
     run = RunDirectory(root / "run", {"seed": 0}, {}, **arguments)
     shown = [Shown((each,)) for each in wanted]
     shown += [Shown((each,), "assessment") for each in assessed]
-    return View(run, store, "test", tuple(shown))
+    return View(run, store, "test", tuple(shown), start_of)
 
 
 def shown(root, store, wanted=WANTED, assessed=()):
@@ -164,6 +164,23 @@ def test_the_results_are_records_with_labels(whole, tmp_path):
         entries = (*trained(measurement.of), *met(measurement))
         expected += rows(measurement.of, entries)
     assert read_results(run.results_path) == expected
+
+
+def test_further_labels_are_columns_of_all_results(whole, tmp_path):
+    first = dataclasses.replace(DENSE, labels={**DENSE.labels, "percent": 40, "family": None})
+    second = dataclasses.replace(FINDING, labels={**FINDING.labels, "family": "found"})
+    wanted = [measured(first), measured(second)]
+    assert [each.identity for each in wanted] == [
+        measured(DENSE).identity,
+        measured(FINDING).identity,
+    ]
+    run = shown(tmp_path, whole, wanted)
+    found = {row.method: row.labels for row in read_results(run.results_path)}
+    assert found == {
+        DENSE.labels["method"]: (("percent", "40"),),
+        FINDING.labels["method"]: (("family", "found"),),
+    }
+    assert label_names(Shown((each,)) for each in wanted) == ["percent", "family"]
 
 
 def test_one_training_has_as_many_names_as_it_was_given(whole, tmp_path):
@@ -354,7 +371,7 @@ def show_cut_work(root):
     run = RunDirectory(root / "run", {"seed": 0}, {})
     networks = [Shown((Size(each, each.labels),)) for each in (WHOLE, TICKET)]
     asked_for = (*networks, Shown((ELEMENTS,), "without_conv_1"))
-    View(run, store, "test", asked_for).show_finished()
+    View(run, store, "test", asked_for, start_of).show_finished()
     return run, store
 
 

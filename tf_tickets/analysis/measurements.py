@@ -28,23 +28,36 @@ _MOST_IMAGES = 10**6
 _METRIC = r"^(?P<split>[^/]+)/(?P<attack>[^/]+)/(?P<quantity>[^/]+)$"
 
 
-def load_results(path: Path, splits: Sequence[str] = ("validation", "test")) -> pd.DataFrame:
+def load_results(
+    path: Path, splits: Sequence[str] = ("validation", "test"), labels: Sequence[str] = ()
+) -> pd.DataFrame:
     """Reads results.csv.
 
     Args:
       path: the file.
       splits: which measurements to keep, by the first part of their metric.
+      labels: names of label columns that the frame has in any case; a file with rows has one
+        of them at least.
 
     Returns:
       A row per measurement: the columns of `Result`, but `metric` taken apart into
-      `split`, `attack` and `quantity`, and `density_percent`, P_m. Metrics of
-      another form are left out.
+      `split`, `attack` and `quantity`; `density_percent`, P_m; and a column of texts for each
+      label, NaN in the rows that do not have it. Metrics of another form are left out.
 
     Raises:
-      UserError: there is no such file, or it does not follow the schema of `results.Result`.
+      UserError: there is no such file, it does not follow the schema of `results.Result`, or it
+        has none of the labels.
     """
     rows = results.read_results(path)
-    frame = pd.DataFrame(rows, columns=results.Result._fields)
+    found = results.label_names(rows)
+    if rows and labels and not {*labels} & {*found}:
+        raise UserError(
+            f"{path}: none of the columns {', '.join(labels)}; expected a run of this version"
+        )
+    frame = pd.DataFrame([row[:-1] for row in rows], columns=results.COLUMNS)
+    of_rows = [dict(row.labels) for row in rows]
+    for name in dict.fromkeys([*labels, *found]):
+        frame[name] = pd.Series([given.get(name) for given in of_rows], dtype="object")
     parts = frame["metric"].astype("str").str.extract(_METRIC)
     frame = pd.concat([frame.drop(columns="metric"), parts], axis=1)
     frame = frame[frame["split"].isin(splits)]
@@ -52,7 +65,7 @@ def load_results(path: Path, splits: Sequence[str] = ("validation", "test")) -> 
 
 
 def load_reference(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Reads a paper's numbers, as experiments/reference/README.md describes them.
+    """Reads a paper's numbers, as the README of each paper's folder describes them.
 
     Args:
       path: the CSV file.

@@ -1,7 +1,7 @@
 """The studies of a paper: which of a run's results are whose, and how they are called."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,6 +17,11 @@ _MODELS = {
     "resnet_50_v1_5": "ResNet-50 v1.5",
 }
 
+# What values of a column count: some, or what a function of the column says.
+Values = Collection | Callable[[pd.Series], pd.Series]
+# Whatever there is.
+ANY = pd.Series.notna
+
 
 class Study(NamedTuple):
     """One experiment of a paper.
@@ -24,32 +29,44 @@ class Study(NamedTuple):
     Attributes:
       title: heading of its section.
       by: the columns whose values tell its groups apart; the data set comes first.
-      methods: what it is made from, a regular expression.
-      own: those of them that tell it from other studies in the same results.
-      where: column → regular expression, for what else its rows have in common.
+      where: column → values of what it is made from.
+      own: the same of the columns that tell it from other studies in the same results.
     """
 
     title: str
     by: tuple[str, ...]
-    methods: str
-    own: str
-    where: Mapping[str, str]
+    where: Mapping[str, Values]
+    own: Mapping[str, Values] = {}
+
+
+class Group(NamedTuple):
+    """What one table or figure is made of.
+
+    Attributes:
+      name: for file names, such as "cifar10_vgg_16".
+      label: for headings, such as "VGG-16 on CIFAR-10".
+      rows: its results.
+      attack: the attack that evaluates robust accuracy, such as "pgd_20".
+    """
+
+    name: str
+    label: str
+    rows: pd.DataFrame
+    attack: str
 
 
 def grouped(frame: pd.DataFrame, study: Study) -> list[tuple[str, str, pd.DataFrame]]:
     """The groups that the study has results of.
 
-    Studies may share networks and trainings. A group counts if it has a row of the
-    study's own methods; where none has (yet), if it has a row of any of its methods.
+    Studies may share networks and trainings. A group counts if it has a row of the study's
+    own; where none has (yet), if it has a row of any that it is made from.
 
     Returns:
       For each group its name, for files ("cifar10_vgg_16"), its label, for headings
       ("VGG-16 on CIFAR-10"), and all rows of its networks.
     """
-    used = _matching(frame, "method", study.methods)
-    for column, pattern in study.where.items():
-        used = _matching(used, column, pattern)
-    owned = _matching(used, "method", study.own)
+    used = select_any(frame, study.where)
+    owned = select_any(used, study.own)
     needed = used if owned.empty else owned
     found = []
     for values in sorted(set(zip(*(needed[column] for column in study.by))), key=_group_order):
@@ -58,8 +75,16 @@ def grouped(frame: pd.DataFrame, study: Study) -> list[tuple[str, str, pd.DataFr
     return found
 
 
-def _matching(frame, column, pattern):
-    return frame[frame[column].astype("str").str.fullmatch(pattern)]
+def select_any(frame: pd.DataFrame, where: Mapping[str, Values]) -> pd.DataFrame:
+    """The rows whose values count in each of the columns."""
+    for column, values in where.items():
+        column = frame[column]
+        if isinstance(values, str):
+            fits = column.astype("str").str.fullmatch(values)
+        else:
+            fits = values(column) if callable(values) else column.isin(list(values))
+        frame = frame[fits]
+    return frame
 
 
 def _group_order(values):
@@ -68,6 +93,13 @@ def _group_order(values):
     whole = classes.data_set if classes else values[0]
     place = data_sets.index(whole) if whole in data_sets else len(data_sets)
     return place, values
+
+
+def evaluation_attack(frame: pd.DataFrame) -> str:
+    """The attack that validation runs after every epoch; "pgd_20" before there is any."""
+    attacks = select(frame, split="validation", quantity="accuracy")["attack"]
+    attacks = attacks[attacks.astype("str").str.fullmatch(r"pgd_\d+")]
+    return "pgd_20" if attacks.empty else attacks.mode()[0]
 
 
 def model_label(model: str) -> str:

@@ -18,10 +18,10 @@ from tf_tickets.deployment.saved_model import (
 from tf_tickets.deployment.text_signature import TokenizingGraph, save_text_model
 from tf_tickets.errors import UserError
 from tf_tickets.runs.files import atomic_path, atomic_write_json
+from tf_tickets.text_work.data import read_again, read_encoder_again
+from tf_tickets.text_work.nodes import TextTraining
+from tf_tickets.text_work.work import network_of
 from tf_tickets.work.store import Store
-from tf_tickets.work.text_data import read_again, read_encoder_again
-from tf_tickets.work.text_nodes import TextTraining
-from tf_tickets.work.text_work import network_of
 
 _CHECK_TEXTS = 32
 

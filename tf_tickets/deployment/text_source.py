@@ -27,7 +27,7 @@ from tf_tickets.models.bert_encoder import BertEncoder, load_encoder
 from tf_tickets.models.weights import write_weights
 from tf_tickets.runs.files import load_arrays
 from tf_tickets.structured.transformer_compaction import compact_bert
-from tf_tickets.work.text_data import TextPlace
+from tf_tickets.text_work.data import TextPlace
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ class Result(NamedTuple):
     `metric` is `<split>/<attack>/<quantity>`, for example `test/pgd/accuracy`;
     the attack `natural` stands for none. Accuracies lie in [0, 1], losses are in
     nats, `sparsity` is the removed fraction of the prunable weights, `iteration`
-    counts optimizer steps since the level began.
+    counts optimizer steps since the level began. `labels` are further columns, (name, text),
+    by which a study tells its networks apart; what has none of a name is empty there.
     """
 
     experiment: str
@@ -35,19 +37,40 @@ class Result(NamedTuple):
     iteration: int
     metric: str
     value: float
+    labels: tuple[tuple[str, str], ...] = ()
 
 
-_NUMERIC = {name: kind for name, kind in Result.__annotations__.items() if kind is not str}
+# The columns that all results have.
+COLUMNS = Result._fields[:-1]
+_NUMERIC = {"seed": int, "level": int, "sparsity": float, "iteration": int, "value": float}
+_LABEL = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_MOST_LABELS = 50
 
 
-def to_csv(results: Iterable[Result], header: bool = True) -> str:
-    """Writes results as CSV text; floats keep every bit (`repr`)."""
+def to_csv(
+    results: Sequence[Result], labels: Sequence[str] | None = None, header: bool = True
+) -> str:
+    """Writes results as CSV text; floats keep every bit (`repr`).
+
+    Args:
+      results: a row each.
+      labels: names of the labels' columns; None for those that the results have.
+      header: whether a line with the columns' names comes first.
+    """
+    names = label_names(results) if labels is None else labels
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if header:
-        writer.writerow(Result._fields)
-    writer.writerows(results)
+        writer.writerow([*COLUMNS, *names])
+    for *columns, given in results:
+        of_row = dict(given)
+        writer.writerow([*columns, *(of_row.get(name, "") for name in names)])
     return text.getvalue()
+
+
+def label_names(results: Iterable[Result]) -> list[str]:
+    """The names of the labels of any of the results, in the order in which they appear."""
+    return list(dict.fromkeys(name for row in results for name, _ in row.labels))
 
 
 def from_csv(text: str, source: str) -> list[Result]:
@@ -74,7 +97,7 @@ def read_results(path: Path) -> list[Result]:
 
 def write_record(path: Path, results: Iterable[Result]) -> None:
     """Writes a record: results, with their SHA-256 before them, as no other file has them."""
-    text = to_csv(results)
+    text = to_csv(list(results))
     atomic_write_text(path, f"{_SEAL}{_sha256(text)}\n{text}")
 
 
@@ -108,25 +131,38 @@ def _parse(text, source, first_line):
     rows = csv.reader(io.StringIO(text))
     number = first_line
     try:
-        header = next(rows, [])
-        if tuple(header) != Result._fields:
-            expected = ",".join(Result._fields)
-            found = one_line(",".join(header) or "empty", 40)
-            raise UserError(f"{source}: its header is {found}, expected {expected}")
+        labels = _labels_of(next(rows, []), source)
         results = []
         for number, row in enumerate(rows, start=first_line + 1):
-            results.append(_parse_row(row, f"{source}:{number}"))
+            results.append(_parse_row(row, labels, f"{source}:{number}"))
         return results
     except csv.Error as error:
         raise UserError(f"{source}:{number}: no CSV ({one_line(error)})") from None
 
 
-def _parse_row(row, source):
-    if len(row) != len(Result._fields):
-        raise UserError(f"{source}: {len(row)} columns, expected {len(Result._fields)}")
-    fields = dict(zip(Result._fields, row))
+def _labels_of(header, source):
+    """The names of the columns after those that all results have."""
+    count = len(COLUMNS)
+    labels = header[count:]
+    if tuple(header[:count]) != COLUMNS:
+        found = one_line(",".join(header) or "empty", 40)
+        raise UserError(f"{source}: its header is {found}, expected {','.join(COLUMNS)}")
+    are_names = all(_LABEL.fullmatch(name) for name in labels) and not {*labels} & {*COLUMNS}
+    if not are_names or len({*labels}) < len(labels) or len(labels) > _MOST_LABELS:
+        found = one_line(",".join(labels), 40)
+        raise UserError(f"{source}: its further columns are {found}, expected different names")
+    return labels
+
+
+def _parse_row(row, labels, source):
+    expected = len(COLUMNS) + len(labels)
+    if len(row) != expected:
+        raise UserError(f"{source}: {len(row)} columns, expected {expected}")
+    of_row = tuple((name, text) for name, text in zip(labels, row[len(COLUMNS) :]) if text)
+    fields = {name: _NUMERIC.get(name, str) for name in COLUMNS}
     try:
-        result = Result(**{name: _NUMERIC.get(name, str)(text) for name, text in fields.items()})
+        columns = (kind(text) for kind, text in zip(fields.values(), row))
+        result = Result(*columns, of_row)
     except ValueError as error:
         raise UserError(f"{source}: {one_line(error)}") from None
     if min(result.seed, result.level, result.iteration) < 0:

@@ -3,7 +3,7 @@
 import errno
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class Cell(NamedTuple):
         level: int,
         sparsity: float,
         measured: Iterable[tuple[int, str, float]],
+        labels: tuple[tuple[str, str], ...] = (),
     ) -> list[results.Result]:
         """The rows of what was measured here, as (iteration, metric, value)."""
         return [
@@ -59,6 +60,7 @@ class Cell(NamedTuple):
                 level,
                 sparsity,
                 *entry,
+                labels,
             )
             for entry in measured
         ]
@@ -81,6 +83,7 @@ class RunDirectory:
       config: everything that was asked for; JSON values only. The folder may hold what another
         configuration of the same driver asked for.
       environment: versions and hardware, kept for the reader.
+      labels: names of the columns of `results.csv` beside those that all results have.
       writable: False on every worker but the chief of a multi-worker run, which
         then reads the chief's folder and writes nothing.
 
@@ -95,8 +98,10 @@ class RunDirectory:
         config: Mapping,
         environment: Mapping,
         writable: bool = True,
+        labels: Sequence[str] = (),
     ):
         self.path = path
+        self._labels = tuple(labels)
         self.writable = writable
         self._refuse_strangers(config)
         self._refuse_misplaced()
@@ -164,7 +169,7 @@ class RunDirectory:
             naming_full_disk(self.results_path),
             self.results_path.open("a", encoding="utf-8") as file,
         ):
-            file.write(results.to_csv(rows, header=False))
+            file.write(results.to_csv(rows, self._labels, header=False))
 
     def finished_results(self, cell: Cell, level: int) -> list[results.Result]:
         """The results of a finished level."""
@@ -186,7 +191,9 @@ class RunDirectory:
             is_ours = path.parent.name.startswith("seed_")  # Others are the user's.
             if is_ours and (asked_for is None or path in asked_for):
                 rows += read_record(self.path, path)
-        atomic_write_text(self.results_path, results.to_csv(rows))
+        # What is there may have other labels than what is asked for now.
+        self._labels = tuple(dict.fromkeys([*self._labels, *results.label_names(rows)]))
+        atomic_write_text(self.results_path, results.to_csv(rows, self._labels))
 
     def record_path(self, cell: Cell, level: int) -> Path:
         """The results of a finished level; deleting the file has it trained anew."""

@@ -5,6 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Iterations that come closest to one pass through so many training examples."""
+    return max(1, round(examples / batch_size))
+
+
 # (first iteration, count) → float32 [count], the learning rates of those iterations.
 LearningRates = Callable[[int, int], np.ndarray]
 

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.structured import selection
@@ -124,13 +125,27 @@ class Platform:
 
 
 class Node:
-    """Work that is done once. Its values are known by the fields of a frozen dataclass."""
+    """Work that is done once. Its values are known by the fields of a frozen dataclass.
+
+    Nodes are equal if their identities are: to compare long chains field by field takes for ever.
+
+    Attributes:
+      foreseeable: whether a pass takes as long as one of the network's training.
+    """
+
+    foreseeable: ClassVar[bool] = True
 
     @functools.cached_property
     def identity(self) -> str:
         """A hash of all fields but labels; other work in them stands for its own identity."""
         text = json.dumps([_GENERATION, described(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_LENGTH]
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Node) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
 
     @property
     def needs(self) -> list["Node"]:
@@ -240,7 +255,7 @@ class Gradual:
     rounds: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Cut(Node):
     """A smaller network: what is left of a trained one without some filters and residual blocks.
 
@@ -269,7 +284,7 @@ class Cut(Node):
         return self.of.labels
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Training(Node):
     """A network trained once.
 
@@ -329,7 +344,7 @@ class Training(Node):
         return self.network.whole if isinstance(self.network, Cut) else self.network
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Imported(Node):
     """A network that somebody else trained.
 
@@ -359,7 +374,7 @@ class Imported(Node):
         return self.network
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FoundTicket(Node):
     """A ticket by itself: masks that are chosen once, for many trainings and to be looked at.
 
@@ -374,7 +389,7 @@ class FoundTicket(Node):
     labels: Mapping = dataclasses.field(default_factory=dict, compare=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Measurement(Node):
     """Accuracies and losses of a finished training's network.
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from tf_tickets.work.nodes import Cut, FoundTicket, Imported, Node, Training, in_order, subject
 from tf_tickets.work.performing import passes, passes_of_steps
 from tf_tickets.work.store import Store
-from tf_tickets.work.text_nodes import TextAttacked
 
 _NOUNS = {
     Training: "trainings",
@@ -44,7 +43,7 @@ def _noun(node):
 
 def _expected(nodes, store, workers):
     missing = [node for node in nodes if passes(node) and not store.is_finished(node)]
-    foreseen = [node for node in missing if not isinstance(node, TextAttacked)]
+    foreseen = [node for node in missing if node.foreseeable]
     parts = [_as_trainings(foreseen, nodes, store, workers)] if foreseen else []
     if len(missing) > len(foreseen):
         parts.append(f"that of {len(missing) - len(foreseen)} attacks is never known before")

@@ -16,8 +16,8 @@ from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.selection import KeptWeights
 from tf_tickets.training.trainer import Trainer
-from tf_tickets.work.image_data import Places
 from tf_tickets.work.nodes import Cut, FoundTicket, Imported, Measurement, Node, Training
+from tf_tickets.work.places import Places
 from tf_tickets.work.store import Record, Store
 
 
@@ -207,7 +207,7 @@ def _(cut: Cut) -> str:
 def parameters(training: Training) -> dict[str, str | float | int]:
     """A training's hyper-parameters, for TensorBoard's HParams page."""
     return {
-        **training.labels,
+        **{name: value for name, value in training.labels.items() if value is not None},
         "learning_rate": training.rates.learning_rate,
         "batch_size": training.recipe.batch_size,
     }

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tf_tickets import runtime
 from tf_tickets.errors import UserError
-from tf_tickets.work.image_data import Places
-from tf_tickets.work.image_work import ImageWork
-from tf_tickets.work.nodes import Node, subject
+from tf_tickets.models.weights import Weights
+from tf_tickets.work.nodes import Node, Training, subject
 from tf_tickets.work.performing import Work
+from tf_tickets.work.places import Places
 from tf_tickets.work.store import Store
 
 # Workers that die over one piece of work before it is given up.
@@ -23,10 +23,11 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What somebody who works must know; of work on images.
+    """What somebody who works must know. Each kind of work has its own.
 
     Attributes:
       kind: what does the work.
+      start_of: gives the weights that a training from fresh ones begins with.
       alone: kinds of nodes that have processes of their own, and so are done in the first process.
       store: the store's folder.
       places: where the data are.
@@ -35,7 +36,8 @@ class Setup:
       seconds_unsaved: how long a training may go on without being saved.
     """
 
-    kind: ClassVar[type[Work]] = ImageWork
+    kind: ClassVar[type[Work]]
+    start_of: ClassVar[Callable[[Training, Store], Weights]]
     alone: ClassVar[tuple[type[Node], ...]] = ()
 
     store: str

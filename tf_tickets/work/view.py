@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tf_tickets.masking.ticket import arrays_sha256
+from tf_tickets.models.weights import Weights
 from tf_tickets.runs.events import LevelEvents
 from tf_tickets.runs.files import atomic_path, load_arrays, save_arrays
 from tf_tickets.runs.run_directory import Cell, RunDirectory
-from tf_tickets.work.cuts import start_of
 from tf_tickets.work.nodes import (
     Cut,
     FoundTicket,
@@ -24,6 +24,9 @@ from tf_tickets.work.nodes import (
 )
 from tf_tickets.work.performing import parameters
 from tf_tickets.work.store import Store
+
+# Labels that name the place in a run's folder.
+_NAMING = (*Cell._fields, "level")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Shown:
         return self.nodes[0].labels
 
 
+def label_names(shown: Iterable[Shown]) -> list[str]:
+    """The labels that become columns of `results.csv` beside those that all results have."""
+    return list(dict.fromkeys(name for each in shown for name in _others(each.labels)))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
     """Shows what a run asked for, under the names that its labels give.
@@ -64,6 +72,7 @@ class View:
       store: where work is kept.
       experiment: the run's name in the results.
       shown: all that the run asked for. A training is shown with what its network met.
+      start_of: see `Setup`.
       folder_a_model: whether names lead through a folder for each model.
     """
 
@@ -71,6 +80,7 @@ class View:
     store: Store
     experiment: str
     shown: tuple[Shown, ...]
+    start_of: Callable[[Training, Store], Weights]
     folder_a_model: bool = True
 
     def events_path(self, training: Training) -> Path:
@@ -164,7 +174,7 @@ class View:
             return
         stated = self.store.ticket(training).provenance.initial_weights_sha256
         if not path.exists() or arrays_sha256(load_arrays(path)) != stated:
-            save_arrays(path, start_of(training, self.store))
+            save_arrays(path, self.start_of(training, self.store))
 
     def _show_trajectory(self, shown, path):
         """One file, `<number>/<weight path>` → array, of all weights on the way."""
@@ -200,9 +210,7 @@ class View:
             row
             for method, entry in zip(methods, record.history, strict=True)
             if not isinstance(measurement, Measurement) or _is_new(entry[1])
-            for row in _cell({**labels, "method": method}).results(
-                self.experiment, labels["level"], record.sparsity, [entry]
-            )
+            for row in self._named({**labels, "method": method}, record.sparsity, [entry])
         ]
 
     def _link(self, node, source, target):
@@ -226,9 +234,13 @@ class View:
         """The rows of a history, in which the same may have been measured twice."""
         values = {(at, metric): value for at, metric, value in history}
         history = [(at, metric, value) for (at, metric), value in values.items()]
-        sparsity = self.store.record(shown.nodes[0]).sparsity
-        named = _cell(shown.labels)
-        return named.results(self.experiment, shown.labels["level"], sparsity, history)
+        return self._named(shown.labels, self.store.record(shown.nodes[0]).sparsity, history)
+
+    def _named(self, labels, sparsity, history):
+        """The rows of a history, with labels."""
+        others = tuple((name, f"{labels[name]}") for name in _others(labels))
+        cell = _cell(labels)
+        return cell.results(self.experiment, labels["level"], sparsity, history, others)
 
     def _place(self, labels):
         cell = _cell(labels)
@@ -252,6 +264,11 @@ def _shown_from(shown):
 def _is_new(metric):
     """Natural accuracy was recorded with the training."""
     return metric.endswith("/accuracy") and "/natural/" not in metric
+
+
+def _others(labels):
+    """The labels that no column of its own has yet, but for what does not apply."""
+    return [name for name in labels if name not in _NAMING and labels[name] is not None]
 
 
 def _cell(labels):

@@ -1,0 +1,1 @@
+"""Data-Efficient Double-Win Lottery Tickets."""

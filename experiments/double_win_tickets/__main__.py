@@ -1,0 +1,7 @@
+"""python -m experiments.double_win_tickets"""
+
+from experiments import program
+from experiments.double_win_tickets import driver
+
+if __name__ == "__main__":
+    program.run(driver.main, driver.FLAGS, driver.__doc__, driver.PRESETS)

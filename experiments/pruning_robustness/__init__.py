@@ -1,0 +1,1 @@
+"""On the Effect of Pruning on Adversarial Robustness."""

@@ -1,0 +1,1 @@
+"""Robust Lottery Tickets for Pre-trained Language Models."""

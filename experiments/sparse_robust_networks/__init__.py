@@ -1,0 +1,1 @@
+"""The Search for Sparse, Robust Neural Networks."""

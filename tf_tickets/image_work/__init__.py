@@ -1,0 +1,1 @@
+"""Work on networks of images: how each kind of node is done."""

@@ -1,0 +1,1 @@
+"""Work on classifiers of texts: its nodes, and how each is done."""
