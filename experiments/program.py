@@ -20,6 +20,8 @@ from tf_tickets.errors import StopRequested, UntrustedError, UserError, one_line
 from tf_tickets.runs.files import TEMPORARY_PREFIX
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+# A place that others may use, but not this user.
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # Of an error's line, without "error: ".
 _LONGEST = 290
 # Flags that decide no result, and so do not contradict another's default.
@@ -212,6 +214,9 @@ def exit_code(main: Callable[[], None], values: flags.FlagValues, resumable: boo
                 code = _stopped(stops[-1], resumable, "what was finished is kept")
             elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 code = _disk_full(error, resumable)
+            elif isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename:
+                _say(f"error: {one_line(error.filename, 120)}: {error.strerror}")
+                code = 2
             else:
                 raise
     text = printed.getvalue()

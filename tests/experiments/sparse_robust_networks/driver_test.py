@@ -1,6 +1,5 @@
 """The driver as its user runs it: in a process of its own, from flags to files."""
 
-import errno
 import json
 import shutil
 import signal
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags as absl_flags
 
 from experiments import program
 from experiments.sparse_robust_networks import driver
@@ -284,38 +282,6 @@ def test_a_diverging_loss_is_one_line(tmp_path, capsys):
         "error: mnist lenet_300_100 pgd original 0 level 0: the pgd training loss became"
     )
     assert "Traceback" not in errors
-
-
-@pytest.mark.parametrize(
-    "failure,code,message",
-    [
-        (
-            OSError(errno.ENOSPC, "no space", "a/file"),
-            3,
-            "error: a/file: no space left on the disk",
-        ),
-        (
-            KeyboardInterrupt(),
-            130,
-            "stopped by SIGINT; everything so far is kept. The same command",
-        ),
-    ],
-)
-def test_what_a_user_can_mend_is_one_line(capsys, failure, code, message):
-    def main():
-        raise failure
-
-    assert program.exit_code(main, absl_flags.FlagValues()) == code
-    errors = capsys.readouterr().err
-    assert errors.startswith(message) and len(errors.splitlines()) == 1
-
-
-def test_any_other_failure_keeps_its_trace():
-    def main():
-        raise OSError(errno.EIO, "input/output error")
-
-    with pytest.raises(OSError):
-        program.exit_code(main, absl_flags.FlagValues())
 
 
 def test_two_workers_on_loopback_train_as_one_device_does(tmp_path):
