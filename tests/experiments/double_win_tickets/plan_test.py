@@ -5,16 +5,10 @@ import dataclasses
 import pytest
 
 from experiments.double_win_tickets import driver
-from experiments.double_win_tickets.plan import (
-    TICKETS,
-    DoubleWin,
-    Images,
-    Public,
-    TicketKind,
-    Transfer,
-    transfers,
-    unseen_models,
-)
+from experiments.double_win_tickets.inputs import require_transferable
+from experiments.double_win_tickets.plan import DoubleWin, Images, Public
+from experiments.double_win_tickets.settings import TICKETS, TicketKind
+from experiments.double_win_tickets.transfers import Transfer, transfers, unseen_models
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 from tf_tickets.errors import UserError
 from tf_tickets.masking.magnitude import sparsity_after_rounds
@@ -56,13 +50,13 @@ IMP, OMP, RANDOM = (TICKETS[f"at_{name}"] for name in ("imp_st", "omp", "random"
 
 def work_of(plan):
     """All pieces of a plan, each once."""
-    shown = driver.shown_of(plan).values()
+    shown = plan.shown().values()
     return in_order([node for stage in shown for each in stage for node in each.nodes])
 
 
 def names_of(plan):
     """(all labels) of every training."""
-    shown = [each for stage in driver.shown_of(plan).values() for each in stage]
+    shown = [each for stage in plan.shown().values() for each in stage]
     trainings = [each for each in shown if isinstance(each.of, Training)]
     return {tuple(each.labels.items()) for each in trainings}
 
@@ -115,7 +109,7 @@ def test_every_kind_of_ticket_meets_both_regimes_and_imp_less_data():
 
 
 def test_the_pretrainings_are_natural_fast_and_strong():
-    found = {name: PAPER.pretrained(name) for name in ("std", "fat", "at")}
+    found = {name: PAPER.pretrained[name] for name in ("std", "fat", "at")}
     assert {name: each.against for name, each in found.items()} == {
         "std": "natural",
         "fat": "fast",
@@ -138,12 +132,12 @@ def test_naturally_pretrained_networks_are_attacked_too():
     for name in ("std", "at"):
         measured = PAPER.measured_on_source(name)
         assert [attack.name for attack in measured.attacks] == ["pgd_20", MARGIN_ATTACK]
-        assert measured.splits == ("test",) and measured.of == PAPER.pretrained(name)
+        assert measured.splits == ("test",) and measured.of == PAPER.pretrained[name]
 
 
 def test_the_first_prune_is_of_the_pretrained_weights_and_later_ones_of_retrained_ones():
     first, second = PAPER.ticket(IMP, 1), PAPER.ticket(IMP, 2)
-    pretrained = PAPER.pretrained("at")
+    pretrained = PAPER.pretrained["at"]
     assert first.masks == Masks(pretrained, sparsity_after_rounds(1), "magnitude")
     retrained = second.masks.of
     assert retrained.masks == first and retrained.stream == 1
@@ -163,7 +157,7 @@ def test_a_transfer_has_the_tickets_weights_and_masks_and_the_trials_head():
     assert ticket.masks == PAPER.ticket(IMP, 6) and dense.masks is None
     assert (ticket.stream, dense.stream) == (6, 0)
     assert ticket.start == dense.start
-    assert ticket.start.of == PAPER.pretrained("at")
+    assert ticket.start.of == PAPER.pretrained["at"]
     heads = {
         transferred(*kind, seed=seed, regime=regime).start.new_head
         for kind in (("at", "imp_st", 6), ("std", "imp_st", 6), ("fat", "dense", 0))
@@ -185,7 +179,7 @@ def test_unseen_models_share_nothing_with_tickets():
 
 
 def test_every_robust_network_with_all_data_is_attacked_from_the_unseen_one():
-    shown = [each for each in driver.shown_of(PAPER)["transfer"] if each.record]
+    shown = [each for each in PAPER.shown()["transfer"] if each.record]
     robust = [each for each in transfers(PAPER.settings) if each.regime == "pgd"]
     assert len(shown) == sum(each.percent == 100 for each in robust)
     for each in shown:
@@ -271,25 +265,25 @@ def public(has_head):
 
 def test_public_weights_stand_for_a_pretraining():
     plan = plan_of(public(True), pretrained=["at=weights.pt"])
-    pretrained = plan.pretrained("at")
+    pretrained = plan.pretrained["at"]
     assert isinstance(pretrained, Imported) and pretrained.labels["method"] == "at_pretraining"
     assert plan.ticket(OMP, 2).masks.of == pretrained
     assert plan.measured_on_source("at").of == pretrained
     dense = plan.transferred(Transfer("svhn", "at", "dense", 0, 100, "pgd", 0))
-    assert dense.start.of == pretrained and isinstance(plan.pretrained("std"), Training)
+    assert dense.start.of == pretrained and isinstance(plan.pretrained["std"], Training)
 
 
 def test_a_new_head_is_not_measured():
     """Chance is not what the weights are worth."""
     plan = plan_of(public(False), pretrained=["at=weights.pt"])
     assert plan.measured_on_source("at") is None
-    shown = driver.shown_of(plan)["pretrain"]
-    assert shown[0].nodes == (plan.pretrained("at"),)  # Files first: they may be unusable.
+    shown = plan.shown()["pretrain"]
+    assert shown[0].nodes == (plan.pretrained["at"],)  # Files first: they may be unusable.
     assert all(isinstance(each.nodes[0], Measurement) for each in shown[1:])
 
 
 def test_tickets_are_shown_whether_or_not_they_are_trained_again():
-    shown = driver.shown_of(plan_of(tickets=["at_imp_st", "at_omp"], levels=["0", "3"]))["search"]
+    shown = plan_of(tickets=["at_imp_st", "at_omp"], levels=["0", "3"]).shown()["search"]
     found = [(type(each.nodes[0]), each.labels["method"], each.labels["level"]) for each in shown]
     assert found == [
         (Training, "at_imp_st", 1),
@@ -302,7 +296,7 @@ def test_tickets_are_shown_whether_or_not_they_are_trained_again():
 def test_targets_of_other_colours_are_refused():
     gray = images("mnist")._replace(image_shape=(224, 224, 1))
     with pytest.raises(UserError, match="--targets=mnist: expected images of 3 channel"):
-        driver.require_transferable(PAPER.source, gray)
+        require_transferable(PAPER.source, gray)
 
 
 def test_a_kind_of_ticket_has_a_name_of_its_own():
