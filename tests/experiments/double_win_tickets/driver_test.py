@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from experiments.double_win_tickets import driver
+from experiments.double_win_tickets.results import LABELS
 from tests.experiments import programs
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
@@ -65,6 +66,20 @@ def test_ends_with_the_table_beside_the_papers_and_the_paths(finished):
     titles = ("Figures 3 and 4", "Pre-training", "Table A2", "Figure A8", "Figures 7 and A8")
     assert all(text in summary for text in titles)
     assert len(list((run_dir / "figures").glob("*.png"))) >= 3
+
+
+def test_the_results_say_in_columns_what_each_network_is(finished):
+    rows = rows_of(finished[0])
+    found = {(row.data_set, *(dict(row.labels).get(name, "") for name in LABELS)) for row in rows}
+    kinds = {("at", "dense", "100"), ("at", "imp_st", "100"), ("at", "omp", "100")}
+    assert found == {
+        ("fashion_mnist", "at", "", ""),
+        ("fashion_mnist", "at", "imp_st", ""),
+        *(("mnist", *kind) for kind in kinds),
+        ("mnist", "scratch", "dense", "100"),
+    }
+    header = (finished[0] / "results.csv").read_text().partition("\n")[0]
+    assert header.endswith(",value,pretraining,pruning,percent")
 
 
 def test_the_export_is_the_transferred_ticket(finished):

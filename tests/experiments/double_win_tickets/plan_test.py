@@ -7,6 +7,7 @@ import pytest
 from experiments.double_win_tickets import driver
 from experiments.double_win_tickets.inputs import require_transferable
 from experiments.double_win_tickets.plan import DoubleWin, Images, Public
+from experiments.double_win_tickets.results import LABELS
 from experiments.double_win_tickets.settings import TICKETS, TicketKind
 from experiments.double_win_tickets.transfers import Transfer, transfers, unseen_models
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
@@ -26,6 +27,7 @@ from tf_tickets.work.nodes import (
     Training,
     in_order,
 )
+from tf_tickets.work.view import label_names
 
 PLATFORM = Platform(1, 1, ())
 
@@ -100,11 +102,14 @@ def test_every_kind_of_ticket_meets_both_regimes_and_imp_less_data():
     small = plan_of(
         tickets=["at_imp_st", "at_omp"], levels=["0", "3"], percents=["100", "50"], trials=1
     )
-    wanted = {(each.method, each.level, each.regime) for each in transfers(small.settings)}
-    dense = {(f"at_dense_{percent}", 0) for percent in (100, 50)}
-    pruned = {("at_imp_st_100", 3), ("at_imp_st_50", 3), ("at_omp_100", 3)}
+    wanted = {
+        (each.pretraining, each.pruning, each.percent, each.level, each.regime)
+        for each in transfers(small.settings)
+    }
+    dense = {("at", "dense", percent, 0) for percent in (100, 50)}
+    pruned = {("at", "imp_st", 100, 3), ("at", "imp_st", 50, 3), ("at", "omp", 100, 3)}
     assert wanted == {
-        (*method, regime) for method in dense | pruned for regime in ("natural", "pgd")
+        (*network, regime) for network in dense | pruned for regime in ("natural", "pgd")
     }
 
 
@@ -148,8 +153,6 @@ def test_the_first_prune_is_of_the_pretrained_weights_and_later_ones_of_retraine
     assert PAPER.ticket(OMP, 5).masks == Masks(pretrained, sparsity_after_rounds(5), "magnitude")
     assert PAPER.ticket(RANDOM, 5).masks == RandomMasks(pretrained, sparsity_after_rounds(5), 0)
     assert PAPER.ticket(OMP, 1) == first  # Iterative and one-shot pruning have done the same.
-    assert list(PAPER.retrained_levels(IMP)) == list(range(1, 19))
-    assert list(PAPER.retrained_levels(OMP)) == []
 
 
 def test_a_transfer_has_the_tickets_weights_and_masks_and_the_trials_head():
@@ -233,6 +236,9 @@ def test_labels_are_the_columns_of_the_results():
         "method": "at_imp_st_10",
         "seed": 2,
         "level": 6,
+        "pretraining": "at",
+        "pruning": "imp_st",
+        "percent": "10",
     }
     assert PAPER.ticket(TICKETS["at_imp_at"], 4).labels == {
         "data_set": "imagenet",
@@ -241,7 +247,26 @@ def test_labels_are_the_columns_of_the_results():
         "method": "at_imp_at",
         "seed": 0,
         "level": 4,
+        "pretraining": "at",
+        "pruning": "imp_at",
+        "percent": None,
     }
+    shown = [each for stage in PAPER.shown().values() for each in stage]
+    assert label_names(shown) == list(LABELS)
+
+
+def test_labels_say_what_the_name_says():
+    """For people, names are made of them; that of a pre-training says that it is one."""
+    shown = [each for stage in PAPER.shown().values() for each in stage]
+    for labels in [node.labels for each in shown for node in (*each.nodes, each.of)]:
+        told = [labels[name] for name in LABELS if labels[name] is not None]
+        assert labels["method"] == "_".join(told if told[1:] else [*told, "pretraining"])
+
+
+def test_measurements_have_the_labels_of_what_is_measured():
+    for each in [each for stage in PAPER.shown().values() for each in stage]:
+        for node in each.nodes:
+            assert not isinstance(node, Measurement) or node.labels == node.of.labels
 
 
 def test_a_trial_a_level_and_a_target_more_leave_all_other_work_as_it_is():

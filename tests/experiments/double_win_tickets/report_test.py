@@ -6,6 +6,7 @@ import pytest
 
 from experiments.double_win_tickets import figures
 from experiments.double_win_tickets.report import write_report
+from experiments.double_win_tickets.results import LABELS
 from tests.analysis.readers import parse
 from tests.experiments.double_win_tickets.maker import REFERENCE_PATH, TransfersMaker, whole_run
 from tf_tickets.analysis import report
@@ -29,7 +30,7 @@ def transfers(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory(tmp_path / "run", {"seed": 0}, {})
+    return RunDirectory(tmp_path / "run", {"seed": 0}, {}, labels=LABELS)
 
 
 def record(run, maker):
@@ -78,8 +79,8 @@ def test_any_rows_may_be_missing(transfers, run, part, monkeypatch):
     monkeypatch.setattr(report, "write_figures", lambda *_: None)
     monkeypatch.setattr(figures, "write_png", lambda _, path: path)
     whole_run(transfers)
-    transfers.add("at_dense_100", "pgd", "test/transfer_attack/accuracy", [0.5])
-    transfers.transfer("scratch_dense_100", robust=[0.4])
+    transfers.add(("at", "dense", 100), "pgd", "test/transfer_attack/accuracy", [0.5])
+    transfers.transfer(("scratch", "dense", 100), robust=[0.4])
     # Every row, every second, every third, ..., then ever longer beginnings.
     step, count = (part + 1, None) if part < 7 else (1, 2 ** (part - 6))
     transfers.rows = transfers.rows[step - 1 : count : step]
