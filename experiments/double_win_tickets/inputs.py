@@ -103,12 +103,10 @@ class DataSets:
 
     def _read(self, name, seed):
         """What the plan knows a data set of a trial by, and its images."""
-        config = self.config
         with self._errors_about(name):
             described, images = self.source_of(name).read(seed)
-        shape = images.image_shape
-        require_image_shape(config["model"], shape, "model")
-        return Images(described, shape, images.num_classes, config["test_examples"]), images
+        require_image_shape(self.config["model"], images.image_shape, "model")
+        return Images(described, images.image_shape, images.num_classes), images
 
     def _require_parts(self, images: ImageData, percents, seed):
         most = min(len(images.with_train_fraction(percent, seed).train) for percent in percents)
@@ -126,7 +124,8 @@ class DataSets:
             if name == self.config["source"]:
                 text = text.replace("--train_examples=", "--source_examples=")
             if folder:
-                for start in (f"--data_dir={folder}: ", f"--data_set={name}: "):
+                for flag, value in {"data_dir": folder, "data_set": name}.items():
+                    start = f"--{flag}={value}: "
                     if text.startswith(start):
                         text = f"--folders={name}={folder}: {text.removeprefix(start)}"
             raise UserError(text) from None

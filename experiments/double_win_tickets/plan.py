@@ -48,13 +48,11 @@ class Images(NamedTuple):
       data: its examples.
       image_shape: (height, width, channels).
       classes: how many there are.
-      test_examples: how many networks are tested on; 0 for all.
     """
 
     data: Data
     image_shape: tuple[int, ...]
     classes: int
-    test_examples: int = 0
 
 
 class Public(NamedTuple):
@@ -107,8 +105,8 @@ class DoubleWin:
         """
         if pretraining in self.public and not self.public[pretraining].has_head:
             return None
-        of, attacks = self.pretrained[pretraining], self.settings.final_attacks
-        return Measurement(of, attacks, examples=self.source.test_examples, labels=of.labels)
+        attacks = self.settings.final_attacks
+        return self._measured(self.pretrained[pretraining], attacks=attacks)
 
     def ticket(self, kind: TicketKind, level: int) -> FoundTicket:
         """Masks of the weights that remain after some rounds, at least one.
@@ -165,17 +163,17 @@ class DoubleWin:
             seed=seed,
             stream=level,
             masks=self.ticket(TicketKind(pretraining, pruning), level) if level else None,
-            labels={
-                "data_set": target,
-                "model": network.name,
-                "regime": regime,
-                "method": f"{pretraining}_{pruning}_{percent:g}",
-                "seed": seed,
-                "level": level,
-                "pretraining": pretraining,
-                "pruning": pruning,
-                "percent": f"{percent:g}",
-            },
+            labels=_labels(
+                target,
+                network,
+                regime,
+                f"{pretraining}_{pruning}_{percent:g}",
+                seed,
+                level,
+                pretraining,
+                pruning,
+                f"{percent:g}",
+            ),
         )
         first = phase.select_from_epoch * training.evaluate_every
         every_epoch = range(0, training.iterations + 1, training.evaluate_every)
@@ -185,64 +183,51 @@ class DoubleWin:
             keeps=tuple(every_epoch) if self._has_trajectory(transfer) else (),
         )
 
-    def tested(self, transfer: Transfer, training: Training) -> Measurement:
-        """Test accuracies of the weights that each selection kept."""
-        return Measurement(
-            training,
-            () if transfer.regime == "natural" else self.settings.final_attacks,
-            examples=self.targets[transfer.target, transfer.seed].test_examples,
-            selections=tuple(range(len(training.selections))),
-            labels=training.labels,
-        )
+    def tested(self, training: Training) -> Measurement:
+        """Test accuracies of the weights that each of a transfer's selections kept."""
+        attacks = () if training.against == "natural" else self.settings.final_attacks
+        kept = tuple(range(len(training.selections)))
+        return self._measured(training, attacks=attacks, selections=kept)
 
-    def attacked(self, transfer: Transfer, training: Training, unseen: Training) -> Measurement:
+    def attacked(self, training: Training, unseen: Training) -> Measurement:
         """Adversarially trained networks under the examples of one that shares no weights.
 
         Table A2: accuracy there above that under an attack of their own says that tickets do not
         owe it to masked gradients.
         """
         attack = Attack(TRANSFER_ATTACK, self.settings.evaluation_attack.threat)
-        examples = self.targets[transfer.target, transfer.seed].test_examples
-        return Measurement(
-            training,
-            transferred=((unseen, attack),),
-            examples=examples,
-            labels=training.labels,
-        )
+        return self._measured(training, transferred=((unseen, attack),))
 
     def shown(self) -> dict[str, list[Shown]]:
         """Stage → what it leads to, in the order of the work."""
+        settings, last = self.settings, max(self.settings.levels)
+        # Files first, as they may be unusable.
+        names = sorted(settings.pretrainings, key=lambda name: name not in self.public)
+        pretrained = [self.measured_on_source(name) or self.pretrained[name] for name in names]
+        found = [  # A ticket is shown with its network, where that is to be pruned again.
+            self.retrained(kind, level)
+            if PRUNINGS[kind.pruning] and level < last
+            else self.ticket(kind, level)
+            for kind in settings.ticket_kinds
+            for level in range(1, last + 1)
+        ]
         return {
-            "pretrain": self._shown_pretrainings(),
-            "search": self._shown_searches(),
+            "pretrain": [Shown((node,)) for node in pretrained],
+            "search": [Shown((node,)) for node in found],
             "transfer": self._shown_transfers(),
         }
-
-    def _shown_pretrainings(self):
-        # Files first, as they may be unusable.
-        names = sorted(self.settings.pretrainings, key=lambda name: name not in self.public)
-        return [Shown((self.measured_on_source(name) or self.pretrained[name],)) for name in names]
-
-    def _shown_searches(self):
-        kinds, levels = self.settings.ticket_kinds, range(1, max(self.settings.levels) + 1)
-        return [Shown((self._showing(kind, level),)) for kind in kinds for level in levels]
-
-    def _showing(self, kind, level):
-        """What shows a ticket: its network's training, if that is to be pruned again."""
-        is_pruned_again = PRUNINGS[kind.pruning] and level < max(self.settings.levels)
-        return self.retrained(kind, level) if is_pruned_again else self.ticket(kind, level)
 
     def _shown_transfers(self):
         """The transfers' test accuracies, then those under attacks from unseen models."""
         tickets, unseen = transfers(self.settings), unseen_models(self.settings)
         trainings = {each: self.transferred(each) for each in [*tickets, *unseen]}
         tested = [
-            Shown((self.tested(transfer, training),), trajectory=training.keeps)
-            for transfer, training in trainings.items()
+            Shown((self.tested(training),), trajectory=training.keeps)
+            for training in trainings.values()
         ]
         attacked = [
             Shown(
-                (self.attacked(each, trainings[each], trainings[model]),),
+                (self.attacked(trainings[each], trainings[model]),),
                 f"transfer_attack_{each.level:02d}",
             )
             for model in unseen  # Images are attacked once for all of a trial.
@@ -262,7 +247,9 @@ class DoubleWin:
         public = self.public.get(pretraining)
         network = public.network.network if public else self._own_network
         method = f"{pretraining}_pretraining"
-        labels = self._labels_on_source(network, regime, method, 0, pretraining)
+        labels = _labels(
+            settings.source, network, regime, method, settings.source_seed, 0, pretraining
+        )
         if public:
             return dataclasses.replace(public.network, labels=labels)
         training = self._training(
@@ -286,22 +273,9 @@ class DoubleWin:
             is_first = level == 1 or regime is None
             of = dense if is_first else self.retrained(kind, level - 1)
             masks = Masks(of, sparsity, "magnitude")
-        regime = regime or "natural"
-        labels = self._labels_on_source(dense.network, regime, kind.name, level, *kind)
+        seed, regime = self.settings.source_seed, regime or "natural"
+        labels = _labels(self.settings.source, dense.network, regime, kind.name, seed, level, *kind)
         return FoundTicket(masks, level, labels)
-
-    def _labels_on_source(self, network, regime, method, level, pretraining, pruning=None):
-        return {
-            "data_set": self.settings.source,
-            "model": network.name,
-            "regime": regime,
-            "method": method,
-            "seed": self.settings.source_seed,
-            "level": level,
-            "pretraining": pretraining,
-            "pruning": pruning,
-            "percent": None,
-        }
 
     def _has_trajectory(self, transfer):
         """Whether the weights of the beginning and of every epoch's end are kept."""
@@ -311,6 +285,10 @@ class DoubleWin:
             and transfer.regime == "pgd"
             and transfer.pruning in LIMITED_PRUNINGS
         )
+
+    def _measured(self, network, **how):
+        examples = self.settings.test_examples
+        return Measurement(network, examples=examples, labels=network.labels, **how)
 
     def _training(self, phase, regime, images, **how):
         """A training that is measured after every epoch."""
@@ -328,3 +306,19 @@ class DoubleWin:
             measured=() if regime == "natural" else (self.settings.evaluation_attack,),
             **how,
         )
+
+
+def _labels(
+    data_set, network, regime, method, seed, level, pretraining, pruning=None, percent=None
+):
+    return {
+        "data_set": data_set,
+        "model": network.name,
+        "regime": regime,
+        "method": method,
+        "seed": seed,
+        "level": level,
+        "pretraining": pretraining,
+        "pruning": pruning,
+        "percent": percent,
+    }

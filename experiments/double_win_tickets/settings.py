@@ -101,6 +101,7 @@ class DoubleWinSettings:
         adversarial transfers of `imp_st` tickets.
       pretraining, retraining: phases on the source.
       transferring: target → regime → phase.
+      test_examples: how many test images networks meet, of each data set; 0 for all.
       evaluation_attack: what adversarially trained networks are measured under; accuracy under
         it is the paper's RA, and decides which weights are selected.
     """
@@ -118,6 +119,7 @@ class DoubleWinSettings:
     pretraining: Phase
     retraining: Phase
     transferring: Mapping[str, Mapping[str, Phase]]
+    test_examples: int
     evaluation_attack: Attack
 
     def __post_init__(self):

@@ -13,6 +13,7 @@ from experiments.double_win_tickets.results import (
     METRIC_LABELS,
     PRETRAINING_LABELS,
     PRUNING_LABELS,
+    Network,
     largest_differences,
     networks,
     tested,
@@ -74,11 +75,7 @@ def accuracy_table(group: Group, percent: float) -> str:
     if not found:
         return ""
     rows = select(group.rows, percent=percent)
-    keys = {(network.pruning, network.pretraining, network.level): network for network in found}
-    columns = [
-        *_kind_columns(keys),
-        ("sparsity", {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}),
-    ]
+    keys, columns = network_columns(found)
     for metric, label in METRIC_LABELS.items():
         most = max(len(getattr(network.scores, metric)) for network in found)
         shown = {key: _score(network, metric, most) for key, network in keys.items()}
@@ -163,6 +160,13 @@ def transfer_attack_table(
         f"{group_label('cifar10', 'resnet_50')}."
     )
     return captioned(caption, markdown_table(columns, keys, MISSING))
+
+
+def network_columns(found: Sequence[Network]) -> tuple[dict, list]:
+    """The rows of a table, key → network, and the columns that say what each is."""
+    keys = {(network.pruning, network.pretraining, network.level): network for network in found}
+    sparsities = {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}
+    return keys, [*_kind_columns(keys), ("sparsity", sparsities)]
 
 
 def _kind_columns(keys):

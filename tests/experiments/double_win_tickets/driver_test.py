@@ -262,6 +262,9 @@ def test_standard_and_adversarial_transfer_have_recipes_of_their_own():
     assert adversarial[[0, 49, 50, 74, 75]].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.01, 1e-3])
     assert phases["pgd"].select_from_epoch == 46
     assert driver.transferring(driver.PAPER, "svhn")["pgd"].select_from_epoch == 1
+    assert driver.transferring(driver.PAPER, "svhn_classes_0_4")["pgd"].epochs == 80
+    own = driver.PAPER | {"folders": ["svhn=/pictures"]}  # Only called as the paper's data set.
+    assert driver.transferring(own, "svhn")["pgd"].epochs == 100
     shorter = driver.transferring(driver.PAPER | {"epochs": 8}, "cifar10")
     assert shorter["pgd"].select_from_epoch == 1 and shorter["natural"].epochs == 150
 
