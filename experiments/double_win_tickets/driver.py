@@ -149,8 +149,8 @@ def transferring(config, target):
     """Regime → the phase of transfers to a target."""
     attack_and_decay = ("attack_steps", "weight_decay")
     classes, folders = find_class_range(target), pairs("folders", config["folders"])
-    is_svhn = "svhn" == (classes.data_set if classes else target)
-    of_target = SVHN if is_svhn and target not in folders else OTHERS
+    whole = classes.data_set if classes else target
+    of_target = SVHN if whole == "svhn" and target not in folders else OTHERS
     chosen = {name: config[name] or value for name, value in of_target.items()}
     decay, first = chosen.pop("decay"), chosen.pop("select_from_epoch")
     if config["epochs"] and not config["select_from_epoch"]:
@@ -201,19 +201,18 @@ def require_earlier_stages(plan, stages, store):
     settings, needed = plan.settings, []
     if "pretrain" not in stages and {"search", "transfer"} & set(stages):
         needed += [
-            (f"{name} pre-training is", "pretrain", node) for name, node in plan.pretrained.items()
+            (f"{name} pre-training", "pretrain", node) for name, node in plan.pretrained.items()
         ]
     if "search" not in stages and "transfer" in stages:
         needed += [
-            (f"ticket {kind.name} of level {level} is", "search", plan.ticket(kind, level))
+            (f"ticket {kind.name} of level {level}", "search", plan.ticket(kind, level))
             for kind in settings.ticket_kinds
             for level in filter(None, settings.levels)
         ]
     for what, stage, node in needed:
         if not store.is_finished(node):
-            raise UserError(
-                f"--stage: the {what} missing in {store.root}; run --stage={stage}, or all, first"
-            )
+            cure = f"run --stage={stage}, or all, first"
+            raise UserError(f"--stage: the {what} is missing in {store.root}; {cure}")
 
 
 def exports_of(plan, data_sets, run, store):

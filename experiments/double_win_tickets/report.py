@@ -90,7 +90,7 @@ def write_report(
 
 
 def _little_data_tables(group, reference):
-    percents = sorted(set(group.rows["percent"].dropna()) - {100}, reverse=True)
+    percents = sorted(set(group.rows["percent"]) - {100}, reverse=True)
     accuracies = [
         paragraphs(tables.accuracy_table(group, percent), differences_table(group, percent))
         for percent in percents
