@@ -2,12 +2,8 @@
 
 import math
 
-from experiments.double_win_tickets.results import (
-    METRIC_LABELS,
-    PRETRAINING_LABELS,
-    PRUNING_LABELS,
-    networks,
-)
+from experiments.double_win_tickets.results import METRIC_LABELS, networks
+from experiments.double_win_tickets.tables import network_columns
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
 from tf_tickets.analysis.studies import Group
 
@@ -28,12 +24,7 @@ def differences_table(group: Group, percent: float) -> str:
     ]
     if not found:
         return ""
-    keys = {(network.pruning, network.pretraining, network.level): network for network in found}
-    columns = [
-        ("pre-training", {key: PRETRAINING_LABELS[key[1]] for key in keys}),
-        ("pruning", {key: PRUNING_LABELS[key[0]] for key in keys}),
-        ("sparsity", {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}),
-    ]
+    keys, columns = network_columns(found)
     for metric, label in METRIC_LABELS.items():
         shown = {key: _difference(network, metric) for key, network in keys.items()}
         columns.append((label, shown))

@@ -1,6 +1,7 @@
 """What the masks of a run of "Double-Win Lottery Tickets" look like: Figures A8 and 7."""
 
 from experiments.double_win_tickets.figures import COLOURS
+from experiments.double_win_tickets.settings import TicketKind
 from tf_tickets.analysis import kernels, similarity, ticket_tables
 from tf_tickets.analysis.report import Section
 from tf_tickets.analysis.saved_tickets import SavedTicket, labels_of, levels, tickets_in
@@ -52,7 +53,7 @@ def _kernels(saved, label, run):
         return []
     rows = kernels.kernel_curves(saved)
     folder = run.path / "figures"
-    colours = {f"{pretraining}_{pruning}": c for (pruning, pretraining), c in COLOURS.items()}
+    colours = {TicketKind(kind[1], kind[0]).name: colour for kind, colour in COLOURS.items()}
     picture = folder / "figure_a8_kernels.png"
     pictures = [kernels.draw_kernel_curves(rows, label, picture, colours)]
     pictures += [_draw_map(entry, name, folder) for name, entry in _sparsest(saved).items()]

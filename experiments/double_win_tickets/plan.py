@@ -2,18 +2,27 @@
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from tf_tickets.attacks.threat_model import ThreatModel, with_margin_attack
-from tf_tickets.errors import require, require_choices
+from experiments.double_win_tickets.settings import (
+    LIMITED_PRUNINGS,
+    PRETRAININGS,
+    PRUNINGS,
+    DoubleWinSettings,
+    TicketKind,
+)
+from experiments.double_win_tickets.transfers import (
+    SCRATCH,
+    TRANSFER_ATTACK,
+    Transfer,
+    transfers,
+    unseen_models,
+)
 from tf_tickets.masking.magnitude import sparsity_after_rounds
-from tf_tickets.models.registry import is_convolutional
-from tf_tickets.training.schedules import Constant, CosineDecay, StepDecay, steps_per_epoch
-from tf_tickets.training.selection import Selection
+from tf_tickets.training.schedules import steps_per_epoch
 from tf_tickets.work.nodes import (
     Attack,
     Data,
@@ -26,253 +35,10 @@ from tf_tickets.work.nodes import (
     Network,
     Platform,
     RandomMasks,
-    Recipe,
     Training,
     settled,
 )
-
-# Pre-training → the regime it is trained in: θ_STD, θ_FAT and θ_AT of the paper.
-PRETRAININGS = {"std": "natural", "fat": "fast", "at": "pgd"}
-# Pruning → the regime its networks are retrained in on the source; None without retraining.
-PRUNINGS = {"imp_st": "natural", "imp_at": "pgd", "omp": None, "random": None}
-# Those whose tickets are transferred with a part of the data too (Figure 5).
-LIMITED_PRUNINGS = ("dense", "imp_st")
-TRANSFER_REGIMES = ("natural", "pgd")
-DECAYS = ("constant", "step", "thirds", "cosine")
-# Fast adversarial training that loses so much robust accuracy on validation data has overfitted
-# catastrophically and is stopped.
-STOP_AFTER_DROP = 0.2
-TRANSFER_ATTACK = "transfer_attack"
-"""Table A2's attack from an unseen model, as the results call it."""
-
-
-class TicketKind(NamedTuple):
-    """Masks found from one kind of pre-trained weights in one way.
-
-    Attributes:
-      pretraining: a name in `PRETRAININGS`.
-      pruning: a name in `PRUNINGS`, or `dense`.
-    """
-
-    pretraining: str
-    pruning: str
-
-    @property
-    def name(self) -> str:
-        """Such as `at_imp_st`, the paper's (m^ST, θ_AT)."""
-        return f"{self.pretraining}_{self.pruning}"
-
-
-TICKETS = {
-    kind.name: kind
-    for kind in itertools.starmap(TicketKind, itertools.product(PRETRAININGS, PRUNINGS))
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """How long networks are trained, and how.
-
-    Attributes:
-      epochs: passes through the training images.
-      decay: of the learning rate: `constant`; `step`, divided by ten at a half and at three
-        quarters of the epochs; `thirds`, at a third and at two thirds; `cosine`.
-      learning_rate: the highest.
-      recipe: how weights are learned.
-      attacks: regime → what is trained against.
-      select_from_epoch: the first epoch after which the weights may be the ones that are kept.
-    """
-
-    epochs: int
-    decay: str
-    learning_rate: float
-    recipe: Recipe
-    attacks: Mapping[str, ThreatModel]
-    select_from_epoch: int = 1
-
-    def __post_init__(self):
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        expected = f"1 to {self.epochs}, the epochs"
-        chosen = self.select_from_epoch
-        require(1 <= chosen <= self.epochs, "select_from_epoch", chosen, expected)
-        require_choices("decay", [self.decay], DECAYS)
-
-    def learning_rates(self, steps_per_epoch: int) -> Constant | CosineDecay | StepDecay:
-        """Of every iteration."""
-        highest = self.learning_rate
-        if self.decay == "constant":
-            return Constant(highest)
-        if self.decay == "cosine":
-            return CosineDecay(highest, self.epochs, steps_per_epoch)
-        milestones = (0.5, 0.75) if self.decay == "step" else (1 / 3, 2 / 3)
-        return StepDecay(highest, self.epochs, steps_per_epoch, milestones=milestones)
-
-
-@dataclasses.dataclass(frozen=True)
-class DoubleWinSettings:
-    """A run.
-
-    Attributes:
-      source: data set that networks are pre-trained and pruned on.
-      targets: data sets that tickets are transferred to.
-      model, width_multiplier: the network that is trained; public weights are of their own.
-      seeds: of the transfers, one a trial. The first one is the pre-trainings' and searches' too,
-        as all trials transfer the same tickets.
-      pretrained: pre-training → public weights that stand for it, see `load_pretrained`; the
-        others are trained.
-      tickets: names in `TICKETS`.
-      levels: rounds of pruning, a fifth each, whose tickets are transferred; 0 is dense.
-      percents: parts of the targets' training images.
-      trajectory_levels: of which levels the way of the weights is kept: of the first trial's
-        adversarial transfers of `imp_st` tickets.
-      pretraining, retraining: phases on the source.
-      transferring: target → regime → phase.
-      evaluation_attacks: name → what adversarially trained networks are measured under; the
-        first decides which weights are selected. What is reported in the end is also measured
-        under the margin loss, see `with_margin_attack`.
-    """
-
-    source: str
-    targets: tuple[str, ...]
-    model: str
-    width_multiplier: float
-    seeds: Sequence[int]
-    pretrained: Mapping[str, str]
-    tickets: tuple[str, ...]
-    levels: tuple[int, ...]
-    percents: tuple[float, ...]
-    trajectory_levels: tuple[int, ...]
-    pretraining: Phase
-    retraining: Phase
-    transferring: Mapping[str, Mapping[str, Phase]]
-    evaluation_attacks: Mapping[str, ThreatModel]
-
-    def __post_init__(self):
-        for flag in ("targets", "percents", "levels"):
-            _require_different(flag, getattr(self, flag))
-        require(self.source not in self.targets, "targets", self.source, "other than --source")
-        require_choices("tickets", self.tickets, TICKETS)
-        for pretraining in self.pretrained:
-            expected = f"one of {', '.join(self.pretrainings)}, which --tickets asks for"
-            require(pretraining in self.pretrainings, "pretrained", pretraining, expected)
-        expected = "a network with convolutions, which alone are pruned"
-        require(is_convolutional(self.model), "model", self.model, expected)
-        for flag in ("levels", "trajectory_levels"):
-            for level in getattr(self, flag):
-                require(0 <= level < 100, flag, level, "rounds of pruning, 0 to 99")
-        require(any(self.levels), "levels", ",".join(map(str, self.levels)), "one above 0")
-        for percent in self.percents:
-            require(0 < percent <= 100, "percents", f"{percent:g}", "above 0, at most 100")
-        whole = [kind.name for kind in self.ticket_kinds if kind.pruning not in LIMITED_PRUNINGS]
-        expected = f"100 among them, the only part that {', '.join(whole)} is transferred with"
-        percents = ",".join(f"{percent:g}" for percent in self.percents)
-        require(100 in self.percents or not whole, "percents", percents, expected)
-
-    @property
-    def source_seed(self) -> int:
-        """Of pre-trainings and searches."""
-        return self.seeds[0]
-
-    @property
-    def ticket_kinds(self) -> list[TicketKind]:
-        """Those of the run."""
-        return [TICKETS[name] for name in self.tickets]
-
-    @property
-    def pretrainings(self) -> list[str]:
-        """Those that the tickets need, each once."""
-        return list(dict.fromkeys(kind.pretraining for kind in self.ticket_kinds))
-
-    @property
-    def robust_attack(self) -> Attack:
-        """The attack under which accuracy is the paper's RA."""
-        return next(iter(_named(self.evaluation_attacks)))
-
-    def selections(self, regime: str, first_iteration: int = 1) -> tuple[Selection, ...]:
-        """Which weights a training keeps: those of the best RA, then those of the best SA.
-
-        Args:
-          regime: what it is trained against.
-          first_iteration: those before it are not kept.
-        """
-        first = {"first_iteration": first_iteration}
-        best_natural = Selection("validation/natural/accuracy", **first)
-        if regime == "natural":
-            return (best_natural,)
-        drop = STOP_AFTER_DROP if regime == "fast" else 1.0
-        robust = f"validation/{self.robust_attack.name}/accuracy"
-        return Selection(robust, drop, **first), best_natural
-
-    def attacks_on(self, regime: str) -> tuple[Attack, ...]:
-        """What networks are measured under after every epoch of training in a regime."""
-        return () if regime == "natural" else _named(self.evaluation_attacks)
-
-    def final_attacks_on(self, regime: str) -> tuple[Attack, ...]:
-        """What the weights that it ends with are measured under."""
-        if regime == "natural":
-            return ()
-        return _named(with_margin_attack(self.evaluation_attacks))
-
-
-@dataclasses.dataclass(frozen=True)
-class Transfer:
-    """One training on a target: of a ticket with its pre-trained weights and a new head.
-
-    Attributes:
-      target: the data set.
-      pretraining: whose weights; `scratch` for new ones.
-      pruning: whose masks; `dense` for all weights.
-      level: rounds of pruning behind them.
-      percent: part of the training images.
-      regime: `natural` or `pgd`.
-      seed: the trial's.
-    """
-
-    target: str
-    pretraining: str
-    pruning: str
-    level: int
-    percent: float
-    regime: str
-    seed: int
-
-    @property
-    def method(self) -> str:
-        """Its name in the results, such as `at_imp_st_10`."""
-        return f"{self.pretraining}_{self.pruning}_{self.percent:g}"
-
-
-def transfers(settings: DoubleWinSettings) -> list[Transfer]:
-    """All transfers of a run: dense networks of every pre-training, tickets of every kind.
-
-    Those that train one network on one trial's data in one regime follow each other.
-    """
-    dense = [TicketKind(pretraining, "dense") for pretraining in settings.pretrainings]
-    levels = [level for level in settings.levels if level]
-    return [
-        Transfer(target, kind.pretraining, kind.pruning, level, percent, regime, seed)
-        for seed in settings.seeds
-        for target in settings.targets
-        for regime in TRANSFER_REGIMES
-        for kind in (*dense, *settings.ticket_kinds)
-        for percent in settings.percents
-        for level in (levels if kind.pruning in PRUNINGS else [0])
-        if percent == 100 or kind.pruning in LIMITED_PRUNINGS
-    ]
-
-
-def unseen_models(settings: DoubleWinSettings) -> list[Transfer]:
-    """Robust networks that share no weights with any ticket, for transfer attacks (Table A2).
-
-    None where nothing is trained with all training images.
-    """
-    if 100 not in settings.percents:
-        return []
-    return [
-        Transfer(target, "scratch", "dense", 0, 100, "pgd", seed)
-        for seed in settings.seeds
-        for target in settings.targets
-    ]
+from tf_tickets.work.view import Shown
 
 
 class Images(NamedTuple):
@@ -282,13 +48,11 @@ class Images(NamedTuple):
       data: its examples.
       image_shape: (height, width, channels).
       classes: how many there are.
-      test_examples: how many networks are tested on; 0 for all.
     """
 
     data: Data
     image_shape: tuple[int, ...]
     classes: int
-    test_examples: int = 0
 
 
 class Public(NamedTuple):
@@ -308,6 +72,10 @@ class Public(NamedTuple):
 class DoubleWin:
     """A run's work: each piece with the labels that results and folders know it by.
 
+    Labels beside those that all results have: `pretraining`, `pruning` and `percent`, as of
+    `Transfer`. The networks that tickets are found in have no pruning, and only transfers a
+    percent.
+
     Attributes:
       settings: what it consists of.
       source: the data that networks are pre-trained and pruned on.
@@ -321,10 +89,14 @@ class DoubleWin:
     targets: Mapping[tuple[str, int], Images]
     public: Mapping[str, Public]
     platform: Platform
+    _tickets: dict[TicketKind, list[FoundTicket]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
-    def pretrained(self, pretraining: str) -> Training | Imported:
-        """θ_p, with the head of the source's classes."""
-        return self._pretrained[pretraining]
+    @functools.cached_property
+    def pretrained(self) -> Mapping[str, Training | Imported]:
+        """Pre-training → θ_p, with the head of the source's classes."""
+        return {name: self._pretrained(name) for name in self.settings.pretrainings}
 
     def measured_on_source(self, pretraining: str) -> Measurement | None:
         """What θ_p is worth; None of weights whose head is new.
@@ -333,28 +105,29 @@ class DoubleWin:
         """
         if pretraining in self.public and not self.public[pretraining].has_head:
             return None
-        of = self.pretrained(pretraining)
-        attacks = _named(with_margin_attack(self.settings.evaluation_attacks))
-        return Measurement(of, attacks, examples=self.source.test_examples, labels=of.labels)
+        attacks = self.settings.final_attacks
+        return self._measured(self.pretrained[pretraining], attacks=attacks)
 
     def ticket(self, kind: TicketKind, level: int) -> FoundTicket:
         """Masks of the weights that remain after some rounds, at least one.
 
         The first prune of IMP happens before any retraining.
         """
-        return self._search(kind)[level - 1]
+        found = self._tickets.setdefault(kind, [])
+        while len(found) < level:
+            found.append(settled(self._found(kind, len(found) + 1)))
+        return found[level - 1]
 
     def retrained(self, kind: TicketKind, level: int) -> Training:
         """A ticket's network, trained on the source from θ_p, so that it can be pruned again."""
-        settings, ticket = self.settings, self.ticket(kind, level)
-        pretrained = self.pretrained(kind.pretraining)
+        ticket, pretrained = self.ticket(kind, level), self.pretrained[kind.pretraining]
         training = self._training(
-            settings.retraining,
+            self.settings.retraining,
             PRUNINGS[kind.pruning],
             self.source,
-            pretrained.network,
+            network=pretrained.network,
             start=Inherited(pretrained),
-            seed=settings.source_seed,
+            seed=self.settings.source_seed,
             stream=level,
             masks=ticket,
             labels=ticket.labels,
@@ -362,150 +135,166 @@ class DoubleWin:
         # Nothing is chosen by it on the way.
         return dataclasses.replace(training, evaluate_every=training.iterations)
 
-    def retrained_levels(self, kind: TicketKind) -> range:
-        """Those whose networks are trained and pruned again."""
-        return range(1, max(self.settings.levels) if PRUNINGS[kind.pruning] else 1)
-
     def transferred(self, transfer: Transfer) -> Training:
         """A training on a target.
 
         Its head is the trial's own: all methods of a trial have the same one.
         """
-        settings, scratch = self.settings, transfer.pretraining == "scratch"
-        images = self.targets[transfer.target, transfer.seed]
-        images = images._replace(data=dataclasses.replace(images.data, percent=transfer.percent))
+        target, pretraining, pruning, level, percent, regime, seed = transfer
+        images = self.targets[target, seed]
+        images = images._replace(data=dataclasses.replace(images.data, percent=percent))
         # The networks that others are attacked from share not even their heads with them.
-        seeds = np.random.SeedSequence([transfer.seed, scratch])
-        seed = seeds.generate_state(1).item()
-        network = self._own_network if scratch else self.pretrained(transfer.pretraining).network
-        network = dataclasses.replace(
-            network, image_shape=images.image_shape, classes=images.classes
-        )
+        is_new = pretraining == SCRATCH
+        head = np.random.SeedSequence([seed, is_new]).generate_state(1).item()
+        if is_new:
+            start, network = Fresh(head), self._own_network
+        else:
+            start = Inherited(self.pretrained[pretraining], new_head=head)
+            network = start.of.network
+        phase = self.settings.transferring[target][regime]
         training = self._training(
-            settings.transferring[transfer.target][transfer.regime],
-            transfer.regime,
+            phase,
+            regime,
             images,
-            network,
-            start=Fresh(seed)
-            if scratch
-            else Inherited(self.pretrained(transfer.pretraining), new_head=seed),
-            seed=transfer.seed,
-            stream=transfer.level,
-            masks=self.ticket(TicketKind(transfer.pretraining, transfer.pruning), transfer.level)
-            if transfer.level
-            else None,
-            labels=_labels(transfer.target, network.name, transfer.regime, transfer.method)
-            | {"seed": transfer.seed, "level": transfer.level},
+            network=dataclasses.replace(
+                network, image_shape=images.image_shape, classes=images.classes
+            ),
+            start=start,
+            seed=seed,
+            stream=level,
+            masks=self.ticket(TicketKind(pretraining, pruning), level) if level else None,
+            labels=_labels(
+                target,
+                network,
+                regime,
+                f"{pretraining}_{pruning}_{percent:g}",
+                seed,
+                level,
+                pretraining,
+                pruning,
+                f"{percent:g}",
+            ),
         )
-        phase = settings.transferring[transfer.target][transfer.regime]
         first = phase.select_from_epoch * training.evaluate_every
+        every_epoch = range(0, training.iterations + 1, training.evaluate_every)
         return dataclasses.replace(
             training,
-            selections=settings.selections(transfer.regime, first),
-            keeps=self.trajectory(transfer, training),
+            selections=self.settings.selections(regime, first),
+            keeps=tuple(every_epoch) if self._has_trajectory(transfer) else (),
         )
 
-    def trajectory(self, transfer: Transfer, training: Training) -> tuple[int, ...]:
-        """The iterations whose weights are kept: none, or the beginning and every epoch's end."""
-        is_kept = (
-            transfer.level in self.settings.trajectory_levels
-            and transfer.seed == self.settings.seeds[0]
-            and transfer.regime == "pgd"
-            and transfer.pruning in LIMITED_PRUNINGS
-        )
-        return tuple(range(0, training.iterations + 1, training.evaluate_every)) if is_kept else ()
+    def tested(self, training: Training) -> Measurement:
+        """Test accuracies of the weights that each of a transfer's selections kept."""
+        attacks = () if training.against == "natural" else self.settings.final_attacks
+        kept = tuple(range(len(training.selections)))
+        return self._measured(training, attacks=attacks, selections=kept)
 
-    def tested(self, transfer: Transfer, training: Training) -> Measurement:
-        """Test accuracies of the weights that each selection kept."""
-        return Measurement(
-            training,
-            self.settings.final_attacks_on(transfer.regime),
-            examples=self.targets[transfer.target, transfer.seed].test_examples,
-            selections=tuple(range(len(training.selections))),
-            labels=training.labels,
-        )
-
-    def attacked(self, transfer: Transfer, training: Training, unseen: Training) -> Measurement:
+    def attacked(self, training: Training, unseen: Training) -> Measurement:
         """Adversarially trained networks under the examples of one that shares no weights.
 
         Table A2: accuracy there above that under an attack of their own says that tickets do not
         owe it to masked gradients.
         """
-        attack = Attack(TRANSFER_ATTACK, self.settings.robust_attack.threat)
-        examples = self.targets[transfer.target, transfer.seed].test_examples
-        return Measurement(
-            training,
-            transferred=((unseen, attack),),
-            examples=examples,
-            labels=training.labels,
-        )
+        attack = Attack(TRANSFER_ATTACK, self.settings.evaluation_attack.threat)
+        return self._measured(training, transferred=((unseen, attack),))
+
+    def shown(self) -> dict[str, list[Shown]]:
+        """Stage → what it leads to, in the order of the work."""
+        settings, last = self.settings, max(self.settings.levels)
+        # Files first, as they may be unusable.
+        names = sorted(settings.pretrainings, key=lambda name: name not in self.public)
+        pretrained = [self.measured_on_source(name) or self.pretrained[name] for name in names]
+        found = [  # A ticket is shown with its network, where that is to be pruned again.
+            self.retrained(kind, level)
+            if PRUNINGS[kind.pruning] and level < last
+            else self.ticket(kind, level)
+            for kind in settings.ticket_kinds
+            for level in range(1, last + 1)
+        ]
+        return {
+            "pretrain": [Shown((node,)) for node in pretrained],
+            "search": [Shown((node,)) for node in found],
+            "transfer": self._shown_transfers(),
+        }
+
+    def _shown_transfers(self):
+        """The transfers' test accuracies, then those under attacks from unseen models."""
+        tickets, unseen = transfers(self.settings), unseen_models(self.settings)
+        trainings = {each: self.transferred(each) for each in [*tickets, *unseen]}
+        tested = [
+            Shown((self.tested(training),), trajectory=training.keeps)
+            for training in trainings.values()
+        ]
+        attacked = [
+            Shown(
+                (self.attacked(trainings[each], trainings[model]),),
+                f"transfer_attack_{each.level:02d}",
+            )
+            for model in unseen  # Images are attacked once for all of a trial.
+            for each in tickets
+            if (each.target, each.seed) == (model.target, model.seed)
+            and (each.regime, each.percent) == ("pgd", 100)
+        ]
+        return [*tested, *attacked]
 
     @property
     def _own_network(self):
         model, width = self.settings.model, self.settings.width_multiplier
         return Network(model, self.source.image_shape, self.source.classes, width)
 
-    @functools.cached_property
-    def _pretrained(self):
-        settings = self.settings
-        found = {}
-        for pretraining in settings.pretrainings:
-            regime = PRETRAININGS[pretraining]
-            public = self.public.get(pretraining)
-            network = public.network.network if public else self._own_network
-            labels = _labels(settings.source, network.name, regime, f"{pretraining}_pretraining")
-            labels |= {"seed": settings.source_seed, "level": 0}
-            if public:
-                found[pretraining] = dataclasses.replace(public.network, labels=labels)
-                continue
-            training = self._training(
-                settings.pretraining,
-                regime,
-                self.source,
-                network,
-                start=Fresh(settings.source_seed),
-                seed=settings.source_seed,
-                stream=0,
-                masks=None,
-                labels=labels,
-            )
-            selections = settings.selections(regime)[:1]
-            found[pretraining] = dataclasses.replace(training, selections=selections)
-        return found
-
-    @functools.cached_property
-    def _searches(self) -> dict[TicketKind, list[FoundTicket]]:
-        return {}
-
-    def _search(self, kind):
-        """The tickets of a kind, from the first round on."""
-        if kind not in self._searches:
-            tickets = self._searches[kind] = []
-            for level in range(1, max(self.settings.levels) + 1):
-                tickets.append(settled(self._found(kind, level)))
-        return self._searches[kind]
+    def _pretrained(self, pretraining):
+        settings, regime = self.settings, PRETRAININGS[pretraining]
+        public = self.public.get(pretraining)
+        network = public.network.network if public else self._own_network
+        method = f"{pretraining}_pretraining"
+        labels = _labels(
+            settings.source, network, regime, method, settings.source_seed, 0, pretraining
+        )
+        if public:
+            return dataclasses.replace(public.network, labels=labels)
+        training = self._training(
+            settings.pretraining,
+            regime,
+            self.source,
+            network=network,
+            start=Fresh(settings.source_seed),
+            seed=settings.source_seed,
+            stream=0,
+            labels=labels,
+        )
+        return dataclasses.replace(training, selections=settings.selections(regime)[:1])
 
     def _found(self, kind, level):
-        settings, sparsity = self.settings, sparsity_after_rounds(level)
-        dense = self.pretrained(kind.pretraining)
+        sparsity, regime = sparsity_after_rounds(level), PRUNINGS[kind.pruning]
+        dense = self.pretrained[kind.pretraining]
         if kind.pruning == "random":
-            masks = RandomMasks(dense, sparsity, settings.source_seed)
-        elif PRUNINGS[kind.pruning] and level > 1:
-            masks = Masks(self.retrained(kind, level - 1), sparsity, "magnitude")
+            masks = RandomMasks(dense, sparsity, self.settings.source_seed)
         else:
-            masks = Masks(dense, sparsity, "magnitude")
-        regime = PRUNINGS[kind.pruning] or "natural"
-        labels = _labels(settings.source, dense.network.name, regime, kind.name)
-        labels |= {"seed": settings.source_seed, "level": level}
+            is_first = level == 1 or regime is None
+            of = dense if is_first else self.retrained(kind, level - 1)
+            masks = Masks(of, sparsity, "magnitude")
+        seed, regime = self.settings.source_seed, regime or "natural"
+        labels = _labels(self.settings.source, dense.network, regime, kind.name, seed, level, *kind)
         return FoundTicket(masks, level, labels)
 
-    def _training(self, phase, regime, images, network, **how):
+    def _has_trajectory(self, transfer):
+        """Whether the weights of the beginning and of every epoch's end are kept."""
+        return (
+            transfer.level in self.settings.trajectory_levels
+            and transfer.seed == self.settings.seeds[0]
+            and transfer.regime == "pgd"
+            and transfer.pruning in LIMITED_PRUNINGS
+        )
+
+    def _measured(self, network, **how):
+        examples = self.settings.test_examples
+        return Measurement(network, examples=examples, labels=network.labels, **how)
+
+    def _training(self, phase, regime, images, **how):
         """A training that is measured after every epoch."""
-        data = images.data
-        per_epoch = steps_per_epoch(data.trained_on, phase.recipe.batch_size)
+        per_epoch = steps_per_epoch(images.data.trained_on, phase.recipe.batch_size)
         return Training(
-            network=network,
-            data=data,
+            data=images.data,
             recipe=phase.recipe,
             against=regime,
             attack=phase.attacks.get(regime),
@@ -514,19 +303,22 @@ class DoubleWin:
             rates=phase.learning_rates(per_epoch),
             platform=self.platform,
             masked="convolutions",
-            measured=self.settings.attacks_on(regime),
+            measured=() if regime == "natural" else (self.settings.evaluation_attack,),
             **how,
         )
 
 
-def _labels(data_set, model, regime, method):
-    return {"data_set": data_set, "model": model, "regime": regime, "method": method}
-
-
-def _named(attacks):
-    return tuple(Attack(name, threat) for name, threat in attacks.items())
-
-
-def _require_different(flag, names):
-    require(len(names) > 0, flag, "", "at least one")
-    require(len(set(names)) == len(names), flag, ",".join(map(str, names)), "different ones")
+def _labels(
+    data_set, network, regime, method, seed, level, pretraining, pruning=None, percent=None
+):
+    return {
+        "data_set": data_set,
+        "model": network.name,
+        "regime": regime,
+        "method": method,
+        "seed": seed,
+        "level": level,
+        "pretraining": pretraining,
+        "pruning": pruning,
+        "percent": percent,
+    }

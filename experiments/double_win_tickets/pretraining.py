@@ -9,20 +9,24 @@ from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 
 def pretrained_cells(group: Group) -> dict[str, dict]:
     """SA, or an attack → pre-training → test accuracy of θ_p on the source data set."""
-    tests = _pretrained(group)
+    tests = _tests(group)
     headings = {
         "SA": "natural",
         attack_label(group.attack): group.attack,
         attack_label(MARGIN_ATTACK): MARGIN_ATTACK,
     }
-    found = {name: cells(select(tests, attack=key), "kind") for name, key in headings.items()}
+    found = {
+        name: cells(select(tests, attack=attack), "pretraining")
+        for name, attack in headings.items()
+    }
     return {name: cells_of for name, cells_of in found.items() if cells_of}
 
 
 def pretraining_table(group: Group) -> str:
     """What the dense networks reach on the source data set."""
-    tests = _pretrained(group)
-    kinds = [kind for kind in PRETRAINING_LABELS if (tests["kind"] == kind).any()]
+    tests = _tests(group)
+    measured = set(tests["pretraining"])
+    kinds = [kind for kind in PRETRAINING_LABELS if kind in measured]
     if not kinds:
         return ""
     columns = [("pre-training", PRETRAINING_LABELS), *_headed(pretrained_cells(group))]
@@ -39,8 +43,5 @@ def _headed(cells_of):
     return [(name if name == "SA" else f"RA ({name})", found) for name, found in cells_of.items()]
 
 
-def _pretrained(group):
-    """The pre-trainings' test accuracies, with their `kind`."""
-    tests = select(group.rows, split="test", quantity="accuracy")
-    tests = tests.assign(kind=tests["method"].astype("str").str.removesuffix("_pretraining"))
-    return tests[tests["kind"].isin(list(PRETRAINING_LABELS))]
+def _tests(group):
+    return select(group.rows, split="test", quantity="accuracy")

@@ -46,6 +46,7 @@ def write_report(
     reference = results.load_reference(reference_path)
     targets = results.groups(frame, "transfer")
     sources = results.groups(frame, "pretraining")
+    unseen = {group.name: group for group in results.groups(frame, "unseen")}
     directory = run.path / "figures"
     studies = {
         "Extreme sparsity of double-win tickets (Sections 4.1 and 4.2)": [
@@ -71,7 +72,11 @@ def write_report(
         ],
         "Pre-training": [Section(group.label, pretraining_table(group), ()) for group in sources],
         "Transfer attack (Table A2)": [
-            Section(group.label, tables.transfer_attack_table(group, reference), ())
+            Section(
+                group.label,
+                tables.transfer_attack_table(group, reference, unseen.get(group.name)),
+                (),
+            )
             for group in targets
         ],
     }
@@ -85,7 +90,7 @@ def write_report(
 
 
 def _little_data_tables(group, reference):
-    percents = sorted(set(group.rows["percent"].dropna()) - {100}, reverse=True)
+    percents = sorted(set(group.rows["percent"]) - {100}, reverse=True)
     accuracies = [
         paragraphs(tables.accuracy_table(group, percent), differences_table(group, percent))
         for percent in percents

@@ -1,8 +1,7 @@
 """What the tables and figures of "Double-Win Lottery Tickets" compute from results.
 
-A transfer's method is a `pretraining`, a `pruning` and the `percent` of the target's
-training data: "at_imp_st_10" starts from adversarially pre-trained weights, under masks
-of iterative magnitude pruning with standard retraining, and trains on 10% of the data.
+A transfer has a `pretraining`, a `pruning` and the `percent` of the target's training data
+that it sees; a search has no percent, a pre-training no pruning either.
 """
 
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from experiments.double_win_tickets.transfers import SCRATCH
 from experiments.double_win_tickets.verdicts import (
     METRICS,
     PairedDifference,
@@ -20,7 +20,15 @@ from experiments.double_win_tickets.verdicts import (
 )
 from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import select
-from tf_tickets.analysis.studies import Group, Study, evaluation_attack, grouped, model_label
+from tf_tickets.analysis.studies import (
+    ANY,
+    Group,
+    Study,
+    evaluation_attack,
+    grouped,
+    model_label,
+    select_any,
+)
 
 PRETRAINING_LABELS = {"std": "STD", "fat": "FAT", "at": "AT"}
 PRUNING_LABELS = {
@@ -36,20 +44,19 @@ METRIC_LABELS = {
     "adversarial_ra": "RA, adversarial training",
 }
 
-# The unseen network of Table A2.
-SCRATCH = "scratch_dense_100"
+LABELS = ("pretraining", "pruning", "percent")
+"""What tells networks apart beside the columns that all results have."""
 
+_STUDIES = {
+    "pretraining": {"pretraining": PRETRAINING_LABELS, "pruning": pd.Series.isna},
+    "transfer": {"pretraining": PRETRAINING_LABELS, "pruning": PRUNING_LABELS, "percent": ANY},
+    # The networks that Table A2's attack is made on.
+    "unseen": {"pretraining": [SCRATCH]},
+}
 _REFERENCE_COLUMNS = [
-    "source", "data_set", "model", "method", "regime", "sparsity_percent", "quantity", "value",
+    "source", "data_set", "model", *LABELS, "regime", "sparsity_percent", "quantity", "value",
     "unit", "remark",
 ]  # fmt: skip
-
-_PRETRAINING = "|".join(PRETRAINING_LABELS)
-_KIND = rf"(?P<pretraining>{_PRETRAINING})_(?P<pruning>{'|'.join(PRUNING_LABELS)})"
-_METHODS = {
-    "pretraining": rf"({_PRETRAINING})_pretraining",
-    "transfer": rf"{_KIND}_[^_]+",
-}
 
 _NETWORK_KEYS = ["percent", "pruning", "pretraining", "level"]
 
@@ -83,32 +90,35 @@ def load_results(path: Path) -> pd.DataFrame:
     """Reads results.csv as `measurements.load_results`.
 
     Returns:
-      Also `pretraining`, `pruning` and `percent`, the method "at_imp_st_10" taken apart
-      (searches on the source have no percent, pre-training nothing of it), and
-      `sparsity_percent`, to two decimals. The split `test_best_natural` is of the weights
-      with the best standard accuracy.
+      With the columns `LABELS`, and `sparsity_percent`, to two decimals. The split
+      `test_best_natural` is of the weights with the best standard accuracy.
     """
-    frame = measurements.load_results(path, ("validation", "test", "test_best_natural"))
-    # Exact counts make 20% of a network's weights 19.9997% of them.
-    return _with_kind(frame).assign(sparsity_percent=(100 - frame["density_percent"]).round(2))
+    splits = ("validation", "test", "test_best_natural")
+    frame = measurements.load_results(path, splits, LABELS)
+    return frame.assign(
+        percent=pd.to_numeric(frame["percent"], errors="coerce"),
+        # Exact counts make 20% of a network's weights 19.9997% of them.
+        sparsity_percent=(100 - frame["density_percent"]).round(2),
+    )
 
 
 def load_reference(path: Path) -> pd.DataFrame:
     """Reads the paper's numbers; raises as `measurements.load_reference`."""
-    return _with_kind(measurements.load_reference(path, _REFERENCE_COLUMNS))
+    return measurements.load_reference(path, _REFERENCE_COLUMNS)
 
 
 def groups(frame: pd.DataFrame, study: str) -> list[Group]:
-    """The data sets that there are results of.
+    """A study's results, data set by data set.
 
     Args:
       frame: from `load_results`.
-      study: "pretraining", of the source, or "transfer", of the targets.
+      study: "pretraining", of the source; "transfer", of the targets; or "unseen", of the
+        networks that transfers are attacked from.
     """
-    attack = evaluation_attack(frame)
-    methods = _METHODS[study]
+    attack, where = evaluation_attack(frame), _STUDIES[study]
     found = []
-    for name, label, rows in grouped(frame, Study(study, ("data_set",), {"method": methods})):
+    for name, label, rows in grouped(frame, Study(study, ("data_set",), where)):
+        rows = select_any(rows, where)
         models = " and ".join(model_label(model) for model in sorted(rows["model"].unique()))
         found.append(Group(name, f"{models} on {label}", rows, attack))
     return found
@@ -210,12 +220,3 @@ def _order(kind):
     percent, pruning, pretraining, level = kind
     prunings, pretrainings = list(PRUNING_LABELS), list(PRETRAINING_LABELS)
     return -percent, prunings.index(pruning), pretrainings.index(pretraining), level
-
-
-def _with_kind(frame):
-    parts = frame["method"].astype("str").str.extract(rf"^{_KIND}(?:_(?P<percent>[^_]+))?$")
-    return frame.assign(
-        pretraining=parts["pretraining"],
-        pruning=parts["pruning"],
-        percent=pd.to_numeric(parts["percent"], errors="coerce"),
-    )

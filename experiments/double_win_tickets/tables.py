@@ -13,11 +13,12 @@ from experiments.double_win_tickets.results import (
     METRIC_LABELS,
     PRETRAINING_LABELS,
     PRUNING_LABELS,
-    SCRATCH,
+    Network,
     largest_differences,
     networks,
     tested,
 )
+from experiments.double_win_tickets.transfers import TRANSFER_ATTACK
 from experiments.double_win_tickets.verdicts import (
     METRICS,
     SEEDS,
@@ -74,11 +75,7 @@ def accuracy_table(group: Group, percent: float) -> str:
     if not found:
         return ""
     rows = select(group.rows, percent=percent)
-    keys = {(network.pruning, network.pretraining, network.level): network for network in found}
-    columns = [
-        *_kind_columns(keys),
-        ("sparsity", {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}),
-    ]
+    keys, columns = network_columns(found)
     for metric, label in METRIC_LABELS.items():
         most = max(len(getattr(network.scores, metric)) for network in found)
         shown = {key: _score(network, metric, most) for key, network in keys.items()}
@@ -124,17 +121,24 @@ def _margin_column(rows, by, attack):
     return f"RA, {attack_label(attack)}", cells(tests, by)
 
 
-def transfer_attack_table(group: Group, reference: pd.DataFrame) -> str:
-    """Table A2: accuracy on the adversarial examples of a network that was never seen."""
-    attacked = select(group.rows, split="test", attack="transfer_attack", quantity="accuracy")
-    attacked = attacked.dropna(subset="percent")
+def transfer_attack_table(
+    group: Group, reference: pd.DataFrame, unseen: Group | None = None
+) -> str:
+    """Table A2: accuracy on the adversarial examples of a network that was never seen.
+
+    Args:
+      group: of a target.
+      reference: the paper's numbers.
+      unseen: that network's.
+    """
+    attacked = select(group.rows, split="test", attack=TRANSFER_ATTACK, quantity="accuracy")
     if attacked.empty:
         return ""
     by = ["pruning", "pretraining", "percent", "sparsity_percent"]
     paper = select(reference, source="Table A2")
     theirs, their_robust = (
         _paper(select(paper, quantity=f"test/{attack}/accuracy"), by)
-        for attack in ("transfer_attack", "pgd_20")
+        for attack in (TRANSFER_ATTACK, "pgd_20")
     )
     ours = cells(attacked, by)
     keys = sorted({*ours, *theirs}, key=_network_order)
@@ -152,10 +156,17 @@ def transfer_attack_table(group: Group, reference: pd.DataFrame) -> str:
     ]
     caption = (
         f"Test accuracy in % after adversarial training, {seeds_label(attacked)}. The images of "
-        f"the transfer attack are made on {_unseen_network(group)}. The paper's numbers: "
+        f"the transfer attack are made on {_named(unseen)}. The paper's numbers: "
         f"{group_label('cifar10', 'resnet_50')}."
     )
     return captioned(caption, markdown_table(columns, keys, MISSING))
+
+
+def network_columns(found: Sequence[Network]) -> tuple[dict, list]:
+    """The rows of a table, key → network, and the columns that say what each is."""
+    keys = {(network.pruning, network.pretraining, network.level): network for network in found}
+    sparsities = {key: f"{network.sparsity_percent:.2f}" for key, network in keys.items()}
+    return keys, [*_kind_columns(keys), ("sparsity", sparsities)]
 
 
 def _kind_columns(keys):
@@ -361,10 +372,11 @@ def _metric_columns(cells_of):
     return [(label, cells_of[metric]) for metric, label in METRIC_LABELS.items()]
 
 
-def _unseen_network(group):
+def _named(unseen):
     name = "a network trained adversarially from scratch"
-    rows = select(group.rows, method=SCRATCH)
-    robust = 100 * tested(rows, "adversarial_ra", group.attack)["value"]
+    if unseen is None:
+        return name
+    robust = 100 * tested(unseen.rows, "adversarial_ra", unseen.attack)["value"]
     return name if robust.empty else f"{name} (RA {cell(robust.mean(), robust.std())})"
 
 

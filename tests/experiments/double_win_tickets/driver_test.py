@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from experiments.double_win_tickets import driver
+from experiments.double_win_tickets.results import LABELS
 from tests.experiments import programs
 from tf_tickets.masking.ticket import Ticket
 from tf_tickets.runs.files import load_arrays
@@ -65,6 +66,20 @@ def test_ends_with_the_table_beside_the_papers_and_the_paths(finished):
     titles = ("Figures 3 and 4", "Pre-training", "Table A2", "Figure A8", "Figures 7 and A8")
     assert all(text in summary for text in titles)
     assert len(list((run_dir / "figures").glob("*.png"))) >= 3
+
+
+def test_the_results_say_in_columns_what_each_network_is(finished):
+    rows = rows_of(finished[0])
+    found = {(row.data_set, *(dict(row.labels).get(name, "") for name in LABELS)) for row in rows}
+    kinds = {("at", "dense", "100"), ("at", "imp_st", "100"), ("at", "omp", "100")}
+    assert found == {
+        ("fashion_mnist", "at", "", ""),
+        ("fashion_mnist", "at", "imp_st", ""),
+        *(("mnist", *kind) for kind in kinds),
+        ("mnist", "scratch", "dense", "100"),
+    }
+    header = (finished[0] / "results.csv").read_text().partition("\n")[0]
+    assert header.endswith(",value,pretraining,pruning,percent")
 
 
 def test_the_export_is_the_transferred_ticket(finished):
@@ -247,6 +262,9 @@ def test_standard_and_adversarial_transfer_have_recipes_of_their_own():
     assert adversarial[[0, 49, 50, 74, 75]].tolist() == pytest.approx([0.1, 0.1, 0.01, 0.01, 1e-3])
     assert phases["pgd"].select_from_epoch == 46
     assert driver.transferring(driver.PAPER, "svhn")["pgd"].select_from_epoch == 1
+    assert driver.transferring(driver.PAPER, "svhn_classes_0_4")["pgd"].epochs == 80
+    own = driver.PAPER | {"folders": ["svhn=/pictures"]}  # Only called as the paper's data set.
+    assert driver.transferring(own, "svhn")["pgd"].epochs == 100
     shorter = driver.transferring(driver.PAPER | {"epochs": 8}, "cifar10")
     assert shorter["pgd"].select_from_epoch == 1 and shorter["natural"].epochs == 150
 

@@ -60,7 +60,7 @@ def test_pretraining(transfers, tmp_path, kept):
 
 def test_levels_are_evenly_spaced_under_their_sparsities(transfers, tmp_path, kept):
     for level, robust in ((2, 0.5), (10, 0.3)):
-        transfers.transfer("std_imp_st_100", robust=[robust], level=level)
+        transfers.transfer(("std", "imp_st", 100), robust=[robust], level=level)
     pretraining_figures(transfers.group(), tmp_path)
     last = kept[0].axes[-1]
     assert last.get_xticks().tolist() == [2, 10]
@@ -72,12 +72,12 @@ def test_levels_are_evenly_spaced_under_their_sparsities(transfers, tmp_path, ke
 
 
 def test_pruning(transfers, tmp_path, kept):
-    transfers.transfer("at_dense_100", *[[0.8, 0.9]] * 3)
+    transfers.transfer(("at", "dense", 100), *[[0.8, 0.9]] * 3)
     for pruning, accuracy in (("imp_at", 0.7), ("omp", 0.6), ("imp_st", 0.5)):
-        transfers.transfer(f"at_{pruning}_100", *[[accuracy]] * 3, level=1)
+        transfers.transfer(("at", pruning, 100), *[[accuracy]] * 3, level=1)
     # Neither other pre-training nor other data.
-    transfers.transfer("std_imp_st_100", *[[0.1]] * 3, level=1)
-    transfers.transfer("at_random_10", *[[0.1]] * 3, level=1)
+    transfers.transfer(("std", "imp_st", 100), *[[0.1]] * 3, level=1)
+    transfers.transfer(("at", "random", 10), *[[0.1]] * 3, level=1)
     found = names(pruning_figures(transfers.group(), tmp_path))
     assert found == ["figure_04_cifar10_pruning.png"]
     labels = ["AT, IMP (standard)", "AT, IMP (adversarial)", "AT, one-shot magnitude"]
@@ -98,26 +98,26 @@ def test_data_has_a_column_per_share(transfers, tmp_path, kept):
 
 
 @pytest.mark.parametrize(
-    "figures, method",
+    "figures, network",
     [
-        (pretraining_figures, "at_random_100"),
-        (pretraining_figures, "at_imp_st_10"),
-        (pruning_figures, "at_imp_st_100"),
-        (pruning_figures, "at_omp_10"),
-        (data_figures, "at_imp_st_100"),
-        (data_figures, "at_omp_10"),
+        (pretraining_figures, ("at", "random", 100)),
+        (pretraining_figures, ("at", "imp_st", 10)),
+        (pruning_figures, ("at", "imp_st", 100)),
+        (pruning_figures, ("at", "omp", 10)),
+        (data_figures, ("at", "imp_st", 100)),
+        (data_figures, ("at", "omp", 10)),
     ],
 )
 def test_what_another_figure_shows_or_nobody_measured_is_not_drawn(
-    transfers, tmp_path, figures, method
+    transfers, tmp_path, figures, network
 ):
-    transfers.transfer(method, [0.5], [0.5], [0.5], level=1)
+    transfers.transfer(network, [0.5], [0.5], [0.5], level=1)
     assert figures(transfers.group(), tmp_path) == []
 
 
 def test_equal_accuracies_leave_an_axis_of_a_point(transfers, tmp_path, kept):
-    for method, level in (("at_dense_100", 0), ("at_imp_st_100", 1)):
-        transfers.transfer(method, *[[0.0, 0.0]] * 3, level=level)
+    for network, level in ((("at", "dense", 100), 0), (("at", "imp_st", 100), 1)):
+        transfers.transfer(network, *[[0.0, 0.0]] * 3, level=level)
     pretraining_figures(transfers.group(), tmp_path)
     low, high = kept[0].axes[0].get_ylim()
     assert low < 0 < high and high - low == pytest.approx(1)

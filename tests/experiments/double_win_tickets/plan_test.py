@@ -5,18 +5,11 @@ import dataclasses
 import pytest
 
 from experiments.double_win_tickets import driver
-from experiments.double_win_tickets.plan import (
-    TICKETS,
-    DoubleWin,
-    Images,
-    Public,
-    TicketKind,
-    Transfer,
-    transfers,
-    unseen_models,
-)
+from experiments.double_win_tickets.plan import DoubleWin, Images, Public
+from experiments.double_win_tickets.results import LABELS
+from experiments.double_win_tickets.settings import TICKETS, TicketKind
+from experiments.double_win_tickets.transfers import Transfer, transfers, unseen_models
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
-from tf_tickets.errors import UserError
 from tf_tickets.masking.magnitude import sparsity_after_rounds
 from tf_tickets.work.nodes import (
     Data,
@@ -32,6 +25,7 @@ from tf_tickets.work.nodes import (
     Training,
     in_order,
 )
+from tf_tickets.work.view import label_names
 
 PLATFORM = Platform(1, 1, ())
 
@@ -56,13 +50,13 @@ IMP, OMP, RANDOM = (TICKETS[f"at_{name}"] for name in ("imp_st", "omp", "random"
 
 def work_of(plan):
     """All pieces of a plan, each once."""
-    shown = driver.shown_of(plan).values()
+    shown = plan.shown().values()
     return in_order([node for stage in shown for each in stage for node in each.nodes])
 
 
 def names_of(plan):
     """(all labels) of every training."""
-    shown = [each for stage in driver.shown_of(plan).values() for each in stage]
+    shown = [each for stage in plan.shown().values() for each in stage]
     trainings = [each for each in shown if isinstance(each.of, Training)]
     return {tuple(each.labels.items()) for each in trainings}
 
@@ -106,16 +100,19 @@ def test_every_kind_of_ticket_meets_both_regimes_and_imp_less_data():
     small = plan_of(
         tickets=["at_imp_st", "at_omp"], levels=["0", "3"], percents=["100", "50"], trials=1
     )
-    wanted = {(each.method, each.level, each.regime) for each in transfers(small.settings)}
-    dense = {(f"at_dense_{percent}", 0) for percent in (100, 50)}
-    pruned = {("at_imp_st_100", 3), ("at_imp_st_50", 3), ("at_omp_100", 3)}
+    wanted = {
+        (each.pretraining, each.pruning, each.percent, each.level, each.regime)
+        for each in transfers(small.settings)
+    }
+    dense = {("at", "dense", percent, 0) for percent in (100, 50)}
+    pruned = {("at", "imp_st", 100, 3), ("at", "imp_st", 50, 3), ("at", "omp", 100, 3)}
     assert wanted == {
-        (*method, regime) for method in dense | pruned for regime in ("natural", "pgd")
+        (*network, regime) for network in dense | pruned for regime in ("natural", "pgd")
     }
 
 
 def test_the_pretrainings_are_natural_fast_and_strong():
-    found = {name: PAPER.pretrained(name) for name in ("std", "fat", "at")}
+    found = {name: PAPER.pretrained[name] for name in ("std", "fat", "at")}
     assert {name: each.against for name, each in found.items()} == {
         "std": "natural",
         "fat": "fast",
@@ -138,12 +135,12 @@ def test_naturally_pretrained_networks_are_attacked_too():
     for name in ("std", "at"):
         measured = PAPER.measured_on_source(name)
         assert [attack.name for attack in measured.attacks] == ["pgd_20", MARGIN_ATTACK]
-        assert measured.splits == ("test",) and measured.of == PAPER.pretrained(name)
+        assert measured.splits == ("test",) and measured.of == PAPER.pretrained[name]
 
 
 def test_the_first_prune_is_of_the_pretrained_weights_and_later_ones_of_retrained_ones():
     first, second = PAPER.ticket(IMP, 1), PAPER.ticket(IMP, 2)
-    pretrained = PAPER.pretrained("at")
+    pretrained = PAPER.pretrained["at"]
     assert first.masks == Masks(pretrained, sparsity_after_rounds(1), "magnitude")
     retrained = second.masks.of
     assert retrained.masks == first and retrained.stream == 1
@@ -154,8 +151,6 @@ def test_the_first_prune_is_of_the_pretrained_weights_and_later_ones_of_retraine
     assert PAPER.ticket(OMP, 5).masks == Masks(pretrained, sparsity_after_rounds(5), "magnitude")
     assert PAPER.ticket(RANDOM, 5).masks == RandomMasks(pretrained, sparsity_after_rounds(5), 0)
     assert PAPER.ticket(OMP, 1) == first  # Iterative and one-shot pruning have done the same.
-    assert list(PAPER.retrained_levels(IMP)) == list(range(1, 19))
-    assert list(PAPER.retrained_levels(OMP)) == []
 
 
 def test_a_transfer_has_the_tickets_weights_and_masks_and_the_trials_head():
@@ -163,7 +158,7 @@ def test_a_transfer_has_the_tickets_weights_and_masks_and_the_trials_head():
     assert ticket.masks == PAPER.ticket(IMP, 6) and dense.masks is None
     assert (ticket.stream, dense.stream) == (6, 0)
     assert ticket.start == dense.start
-    assert ticket.start.of == PAPER.pretrained("at")
+    assert ticket.start.of == PAPER.pretrained["at"]
     heads = {
         transferred(*kind, seed=seed, regime=regime).start.new_head
         for kind in (("at", "imp_st", 6), ("std", "imp_st", 6), ("fat", "dense", 0))
@@ -185,7 +180,7 @@ def test_unseen_models_share_nothing_with_tickets():
 
 
 def test_every_robust_network_with_all_data_is_attacked_from_the_unseen_one():
-    shown = [each for each in driver.shown_of(PAPER)["transfer"] if each.record]
+    shown = [each for each in PAPER.shown()["transfer"] if each.record]
     robust = [each for each in transfers(PAPER.settings) if each.regime == "pgd"]
     assert len(shown) == sum(each.percent == 100 for each in robust)
     for each in shown:
@@ -214,8 +209,7 @@ def test_adversarial_transfers_keep_two_kinds_of_best_weights():
     assert {each.first_iteration for each in robust.selections} == {46 * robust.evaluate_every}
     assert natural.selections[0].first_iteration == natural.evaluate_every
     for training, attacks in ((robust, ["pgd_20", MARGIN_ATTACK]), (natural, [])):
-        regime = training.against
-        tested = PAPER.tested(Transfer("cifar10", "at", "imp_st", 6, 100, regime, 0), training)
+        tested = PAPER.tested(training)
         assert [attack.name for attack in tested.attacks] == attacks
         assert tested.selections == tuple(range(len(training.selections)))
 
@@ -239,6 +233,9 @@ def test_labels_are_the_columns_of_the_results():
         "method": "at_imp_st_10",
         "seed": 2,
         "level": 6,
+        "pretraining": "at",
+        "pruning": "imp_st",
+        "percent": "10",
     }
     assert PAPER.ticket(TICKETS["at_imp_at"], 4).labels == {
         "data_set": "imagenet",
@@ -247,7 +244,26 @@ def test_labels_are_the_columns_of_the_results():
         "method": "at_imp_at",
         "seed": 0,
         "level": 4,
+        "pretraining": "at",
+        "pruning": "imp_at",
+        "percent": None,
     }
+    shown = [each for stage in PAPER.shown().values() for each in stage]
+    assert label_names(shown) == list(LABELS)
+
+
+def test_labels_say_what_the_name_says():
+    """For people, names are made of them; that of a pre-training says that it is one."""
+    shown = [each for stage in PAPER.shown().values() for each in stage]
+    for labels in [node.labels for each in shown for node in (*each.nodes, each.of)]:
+        told = [labels[name] for name in LABELS if labels[name] is not None]
+        assert labels["method"] == "_".join(told if told[1:] else [*told, "pretraining"])
+
+
+def test_measurements_have_the_labels_of_what_is_measured():
+    for each in [each for stage in PAPER.shown().values() for each in stage]:
+        for node in each.nodes:
+            assert not isinstance(node, Measurement) or node.labels == node.of.labels
 
 
 def test_a_trial_a_level_and_a_target_more_leave_all_other_work_as_it_is():
@@ -271,25 +287,25 @@ def public(has_head):
 
 def test_public_weights_stand_for_a_pretraining():
     plan = plan_of(public(True), pretrained=["at=weights.pt"])
-    pretrained = plan.pretrained("at")
+    pretrained = plan.pretrained["at"]
     assert isinstance(pretrained, Imported) and pretrained.labels["method"] == "at_pretraining"
     assert plan.ticket(OMP, 2).masks.of == pretrained
     assert plan.measured_on_source("at").of == pretrained
     dense = plan.transferred(Transfer("svhn", "at", "dense", 0, 100, "pgd", 0))
-    assert dense.start.of == pretrained and isinstance(plan.pretrained("std"), Training)
+    assert dense.start.of == pretrained and isinstance(plan.pretrained["std"], Training)
 
 
 def test_a_new_head_is_not_measured():
     """Chance is not what the weights are worth."""
     plan = plan_of(public(False), pretrained=["at=weights.pt"])
     assert plan.measured_on_source("at") is None
-    shown = driver.shown_of(plan)["pretrain"]
-    assert shown[0].nodes == (plan.pretrained("at"),)  # Files first: they may be unusable.
+    shown = plan.shown()["pretrain"]
+    assert shown[0].nodes == (plan.pretrained["at"],)  # Files first: they may be unusable.
     assert all(isinstance(each.nodes[0], Measurement) for each in shown[1:])
 
 
 def test_tickets_are_shown_whether_or_not_they_are_trained_again():
-    shown = driver.shown_of(plan_of(tickets=["at_imp_st", "at_omp"], levels=["0", "3"]))["search"]
+    shown = plan_of(tickets=["at_imp_st", "at_omp"], levels=["0", "3"]).shown()["search"]
     found = [(type(each.nodes[0]), each.labels["method"], each.labels["level"]) for each in shown]
     assert found == [
         (Training, "at_imp_st", 1),
@@ -297,12 +313,6 @@ def test_tickets_are_shown_whether_or_not_they_are_trained_again():
         (FoundTicket, "at_imp_st", 3),
         *((FoundTicket, "at_omp", level) for level in (1, 2, 3)),
     ]
-
-
-def test_targets_of_other_colours_are_refused():
-    gray = images("mnist")._replace(image_shape=(224, 224, 1))
-    with pytest.raises(UserError, match="--targets=mnist: expected images of 3 channel"):
-        driver.require_transferable(PAPER.source, gray)
 
 
 def test_a_kind_of_ticket_has_a_name_of_its_own():

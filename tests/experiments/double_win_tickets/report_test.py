@@ -1,16 +1,20 @@
 """What write_report leaves, for whole, partial and empty runs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from experiments.double_win_tickets import figures
+from experiments.double_win_tickets.masks import SIMILARITY_TITLE
 from experiments.double_win_tickets.report import write_report
+from experiments.double_win_tickets.results import LABELS
 from tests.analysis.readers import parse
 from tests.experiments.double_win_tickets.maker import REFERENCE_PATH, TransfersMaker, whole_run
 from tf_tickets.analysis import report
 from tf_tickets.analysis.report import Section
 from tf_tickets.deployment.saved_model import Export
+from tf_tickets.runs.files import load_json
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 
 TITLES = [
@@ -29,7 +33,7 @@ def transfers(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory(tmp_path / "run", {"seed": 0}, {})
+    return RunDirectory(tmp_path / "run", {"seed": 0}, {}, labels=LABELS)
 
 
 def record(run, maker):
@@ -78,8 +82,8 @@ def test_any_rows_may_be_missing(transfers, run, part, monkeypatch):
     monkeypatch.setattr(report, "write_figures", lambda *_: None)
     monkeypatch.setattr(figures, "write_png", lambda _, path: path)
     whole_run(transfers)
-    transfers.add("at_dense_100", "pgd", "test/transfer_attack/accuracy", [0.5])
-    transfers.transfer("scratch_dense_100", robust=[0.4])
+    transfers.add(("at", "dense", 100), "pgd", "test/transfer_attack/accuracy", [0.5])
+    transfers.transfer(("scratch", "dense", 100), robust=[0.4])
     # Every row, every second, every third, ..., then ever longer beginnings.
     step, count = (part + 1, None) if part < 7 else (1, 2 ** (part - 6))
     transfers.rows = transfers.rows[step - 1 : count : step]
@@ -87,3 +91,16 @@ def test_any_rows_may_be_missing(transfers, run, part, monkeypatch):
     write_report(run, {}, REFERENCE_PATH, "Partial.")
     summary = (run.path / "summary.md").read_text(encoding="utf-8")
     assert [line for line in summary.splitlines() if line.startswith("## ")] == TITLES
+
+
+def test_the_recorded_results_still_give_the_recorded_summary(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "write_png", lambda _, path: path)
+    measured = REFERENCE_PATH.parent / "measured"
+    recorded = (measured / "summary.md").read_text(encoding="utf-8")
+    for name in ("config.json", "results.csv"):
+        shutil.copy(measured / name, tmp_path)
+    run = RunDirectory(tmp_path, load_json(tmp_path / "config.json"), {}, writable=False)
+    write_report(run, {}, REFERENCE_PATH, scale=recorded.splitlines()[2])
+    # The studies after these are of the tickets, which are not recorded.
+    of_results, title, _ = recorded.partition(f"\n## {SIMILARITY_TITLE}")
+    assert title and (tmp_path / "summary.md").read_text(encoding="utf-8") == of_results

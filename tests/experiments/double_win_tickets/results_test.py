@@ -1,4 +1,4 @@
-"""Names taken apart, networks judged and differences, against what was worked out by hand."""
+"""Labels read, networks judged and differences, against what was worked out by hand."""
 
 import numpy as np
 import pandas as pd
@@ -22,60 +22,73 @@ def transfers(tmp_path):
     return TransfersMaker(tmp_path / "results.csv")
 
 
-def test_methods_come_apart(transfers):
-    methods = ["at_imp_st_10", "std_dense_100", "fat_random_0.5", "at_omp", "scratch_dense_100"]
-    for method in methods:
-        transfers.add(method, "pgd", "test/natural/accuracy", [0.5], level=2)
+def test_labels_are_columns_and_percents_are_numbers(transfers):
+    networks = [("at", "imp_st", 10), ("fat", "random", 0.5), ("at", "omp"), ("std",)]
+    for network in networks:
+        transfers.add(network, "pgd", "test/natural/accuracy", [0.5], level=2)
     frame = transfers.frame()
-    columns = ["pretraining", "pruning", "percent"]
+    columns = list(results.LABELS)
     found = frame[columns].astype(object).where(frame[columns].notna(), None)
     assert found.to_numpy().tolist() == [
         ["at", "imp_st", 10.0],
-        ["std", "dense", 100.0],
         ["fat", "random", 0.5],
         ["at", "omp", None],
-        [None, None, None],
+        ["std", None, None],
     ]
     # 35.9999%, by exact counts.
     assert set(frame["sparsity_percent"]) == {36.0}
 
 
+def test_results_without_the_labels_are_refused_in_one_line(transfers):
+    transfers.add((), "pgd", "test/natural/accuracy", [0.5])
+    with pytest.raises(UserError, match="none of the columns pretraining, pruning, percent") as it:
+        transfers.frame()
+    assert len(str(it.value).splitlines()) == 1 and f"{transfers.path}" in str(it.value)
+
+
 def test_groups_are_the_targets_and_the_source(transfers):
-    transfers.add("at_pretraining", "pgd", "test/natural/accuracy", [0.5], data_set="fashion_mnist")
-    transfers.add("at_imp_st", "natural", "test/natural/accuracy", [0.5], data_set="fashion_mnist")
-    transfers.add("at_omp_100", "pgd", "test/natural/accuracy", [0.5], data_set="cifar10")
-    transfers.add("at_omp_100", "pgd", "test/natural/accuracy", [0.5], data_set="mnist")
+    transfers.add(("at",), "pgd", "test/natural/accuracy", [0.5], data_set="fashion_mnist")
+    transfers.add(
+        ("at", "imp_st"), "natural", "test/natural/accuracy", [0.5], data_set="fashion_mnist"
+    )
+    transfers.add(("at", "omp", 100), "pgd", "test/natural/accuracy", [0.5], data_set="cifar10")
+    transfers.add(("at", "omp", 100), "pgd", "test/natural/accuracy", [0.5], data_set="mnist")
     frame = transfers.frame()
     labels = [group.label for group in groups(frame, "transfer")]
     assert labels == ["ResNet-18 on MNIST", "ResNet-18 on CIFAR-10"]
     (source,) = groups(frame, "pretraining")
     assert source.name == "fashion_mnist" and source.attack == "pgd_20"
+    assert source.rows["pruning"].isna().all()  # Searches are of the source too.
     assert groups(frame[:0], "transfer") == []
 
 
 def test_pretrainings_of_different_models_are_one_group(transfers):
-    for method, model in (("std_omp_100", "resnet_50_v1"), ("at_omp_100", "resnet_50_v1_5")):
-        transfers.transfer(method, [0.5], model=model)
+    for network, model in (
+        (("std", "omp", 100), "resnet_50_v1"),
+        (("at", "omp", 100), "resnet_50_v1_5"),
+    ):
+        transfers.transfer(network, [0.5], model=model)
     group = transfers.group()
     assert group.label == "ResNet-50 v1 and ResNet-50 v1.5 on CIFAR-10"
     assert [network.pretraining for network in networks(group)] == ["std", "at"]
 
 
 def test_the_attack_is_what_the_results_say(transfers):
-    transfers.transfer("at_dense_100", robust=[0.3], attack="pgd_2")
+    transfers.transfer(("at", "dense", 100), robust=[0.3], attack="pgd_2")
     (network,) = networks(transfers.group())
     assert network.scores.adversarial_ra == (0.3,)
 
 
 def test_networks(transfers):
-    transfers.transfer("at_omp_10", [0.5, 0.4], level=1)
-    transfers.transfer("at_imp_st_10", [0.9, 0.8], level=2)
-    transfers.transfer("at_imp_st_10", [0.8], [0.4], [0.3], level=1)
-    transfers.transfer("at_dense_10", [0.7, 0.9], [0.4, 0.6], [0.2, 0.4])
-    transfers.transfer("fat_dense_100", [0.7], [0.4], [0.2])
+    transfers.transfer(("at", "omp", 10), [0.5, 0.4], level=1)
+    transfers.transfer(("at", "imp_st", 10), [0.9, 0.8], level=2)
+    transfers.transfer(("at", "imp_st", 10), [0.8], [0.4], [0.3], level=1)
+    transfers.transfer(("at", "dense", 10), [0.7, 0.9], [0.4, 0.6], [0.2, 0.4])
+    transfers.transfer(("fat", "dense", 100), [0.7], [0.4], [0.2])
     # Neither a search nor what was trained from scratch is a transfer.
-    transfers.transfer("at_imp_st", [0.1], level=1)
-    transfers.transfer("scratch_dense_100", [0.1])
+    transfers.transfer(("at", "imp_st"), [0.1], level=1)
+    transfers.transfer(("scratch", "dense", 100), [0.1])
+    assert set(transfers.group("unseen").rows["value"]) == {0.1}
     found = networks(transfers.group())
     assert [network[:5] for network in found] == [
         (100, "dense", "fat", 0, 0.0),
@@ -103,12 +116,17 @@ def test_networks(transfers):
 
 
 def test_a_ticket_is_judged_by_the_dense_network_of_its_own_pretraining_and_data(transfers):
-    for method, accuracy in (
-        ("std_dense_100", 0.9), ("at_dense_100", 0.6), ("at_dense_10", 0.8)
+    for network, accuracy in (
+        (("std", "dense", 100), 0.9), (("at", "dense", 100), 0.6), (("at", "dense", 10), 0.8)
     ):  # fmt: skip
-        transfers.transfer(method, *[[accuracy, accuracy]] * 3)
-    for method in ("std_omp_100", "at_omp_100", "at_omp_10", "fat_omp_100"):
-        transfers.transfer(method, *[[0.7, 0.7]] * 3, level=1)
+        transfers.transfer(network, *[[accuracy, accuracy]] * 3)
+    for network in (
+        ("std", "omp", 100),
+        ("at", "omp", 100),
+        ("at", "omp", 10),
+        ("fat", "omp", 100),
+    ):
+        transfers.transfer(network, *[[0.7, 0.7]] * 3, level=1)
     verdicts = {
         (network.pretraining, network.percent): network.verdict.double_win
         for network in networks(transfers.group())

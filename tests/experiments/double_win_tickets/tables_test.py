@@ -50,9 +50,9 @@ def test_verdicts_stand_beside_the_papers_of_the_same_data_set(transfers, refere
 
 
 def test_verdicts_on_another_data_set_stand_beside_all_of_the_papers(transfers, reference):
-    for method, accuracy in (("at_dense_100", 0.8), ("at_omp_100", 0.7)):
-        where = {"data_set": "mnist", "level": int(method == "at_omp_100")}
-        transfers.transfer(method, *[[accuracy] * 3] * 3, **where)
+    for network, accuracy in ((("at", "dense", 100), 0.8), (("at", "omp", 100), 0.7)):
+        where = {"data_set": "mnist", "level": int(network == ("at", "omp", 100))}
+        transfers.transfer(network, *[[accuracy] * 3] * 3, **where)
     (table,) = parse(verdict_table(transfers.group(), reference))
     papers = [f"paper, {group_label(name)}" for name in ("cifar10", "cifar100", "svhn")]
     # Where no kind of ticket has a gap there is no column of them.
@@ -63,11 +63,11 @@ def test_verdicts_on_another_data_set_stand_beside_all_of_the_papers(transfers, 
 
 
 def test_two_seeds_are_provisional_and_one_seed_is_no_verdict(transfers, reference):
-    for method, level, values in (
-        ("at_dense_100", 0, [0.8, 0.8]), ("at_omp_100", 1, [0.8, 0.8]),
-        ("fat_dense_100", 0, [0.8]), ("fat_imp_st_100", 1, [0.8]),
+    for network, level, values in (
+        (("at", "dense", 100), 0, [0.8, 0.8]), (("at", "omp", 100), 1, [0.8, 0.8]),
+        (("fat", "dense", 100), 0, [0.8]), (("fat", "imp_st", 100), 1, [0.8]),
     ):  # fmt: skip
-        transfers.transfer(method, values, values, values, level=level)
+        transfers.transfer(network, values, values, values, level=level)
     text = verdict_table(transfers.group(), reference)
     (table,) = parse(text)
     assert [row[:3] for row in table[1:]] == [
@@ -81,14 +81,16 @@ def test_two_seeds_are_provisional_and_one_seed_is_no_verdict(transfers, referen
 
 
 def test_accuracies(transfers):
-    transfers.transfer("at_dense_100", [0.89, 0.90, 0.91], [0.78, 0.80, 0.82], [0.40, 0.50, 0.60])
-    transfers.transfer("at_imp_st_100", [0.89] * 3, [0.78] * 3, [0.3, 0.35, 0.4], level=1)
-    transfers.transfer("at_imp_st_100", [0.89] * 3, [0.78] * 3, [0.4] * 3, level=2)
-    transfers.transfer("at_imp_st_10", [0.5] * 3)
+    transfers.transfer(
+        ("at", "dense", 100), [0.89, 0.90, 0.91], [0.78, 0.80, 0.82], [0.40, 0.50, 0.60]
+    )
+    transfers.transfer(("at", "imp_st", 100), [0.89] * 3, [0.78] * 3, [0.3, 0.35, 0.4], level=1)
+    transfers.transfer(("at", "imp_st", 100), [0.89] * 3, [0.78] * 3, [0.4] * 3, level=2)
+    transfers.transfer(("at", "imp_st", 10), [0.5] * 3)
     for attack, value in (("natural", 0.85), ("pgd_20", 0.3)):
         metric = f"test_best_natural/{attack}/accuracy"
-        transfers.add("at_imp_st_100", "pgd", metric, [value] * 3, level=2)
-    transfers.add("at_imp_st_100", "pgd", "test/cw_linf/accuracy", [0.1] * 3, level=1)
+        transfers.add(("at", "imp_st", 100), "pgd", metric, [value] * 3, level=2)
+    transfers.add(("at", "imp_st", 100), "pgd", "test/cw_linf/accuracy", [0.1] * 3, level=1)
     text = accuracy_table(transfers.group(), 100)
     # Dense less its deviation: 0.89, 0.78 and 0.40, all of them still matching.
     assert parse(text) == [
@@ -109,9 +111,9 @@ def test_accuracies(transfers):
 
 
 def test_differences_are_of_the_trials_that_both_have(transfers):
-    transfers.transfer("at_dense_100", [0.5, 0.6, 0.7], [0.5, 0.7], [0.3, 0.5])
-    transfers.transfer("at_imp_st_100", [0.4, 0.5, 0.6], [0.4, 0.5], [0.2], level=1)
-    transfers.transfer("at_imp_st_100", [0.4, 0.51, 0.59], level=2)
+    transfers.transfer(("at", "dense", 100), [0.5, 0.6, 0.7], [0.5, 0.7], [0.3, 0.5])
+    transfers.transfer(("at", "imp_st", 100), [0.4, 0.5, 0.6], [0.4, 0.5], [0.2], level=1)
+    transfers.transfer(("at", "imp_st", 100), [0.4, 0.51, 0.59], level=2)
     text = differences_table(transfers.group(), 100)
     (table,) = parse(text)
     # Three equal differences say nothing of how far others would be from them, as one does not.
@@ -127,7 +129,7 @@ def test_differences_are_of_the_trials_that_both_have(transfers):
 
 def test_verdicts_say_what_they_start_from_and_what_they_are_worth(transfers, reference):
     whole_run(transfers)
-    transfers.rows = [row for row in transfers.rows if "random" not in row.method]
+    transfers.rows = [row for row in transfers.rows if ("pruning", "random") not in row.labels]
     text = verdict_table(transfers.group(), reference, [transfers.group("pretraining")])
     expected = "SA STD 90.00, FAT 90.00, AT 90.00; PGD-20 STD 0.00, FAT 30.00, AT 40.00."
     assert expected.replace(" ", "") in flat(text).replace(" ", "")  # Lines break at hyphens too.
@@ -137,12 +139,12 @@ def test_verdicts_say_what_they_start_from_and_what_they_are_worth(transfers, re
 
 def test_gains_on_little_data(transfers, reference):
     for percent in (100, 10, 1):
-        transfers.transfer(f"at_dense_{percent}", [0.6, 0.7], [0.5, 0.5], [0.2, 0.2])
+        transfers.transfer(("at", "dense", percent), [0.6, 0.7], [0.5, 0.5], [0.2, 0.2])
         for level, gain in ((1, 0.02), (2, percent / 1000), (3, -0.1)):
-            method, added = f"at_imp_st_{percent}", [0.5 + gain, 0.52 + gain]
-            transfers.transfer(method, [0.6 + gain, 0.72 + gain], added, [0.1] * 2, level=level)
-    transfers.transfer("fat_imp_st_10", [0.65, 0.75], level=1)
-    transfers.transfer("fat_imp_st_10", [0.55, 0.63], level=3)
+            network, added = ("at", "imp_st", percent), [0.5 + gain, 0.52 + gain]
+            transfers.transfer(network, [0.6 + gain, 0.72 + gain], added, [0.1] * 2, level=level)
+    transfers.transfer(("fat", "imp_st", 10), [0.65, 0.75], level=1)
+    transfers.transfer(("fat", "imp_st", 10), [0.55, 0.63], level=3)
     over_dense, over_at = parse(gains_table(transfers.group(), reference))
     # The paper's rows typed anew from its Section 5.
     columns = ["SA, standard training", "SA, adversarial training", "RA, adversarial training"]
@@ -164,17 +166,17 @@ def test_gains_on_little_data(transfers, reference):
 
 
 def test_gains_need_little_data_and_something_to_compare_with(transfers, reference):
-    transfers.transfer("at_dense_100", [0.6])
-    transfers.transfer("at_imp_st_100", [0.6], level=1)
-    transfers.transfer("at_imp_st_10", [0.6], level=1)
-    transfers.transfer("at_dense_10", robust=[0.6])
+    transfers.transfer(("at", "dense", 100), [0.6])
+    transfers.transfer(("at", "imp_st", 100), [0.6], level=1)
+    transfers.transfer(("at", "imp_st", 10), [0.6], level=1)
+    transfers.transfer(("at", "dense", 10), robust=[0.6])
     assert gains_table(transfers.group(), reference) == ""
 
 
 def test_pretraining(transfers):
     whole_run(transfers)
-    rows = [row for row in transfers.rows if row.method.endswith("_pretraining")]
-    transfers.rows = [row for row in rows if row.method != "fat_pretraining"]
+    fat = (("pretraining", "fat"),)
+    transfers.rows = [row for row in transfers.rows if row.labels != fat]
     text = pretraining_table(transfers.group("pretraining"))
     assert parse(text) == [
         [
@@ -189,11 +191,11 @@ def test_pretraining(transfers):
 def test_transfer_attack_is_table_a2(transfers, reference):
     metric = "test/transfer_attack/accuracy"
     for level, accuracy in ((0, 0.5), (5, 0.58), (10, 0.6)):
-        method = "at_imp_st_100" if level else "at_dense_100"
-        transfers.transfer(method, robust=[accuracy - 0.1], level=level)
-        transfers.add(method, "pgd", metric, [accuracy, accuracy + 0.02], level=level)
-    transfers.transfer("scratch_dense_100", robust=[0.4, 0.5])
-    text = transfer_attack_table(transfers.group(), reference)
+        network = ("at", "imp_st", 100) if level else ("at", "dense", 100)
+        transfers.transfer(network, robust=[accuracy - 0.1], level=level)
+        transfers.add(network, "pgd", metric, [accuracy, accuracy + 0.02], level=level)
+    transfers.transfer(("scratch", "dense", 100), robust=[0.4, 0.5])
+    text = transfer_attack_table(transfers.group(), reference, transfers.group("unseen"))
     # The paper's columns typed anew from its Table A2.
     ticket = ["AT", "IMP (standard)", "100%"]
     assert parse(text) == [
@@ -208,10 +210,38 @@ def test_transfer_attack_is_table_a2(transfers, reference):
         ]
     ]  # fmt: skip
     assert "from scratch (RA 45.00±7.07)" in flat(text)
+    assert "from scratch. The" in flat(transfer_attack_table(transfers.group(), reference))
+
+
+def test_names_decide_nothing(transfers, reference):
+    """Networks called as others are stay what their columns say."""
+    whole_run(transfers)
+    transfers.add(("at", "dense", 100), "pgd", "test/transfer_attack/accuracy", [0.5])
+    transfers.transfer(("scratch", "dense", 100), robust=[0.4])
+
+    def tables():
+        group, source = transfers.group(), transfers.group("pretraining")
+        return [
+            verdict_table(group, reference, [source]),
+            accuracy_table(group, 10),
+            differences_table(group, 10),
+            gains_table(group, reference),
+            pretraining_table(source),
+            transfer_attack_table(group, reference, transfers.group("unseen")),
+        ]
+
+    before = tables()
+    assert all(before)
+    for names in (["std_dense_100"], ["a", "scratch_dense_100", "at_pretraining", "at_imp_st_10"]):
+        transfers.rows = [
+            row._replace(method=names[number % len(names)])
+            for number, row in enumerate(transfers.rows)
+        ]
+        assert tables() == before
 
 
 def test_no_rows_no_table(transfers, reference):
-    transfers.add("at_dense_10", "pgd", "validation/natural/accuracy", [0.5])
+    transfers.add(("at", "dense", 10), "pgd", "validation/natural/accuracy", [0.5])
     group = transfers.group()
     assert verdict_table(group, reference) == accuracy_table(group, 10) == ""
     assert gains_table(group, reference) == transfer_attack_table(group, reference) == ""
