@@ -171,7 +171,7 @@ def studies_of(config, strategy):
 def automatic(config):
     """Which of the flags in `AUTOMATIC` have the values that their 0 stands for."""
     settings = study_settings(config | {"finding_learning_rate": 0.0})
-    models = settings.models_in(config["study"])
+    models = {model for study in config["study"] for model in settings.models_of(study)}
     values = {
         "batch_size": {64 if model == "vgg_16" else 128 for model in models},
         "finding_learning_rate": {settings.small_learning_rate(model) for model in models},
