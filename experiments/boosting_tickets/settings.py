@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.errors import require, require_choices
 from tf_tickets.masking.magnitude import SCORES
-from tf_tickets.models.registry import require_model
+from tf_tickets.models.registry import require_model, wide_resnet_size
 from tf_tickets.training.schedules import steps_per_epoch
 from tf_tickets.work.nodes import Attack, Data, Platform, Recipe
 
@@ -88,8 +88,8 @@ class BoostingSettings:
             require(len(texts) > 0, flag, "", "at least one number")
             require(len(set(texts)) == len(texts), flag, ",".join(texts), "different numbers")
         for model in self.capacity_models:
-            is_wide = model.startswith("wide_resnet_")
-            require(is_wide, "capacity_models", model, "Wide ResNets, wide_resnet_<depth>_<width>")
+            expected = "Wide ResNets, wide_resnet_<depth>_<width>"
+            require(wide_resnet_size(model) is not None, "capacity_models", model, expected)
 
     def models_of(self, study: str) -> tuple[str, ...]:
         """The networks of a study."""
