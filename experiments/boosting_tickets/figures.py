@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.boosting_tickets.results import (
+    ADVERSARIAL,
     FAMILY_LABELS,
     full_length,
     of_families,
@@ -35,6 +36,7 @@ _FAMILY_COLOURS = {
     "natural_ticket": "C1",
     "fgsm_ticket": "C0",
     "pgd_ticket": "C3",
+    "fast_ticket": "C5",
     "fgsm_random": "C2",
     "pgd_random": "C4",
 }
@@ -138,8 +140,7 @@ def capacity_figures(group: Group, directory: Path) -> list[Path]:
 
 def adversarial_figures(group: Group, directory: Path) -> list[Path]:
     """Figure 6: natural and robust validation accuracy of tickets under PGD training."""
-    families = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fgsm_random")
-    rows = select(full_length(group.rows, "pgd", families), split="validation")
+    rows = select(full_length(group.rows, "pgd", ADVERSARIAL), split="validation")
     if rows.empty:
         return []
     figure = Figure(figsize=(12, 4.5), layout="constrained")

@@ -194,8 +194,9 @@ class Studies:
     def _winning_ticket(self, model):
         """Found at the high learning rate of retraining, with its warm-up."""
         rate, epochs = self.settings.learning_rate, self.settings.finding_epochs
-        found_by = self._training("finding", model, "natural", epochs, rate, warms_up=True)
-        return self._pruned(_labelled(found_by, method=f"finding_natural_{rate:.10g}_warmup"))
+        method = f"finding_natural_{rate:.10g}_warmup"
+        found_by = self._training(method, "finding", model, "natural", epochs, rate, warms_up=True)
+        return self._pruned(found_by)
 
     def _pruned(self, found_by):
         return Masks(found_by, self.settings.sparsity, self.settings.score)
@@ -221,8 +222,8 @@ class Studies:
         It begins at a small learning rate, without warm-up (section 3.1).
         """
         rate = learning_rate or self.settings.small_learning_rate(model)
-        training = self._training("finding", model, regime, self.settings.finding_epochs, rate)
-        training = _labelled(training, method=f"finding_{regime}_{rate:.10g}")
+        method, epochs = f"finding_{regime}_{rate:.10g}", self.settings.finding_epochs
+        training = self._training(method, "finding", model, regime, epochs, rate)
         return self._selecting(training) if regime == "fast" else training
 
     def _retraining(self, family, model, regime, ticket, percent=100, redrawn=False):
@@ -233,8 +234,9 @@ class Studies:
         """
         epochs = max(1, round(self.settings.epochs * percent / 100))
         rate = self.settings.learning_rate
-        training = self._training(family, model, regime, epochs, rate, warms_up=True)
-        training = _labelled(training, method=f"{family}_{percent}", percent=percent)
+        method = f"{family}_{percent}"
+        training = self._training(method, family, model, regime, epochs, rate, warms_up=True)
+        training = _labelled(training, percent=percent)
         if ticket:
             training = _under(training, ticket)
         if redrawn:
@@ -243,7 +245,7 @@ class Studies:
             training = dataclasses.replace(training, start=start)
         return training if regime == "natural" else self._selecting(training)
 
-    def _training(self, family, model, regime, epochs, learning_rate, warms_up=False):
+    def _training(self, method, family, model, regime, epochs, learning_rate, warms_up=False):
         """Of a dense network from its first weights, at the end with its last ones."""
         shared = self.shared
         seed, per_epoch = shared.data.seed, shared.steps_per_epoch(model)
@@ -266,6 +268,7 @@ class Studies:
                 "data_set": shared.data.name,
                 "model": model,
                 "regime": regime,
+                "method": method,
                 "seed": seed,
                 "level": 0,
                 "family": family,

@@ -10,6 +10,7 @@ from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import select
 from tf_tickets.analysis.studies import ANY, Group, Study, evaluation_attack, grouped
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.registry import wide_resnet_size
 
 # As `plan.Studies` describes them.
@@ -38,7 +39,9 @@ FAMILY_LABELS = {
     # Only FGSM's is shown.
     "finding": "FGSM training (finds the ticket)",
 }
-# The columns of Tables 3 and 6, as (family, percent).
+# Figure 6.
+ADVERSARIAL = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fast_ticket", "fgsm_random")
+# Tables 3 and 6: (family, percent) → its name there.
 MADRYS = "Madry's"
 ACCELERATED = {
     ("dense", 100): MADRYS,
@@ -88,8 +91,8 @@ STUDIES = {
     "adversarial": Study(
         "Tickets of adversarial training (Figure 6)",
         _NETWORK,
-        _PGD | _WHOLE | {"family": ["natural_ticket", "fgsm_ticket", "pgd_ticket", "fgsm_random"]},
-        {"family": ["natural_ticket", "fgsm_random"]},
+        _PGD | _WHOLE | {"family": ADVERSARIAL},
+        {"family": ["natural_ticket", "fast_ticket", "fgsm_random"]},
     ),
     "mnist": Study(
         "Small networks (Figure 7, Table 5)",
@@ -120,7 +123,7 @@ def load_results(path: Path) -> pd.DataFrame:
       Also `epoch`, of the rows at an evaluated iteration; all labels but `family` as numbers.
 
     Raises:
-      UserError: as `measurements.load_results`.
+      UserError: as `measurements.load_results`, or a label is no number.
     """
     frame = measurements.load_results(path, ("train", "validation", "test"), LABELS)
     evaluated = select(frame, split="validation", attack="natural", quantity="accuracy")
@@ -131,7 +134,10 @@ def load_results(path: Path) -> pd.DataFrame:
     frame = frame.merge(evaluated, on=[*TRAINING_KEYS, "iteration"], how="left")
     # Runs of before it was measured in every study call it as Table 6 does.
     frame["attack"] = frame["attack"].replace("cw", MARGIN_ATTACK)
-    numbers = {label: pd.to_numeric(frame[label]) for label in LABELS if label != "family"}
+    try:
+        numbers = {label: pd.to_numeric(frame[label]) for label in LABELS if label != "family"}
+    except ValueError as error:
+        raise UserError(f"{path}: {one_line(error)}") from None
     return frame.assign(**numbers)
 
 

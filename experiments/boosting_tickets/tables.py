@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.boosting_tickets.cells import paper_cells, paper_network, reached_cell, uncertainty
 from experiments.boosting_tickets.results import (
+    ADVERSARIAL,
     FAMILY_LABELS,
     first_reaching,
     full_length,
@@ -164,8 +165,7 @@ def parameter_count(model: str) -> int:
 
 def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
     """Figure 6's numbers: PGD training of tickets from three kinds of training."""
-    families = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fgsm_random")
-    rows = full_length(group.rows, "pgd", families)
+    rows = full_length(group.rows, "pgd", ADVERSARIAL)
     rows = pd.concat([rows, fgsm_finder(group.rows)])
     natural, robust, margin, *others = _robust_columns(rows, "family", group.attack)
     text = select(reference, source="Section 4.1", family="finding").set_index("metric")
@@ -187,7 +187,7 @@ def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
         f"{uncertainty(rows, group.attack)} The paper's numbers are of its FGSM training, which "
         "masks its gradients, so that a ticket of it needs PGD training."
     )
-    return captioned(caption, _family_table(columns, (*families, "finding"), rows))
+    return captioned(caption, _family_table(columns, (*ADVERSARIAL, "finding"), rows))
 
 
 def _robust_columns(rows, by, attack):
