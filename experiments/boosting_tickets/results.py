@@ -13,7 +13,7 @@ from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.registry import wide_resnet_size
 
-# As `plan.Studies` describes them.
+# As `trainings.Trainings` and `plan.Studies` describe them.
 LABELS = ("family", "percent", "finding_rate", "pruned_to")
 
 _REFERENCE_COLUMNS = [

@@ -140,6 +140,12 @@ def test_adversarial(trainings, reference):
     assert "one seed: 4.8 points (100 test images)" in text.replace("\n", " ")
 
 
+def test_a_ticket_of_fast_training_stands_beside_the_papers(trainings, reference):
+    trainings.train("fast_ticket", 100, "pgd", [0.1, 0.4], [0.1, 0.3], tests={"natural": 0.4})
+    _, (table,) = tables(trainings, reference, "adversarial")
+    assert [row[:2] for row in table[1:]] == [["fast ticket", "40.00"]]
+
+
 def test_mnist_is_table_5(trainings, reference):
     where = {"model": "lenet_conv", "data_set": "mnist"}
     for seed, losses in enumerate(([2.3, 0.2, 0.1, 0.1], [2.3, 0.1, 0.2, 0.3])):
