@@ -13,7 +13,7 @@ from experiments import engine, image_flags
 from experiments import flags as common
 from experiments.boosting_tickets.exports import export_best_trainings
 from experiments.boosting_tickets.plan import STUDIES, Studies
-from experiments.boosting_tickets.presets import PAPER, PRESETS
+from experiments.boosting_tickets.presets import MNIST, PAPER, PRESETS
 from experiments.boosting_tickets.report import write_report
 from experiments.boosting_tickets.settings import (
     PAPER_MODELS,
@@ -82,14 +82,6 @@ ONLY_OF = {
 AUTOMATIC = {
     "batch_size": "64 for vgg_16, else 128",
     "finding_learning_rate": "0.01 for vgg_16, else 0.05",
-}
-# The mnist study's own data and attacker (section 4.1), unless flags say otherwise.
-MNIST = {
-    "data_set": "mnist",
-    "image_size": 32,  # VGG-16 needs it.
-    "eps": 0.3,
-    "step_size": 0.075,
-    "warmup_epochs": 0,
 }
 
 
@@ -168,33 +160,29 @@ def studies_of(config, strategy):
         )
 
 
-def automatic(config):
-    """Which of the flags in `AUTOMATIC` have the values that their 0 stands for."""
-    settings = study_settings(config | {"finding_learning_rate": 0.0})
-    models = settings.models_in(config["study"])
-    values = {
-        "batch_size": {64 if model == "vgg_16" else 128 for model in models},
+def in_words(config):
+    """The same, with words where 0 or nothing stands for something."""
+    studies, settings = config["study"], study_settings(config | {"finding_learning_rate": 0.0})
+    models = {model for study in studies for model in settings.models_of(study)}
+    meant = {
+        "batch_size": {batch_sizes({"batch_size": 0}).get(model, 128) for model in models},
         "finding_learning_rate": {settings.small_learning_rate(model) for model in models},
     }
-    return [name for name in AUTOMATIC if not config[name] or values[name] == {config[name]}]
+    papers = [model for study in studies for model in PAPER_MODELS.get(study, ())]
+    words = {"models": config["models"] or list(dict.fromkeys(papers))}
+    words |= {name: config[name] or "all" for name in config if name.endswith("_examples")}
+    automatic = (name for name in meant if not config[name] or meant[name] == {config[name]})
+    return config | words | {name: AUTOMATIC[name] for name in automatic}
 
 
 def scale(config):
     """How a configuration differs from the paper's, in words."""
-    studies, of_study = config["study"], MNIST if "mnist" in config["study"] else {}
-    models = [model for study in studies for model in PAPER_MODELS.get(study, ())]
-    paper = PAPER | of_study | {"study": studies, "models": list(dict.fromkeys(models))}
+    studies = config["study"]
+    paper = in_words(PAPER | (MNIST if "mnist" in studies else {}) | {"study": studies})
     read = {name for name in paper if ONLY_OF.get(name, studies[0]) in studies}
-    if not models:
+    if not paper["models"]:
         read.remove("models")
-    words = {name: "all" for name in paper if name.endswith("_examples") and not config[name]}
-    if not config["models"]:
-        words["models"] = paper["models"]
-    words |= {name: AUTOMATIC[name] for name in automatic(config)}
-    all_examples = {name: "all" for name in paper if name.endswith("_examples")}
-    in_words = all_examples | AUTOMATIC
-    paper = {name: value for name, value in (paper | in_words).items() if name in read}
-    return common.scale(config | words, paper)
+    return common.scale(in_words(config), {name: paper[name] for name in paper if name in read})
 
 
 def report_on(run, config, exports):

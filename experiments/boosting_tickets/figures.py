@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.boosting_tickets.results import (
+    ADVERSARIAL,
     FAMILY_LABELS,
-    finding_rates,
     full_length,
+    of_families,
     pruned_to,
     tested_accuracies,
     validation_curves,
@@ -35,6 +36,7 @@ _FAMILY_COLOURS = {
     "natural_ticket": "C1",
     "fgsm_ticket": "C0",
     "pgd_ticket": "C3",
+    "fast_ticket": "C5",
     "fgsm_random": "C2",
     "pgd_random": "C4",
 }
@@ -55,8 +57,7 @@ def existence_figures(group: Group, directory: Path) -> list[Path]:
 
 def epochs_figures(group: Group, directory: Path) -> list[Path]:
     """Figure 2: validation accuracy of boosting and winning tickets by training length."""
-    rows = validation_curves(select(group.rows, regime="natural"))
-    rows = rows[rows["family"].isin(("boosting", "winning"))]
+    rows = validation_curves(of_families(group.rows, "natural", ("boosting", "winning")))
     full = select(rows, percent=100)
     title = "boosting tickets (solid) and winning tickets (dashed)"
     ylabel = "validation accuracy (%)"
@@ -65,9 +66,9 @@ def epochs_figures(group: Group, directory: Path) -> list[Path]:
 
 def convergence_figures(group: Group, directory: Path) -> list[Path]:
     """Figure 8: validation robust accuracy of FGSM tickets by training length."""
-    rows = validation_curves(select(group.rows, regime="pgd"), group.attack)
-    dense = select(rows, method="dense_100")
-    rows = pd.concat([select(rows, family="fgsm_ticket"), dense])
+    rows = of_families(group.rows, "pgd", ("fgsm_ticket", "dense"))
+    rows = validation_curves(rows, group.attack)
+    dense = select(rows, family="dense")
     title = "PGD training of FGSM tickets"
     ylabel = _accuracy(group.attack)
     return _lengths_figure(group, rows, dense, 8, "convergence", title, ylabel, directory)
@@ -75,14 +76,14 @@ def convergence_figures(group: Group, directory: Path) -> list[Path]:
 
 def learning_rate_figures(group: Group, directory: Path) -> list[Path]:
     """Figure 3: final test accuracy by training length, a line per finding learning rate."""
-    rows = finding_rates(tested_accuracies(group.rows))
+    rows = tested_accuracies(group.rows).dropna(subset="finding_rate")
     if rows.empty:
         return []
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    rates = sorted(rows["learning_rate"].unique())
+    rates = sorted(rows["finding_rate"].unique())
     for rank, rate in enumerate(rates):
-        line = 100 * mean_and_sd(select(rows, learning_rate=rate), "percent")
+        line = 100 * mean_and_sd(select(rows, finding_rate=rate), "percent")
         draw_bars(axes, line, PERCENT, color=_shade(rank, len(rates)), label=f"{rate:g}")
     axes.set(xlabel="length (% of the full training)", ylabel="final test accuracy (%)")
     axes.legend(title="found with learning rate", fontsize=8)
@@ -98,7 +99,7 @@ def pruning_ratio_figures(group: Group, directory: Path) -> list[Path]:
     axes = figure.subplots()
     for family in ("boosting", "random"):
         for epoch, linestyle in ((1, "--"), (5, "-")):
-            line = 100 * mean_and_sd(select(rows, pruned=family, epoch=epoch), "sparsity_percent")
+            line = 100 * mean_and_sd(select(rows, family=family, epoch=epoch), "sparsity_percent")
             label = f"{FAMILY_LABELS[family]}, epoch {epoch}"
             colour = _FAMILY_COLOURS[family]
             draw_bars(axes, line, PERCENT, color=colour, linestyle=linestyle, label=label)
@@ -139,8 +140,7 @@ def capacity_figures(group: Group, directory: Path) -> list[Path]:
 
 def adversarial_figures(group: Group, directory: Path) -> list[Path]:
     """Figure 6: natural and robust validation accuracy of tickets under PGD training."""
-    families = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fgsm_random")
-    rows = select(full_length(group.rows, "pgd", families), split="validation")
+    rows = select(full_length(group.rows, "pgd", ADVERSARIAL), split="validation")
     if rows.empty:
         return []
     figure = Figure(figsize=(12, 4.5), layout="constrained")
@@ -221,16 +221,16 @@ def acceleration_figures(group: Group, directory: Path) -> list[Path]:
 
 
 def _draw_over_time(axes, curves):
-    for method, label in TIMED.items():
-        of_method = select(curves, method=method).sort_values("epoch")
-        colour = _TIMED_COLOURS[method]
-        for _, of_seed in of_method.groupby("seed"):
+    for network, colour in _TIMED_COLOURS.items():
+        of_network = select(curves, network=network).sort_values("epoch")
+        for _, of_seed in of_network.groupby("seed"):
             axes.plot(
                 of_seed["seconds"], 100 * of_seed["value"], color=colour, linewidth=0.6, alpha=0.5
             )
-        if not of_method.empty:
-            mean = of_method.groupby("epoch")[["seconds", "value"]].mean()
-            axes.plot(mean["seconds"], 100 * mean["value"], color=colour, linewidth=2, label=label)
+        if not of_network.empty:
+            mean = of_network.groupby("epoch")[["seconds", "value"]].mean()
+            style = {"color": colour, "linewidth": 2, "label": network}
+            axes.plot(mean["seconds"], 100 * mean["value"], **style)
 
 
 def _most_common(rows, fixed, varied):

@@ -63,4 +63,12 @@ SMOKE = QUICK | {
     "batch_size": 0,
     "warmup_epochs": 0,
 }
+# The mnist study's own data and attacker (section 4.1), unless flags say otherwise.
+MNIST = {
+    "data_set": "mnist",
+    "image_size": 32,  # VGG-16 needs it.
+    "eps": 0.3,
+    "step_size": 0.075,
+    "warmup_epochs": 0,
+}
 PRESETS = {"smoke": SMOKE, "quick": QUICK, "paper": PAPER}

@@ -1,10 +1,6 @@
-"""The studies of "Boosting Ticket", and what their tables and figures compute from results.
+"""The studies of "Boosting Ticket", and what their tables and figures compute from results."""
 
-A training's method is a `family` and a `percent`, how long it is: "boosting_40" is the
-boosting ticket trained for 40% of the full schedule.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +8,17 @@ import pandas as pd
 
 from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import select
-from tf_tickets.analysis.studies import Group, Study, evaluation_attack, grouped
+from tf_tickets.analysis.studies import ANY, Group, Study, evaluation_attack, grouped
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
+from tf_tickets.errors import UserError, one_line
+from tf_tickets.models.registry import wide_resnet_size
+
+# As `trainings.Trainings` and `plan.Studies` describe them.
+LABELS = ("family", "percent", "finding_rate", "pruned_to")
 
 _REFERENCE_COLUMNS = [
-    "source", "data_set", "model", "method", "regime", "epoch", "metric", "value", "unit",
-    "remark",
+    "source", "data_set", "model", "method", "family", "percent", "regime", "epoch", "metric",
+    "value", "unit", "remark",
 ]  # fmt: skip
 
 # One training; what is averaged is several seeds of it.
@@ -35,76 +36,82 @@ FAMILY_LABELS = {
     "fast_ticket": "fast ticket",
     "fgsm_random": "FGSM ticket's masks, new weights",
     "pgd_random": "PGD ticket's masks, new weights",
-    "finding_fgsm": "FGSM training (finds the ticket)",
+    # Only FGSM's is shown.
+    "finding": "FGSM training (finds the ticket)",
 }
-# The columns of Tables 3 and 6.
+# Figure 6.
+ADVERSARIAL = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fast_ticket", "fgsm_random")
+# Tables 3 and 6: (family, percent) → its name there.
+MADRYS = "Madry's"
 ACCELERATED = {
-    "dense_100": "Madry's",
-    "fgsm_ticket_40": "Ours-40",
-    "fgsm_ticket_70": "Ours-70",
-    "fgsm_ticket_100": "Ours-100",
+    ("dense", 100): MADRYS,
+    ("fgsm_ticket", 40): "Ours-40",
+    ("fgsm_ticket", 70): "Ours-70",
+    ("fgsm_ticket", 100): "Ours-100",
 }
+
+
+def _are_wide(models):
+    return models.isin([model for model in models.unique() if wide_resnet_size(model)])
 
 
 _NETWORK = ("data_set", "model")
-_NATURAL = {"regime": "natural"}
-_PGD = {"regime": "pgd"}
+_NATURAL = {"regime": ["natural"], "finding_rate": pd.Series.isna}
+_PGD = {"regime": ["pgd"]}
+_WHOLE = {"percent": [100]}
 
 STUDIES = {
     "existence": Study(
         "Existence of boosting tickets (Figures 1 and 9)",
         _NETWORK,
-        _NATURAL | {"method": "(dense|boosting|winning|random|iterative)_100"},
-        {"method": "(dense|winning|random|iterative)_100"},
+        _NATURAL | _WHOLE | {"family": ["dense", "boosting", "winning", "random", "iterative"]},
+        {"family": ["dense", "winning", "random", "iterative"]},
     ),
     "epochs": Study(
         "Length of the training (Figure 2, Table 1)",
         _NETWORK,
-        _NATURAL | {"method": r"(boosting|winning)_\d+"},
-        {"method": r"(boosting|winning)_(?!100)\d+"},
+        _NATURAL | {"family": ["boosting", "winning"], "percent": ANY},
+        {"percent": lambda percents: percents != 100},
     ),
     "learning_rate": Study(
         "Learning rate that finds the ticket (Figure 3)",
         _NETWORK,
-        _NATURAL | {"method": r"found_at_.+_\d+"},
-        {"method": r"found_at_.+_\d+"},
+        {"finding_rate": ANY},
     ),
     "pruning_ratio": Study(
         "Pruning ratio (Figure 4)",
         _NETWORK,
-        _NATURAL | {"method": "(boosting|random)_sparsity_.+"},
-        {"method": "(boosting|random)_sparsity_.+"},
+        {"pruned_to": ANY},
     ),
     "capacity": Study(
         "Width and depth (Figure 5, Table 4)",
         ("data_set",),
-        _NATURAL | {"model": r"wide_resnet_\d+_\d+"} | {"method": "boosting_100"},
-        {"method": "boosting_100"},
+        _NATURAL | _WHOLE | {"model": _are_wide, "family": ["boosting"]},
     ),
     "adversarial": Study(
         "Tickets of adversarial training (Figure 6)",
         _NETWORK,
-        _PGD | {"method": "(natural_ticket|fgsm_ticket|pgd_ticket|fgsm_random)_100"},
-        {"method": "(natural_ticket|fgsm_random)_100"},
+        _PGD | _WHOLE | {"family": ADVERSARIAL},
+        {"family": ["natural_ticket", "fast_ticket", "fgsm_random"]},
     ),
     "mnist": Study(
         "Small networks (Figure 7, Table 5)",
         ("data_set",),
-        {"data_set": "mnist|fashion_mnist"}
-        | {"method": "(dense|winning|boosting|random|pgd_ticket|pgd_random)_100"},
-        {"method": "(dense|winning|boosting|random|pgd_ticket|pgd_random)_100"},
+        {"data_set": ["mnist", "fashion_mnist"], "finding_rate": pd.Series.isna}
+        | _WHOLE
+        | {"family": ["dense", "winning", "boosting", "random", "pgd_ticket", "pgd_random"]},
     ),
     "convergence": Study(
         "Length of adversarial training (Figure 8, Table 2)",
         _NETWORK,
-        _PGD | {"method": r"fgsm_ticket_\d+|dense_100"},
-        {"method": "fgsm_ticket_(20|60|80)"},
+        _PGD | {"family": ["fgsm_ticket", "dense"]},
+        {"family": ["fgsm_ticket"], "percent": [20, 60, 80]},
     ),
     "acceleration": Study(
         "Time that adversarial training takes (Tables 3 and 6)",
         _NETWORK,
-        _PGD | {"method": "|".join(ACCELERATED)},
-        {"method": "fgsm_ticket_70"},
+        _PGD | {"family": ["dense", "fgsm_ticket"], "percent": [40, 70, 100]},
+        {"family": ["fgsm_ticket"], "percent": [70]},
     ),
 }
 
@@ -113,10 +120,12 @@ def load_results(path: Path) -> pd.DataFrame:
     """Reads results.csv as `measurements.load_results`, training measurements included.
 
     Returns:
-      Also `epoch`, of the rows at an evaluated iteration; and `family` and
-      `percent`, the method "boosting_40" taken apart.
+      Also `epoch`, of the rows at an evaluated iteration; all labels but `family` as numbers.
+
+    Raises:
+      UserError: as `measurements.load_results`, or a label is no number.
     """
-    frame = measurements.load_results(path, ("train", "validation", "test"))
+    frame = measurements.load_results(path, ("train", "validation", "test"), LABELS)
     evaluated = select(frame, split="validation", attack="natural", quantity="accuracy")
     evaluated = evaluated[[*TRAINING_KEYS, "iteration"]]
     # Evaluated before training and after each epoch.
@@ -125,12 +134,16 @@ def load_results(path: Path) -> pd.DataFrame:
     frame = frame.merge(evaluated, on=[*TRAINING_KEYS, "iteration"], how="left")
     # Runs of before it was measured in every study call it as Table 6 does.
     frame["attack"] = frame["attack"].replace("cw", MARGIN_ATTACK)
-    return _with_family(frame)
+    try:
+        numbers = {label: pd.to_numeric(frame[label]) for label in LABELS if label != "family"}
+    except ValueError as error:
+        raise UserError(f"{path}: {one_line(error)}") from None
+    return frame.assign(**numbers)
 
 
 def load_reference(path: Path) -> pd.DataFrame:
     """Reads the paper's numbers; raises as `measurements.load_reference`."""
-    return _with_family(measurements.load_reference(path, _REFERENCE_COLUMNS))
+    return measurements.load_reference(path, _REFERENCE_COLUMNS)
 
 
 def groups(frame: pd.DataFrame, study: str) -> list[Group]:
@@ -159,10 +172,15 @@ def tested_accuracies(rows: pd.DataFrame, attack: str = "natural") -> pd.DataFra
     return select(rows, split="test", attack=attack, quantity="accuracy")
 
 
-def full_length(rows: pd.DataFrame, regime: str, families: tuple[str, ...]) -> pd.DataFrame:
-    """The rows of `<family>_100` of the families."""
-    rows = select(rows, regime=regime, percent=100)
-    return rows[rows["family"].isin(families)]
+def of_families(rows: pd.DataFrame, regime: str, families: Sequence[str]) -> pd.DataFrame:
+    """The rows of retrained networks of any length, without those of varied learning rates."""
+    chosen = rows["family"].isin(families) & rows["percent"].notna() & rows["finding_rate"].isna()
+    return select(rows[chosen], regime=regime)
+
+
+def full_length(rows: pd.DataFrame, regime: str, families: Sequence[str]) -> pd.DataFrame:
+    """Those of `of_families` that were trained for the whole schedule."""
+    return select(of_families(rows, regime, families), percent=100)
 
 
 def first_reaching(curves: pd.DataFrame, targets: Mapping[int, float], column: str) -> pd.Series:
@@ -185,41 +203,28 @@ def first_reaching(curves: pd.DataFrame, targets: Mapping[int, float], column: s
     return pd.Series(found, dtype=float)
 
 
-def finding_rates(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of tickets `found_at_<learning rate>_<percent>`, with `learning_rate`."""
-    rates = rows["family"].astype("str").str.extract(r"^found_at_(.+)$", expand=False)
-    return rows.assign(learning_rate=pd.to_numeric(rates, errors="coerce")).dropna(
-        subset="learning_rate"
-    )
-
-
 def pruned_to(rows: pd.DataFrame) -> pd.DataFrame:
-    """Validation accuracies of `<family>_sparsity_<s>`, with `pruned` and `sparsity_percent`."""
-    rows = validation_curves(select(rows, regime="natural"))
-    families = rows["method"].astype("str").str.extract(r"^(\w+)_sparsity_", expand=False)
-    # Exact counts make 80% of a network's weights 79.998% of them.
-    percents = (100 * rows["sparsity"].astype(float)).round(1)
-    return rows.assign(pruned=families, sparsity_percent=percents).dropna(subset="pruned")
+    """Validation accuracies of networks of varied sparsities, with `sparsity_percent`."""
+    rows = validation_curves(rows).dropna(subset="pruned_to")
+    return rows.assign(sparsity_percent=100 * rows["pruned_to"])
 
 
 def with_width_and_depth(rows: pd.DataFrame) -> pd.DataFrame:
     """Boosting tickets of WideResNets, with `depth` and `width`."""
     rows = full_length(rows, "natural", ("boosting",))
-    sizes = rows["model"].astype("str").str.extract(r"^wide_resnet_(?P<depth>\d+)_(?P<width>\d+)$")
-    return pd.concat([rows, sizes], axis=1).dropna().astype({"depth": int, "width": int})
+    rows = rows[_are_wide(rows["model"])]
+    sizes = [wide_resnet_size(model) for model in rows["model"]]
+    sizes = pd.DataFrame(sizes, index=rows.index, columns=["depth", "width"], dtype=int)
+    return pd.concat([rows, sizes], axis=1)
 
 
 def accelerated(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the networks that Tables 3 and 6 compare."""
-    rows = select(rows, regime="pgd")
-    return rows[rows["method"].isin(ACCELERATED)]
+    """The rows of the networks that Tables 3 and 6 compare, each with its name there, `network`."""
+    keys = zip(rows["family"], rows["percent"])
+    rows = rows.assign(network=[ACCELERATED.get(key) for key in keys])
+    return select(rows, regime="pgd").dropna(subset="network")
 
 
 def trained(curves: pd.DataFrame) -> pd.DataFrame:
     """Without the evaluation before training, at which nothing is reached."""
     return curves[curves["epoch"] > 0]
-
-
-def _with_family(frame):
-    parts = frame["method"].astype("str").str.extract(r"^(?P<family>.+)_(?P<percent>\d+)$")
-    return frame.assign(family=parts["family"], percent=pd.to_numeric(parts["percent"]))

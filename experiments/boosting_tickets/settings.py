@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from tf_tickets.attacks.threat_model import ThreatModel
 from tf_tickets.errors import require, require_choices
 from tf_tickets.masking.magnitude import SCORES
-from tf_tickets.models.registry import require_model
+from tf_tickets.models.registry import require_model, wide_resnet_size
 from tf_tickets.training.schedules import steps_per_epoch
 from tf_tickets.work.nodes import Attack, Data, Platform, Recipe
 
@@ -88,17 +88,13 @@ class BoostingSettings:
             require(len(texts) > 0, flag, "", "at least one number")
             require(len(set(texts)) == len(texts), flag, ",".join(texts), "different numbers")
         for model in self.capacity_models:
-            is_wide = model.startswith("wide_resnet_")
-            require(is_wide, "capacity_models", model, "Wide ResNets, wide_resnet_<depth>_<width>")
+            expected = "Wide ResNets, wide_resnet_<depth>_<width>"
+            require(wide_resnet_size(model) is not None, "capacity_models", model, expected)
 
     def models_of(self, study: str) -> tuple[str, ...]:
         """The networks of a study."""
-        return tuple(self.models) or PAPER_MODELS[study]
-
-    def models_in(self, studies: Iterable[str]) -> set[str]:
-        """The networks of several studies."""
         own = {"capacity": self.capacity_models, "mnist": self.mnist_models}
-        return {model for study in studies for model in own.get(study) or self.models_of(study)}
+        return own.get(study) or self.models or PAPER_MODELS[study]
 
     def small_learning_rate(self, model: str) -> float:
         """Of the trainings that find a model's masks, and where its warm-up begins.
@@ -107,9 +103,10 @@ class BoostingSettings:
         """
         return self.finding_learning_rate or (0.01 if model == "vgg_16" else 0.05)
 
-    def warmup_start(self, model: str) -> float | None:
-        """The learning rate of a warm-up's first epoch; None without a warm-up."""
-        return self.small_learning_rate(model) if self.warmup_epochs else None
+    def warmup(self, model: str) -> tuple[int, float] | tuple[()]:
+        """How many epochs retraining climbs, and from what learning rate; () for no warm-up."""
+        climbs = self.warmup_epochs > 0
+        return (self.warmup_epochs, self.small_learning_rate(model)) if climbs else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,3 +146,8 @@ class Surroundings:
     def steps_per_epoch(self, model: str) -> int:
         """Iterations that come closest to one pass through the training examples."""
         return steps_per_epoch(self.data.train, self.batch_size(model))
+
+
+def transfer_attack(method: str) -> str:
+    """The name in results of adversarial examples that were made for another network."""
+    return f"transfer_from_{method}"

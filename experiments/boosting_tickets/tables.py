@@ -10,11 +10,12 @@ import pandas as pd
 
 from experiments.boosting_tickets.cells import paper_cells, paper_network, reached_cell, uncertainty
 from experiments.boosting_tickets.results import (
+    ADVERSARIAL,
     FAMILY_LABELS,
-    finding_rates,
     first_reaching,
     full_length,
     last_epoch,
+    of_families,
     pruned_to,
     tested_accuracies,
     trained,
@@ -64,10 +65,10 @@ def existence_table(group: Group, reference: pd.DataFrame) -> str:
 
 def epochs_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 1: final test accuracy by the length of the training."""
-    tests = tested_accuracies(select(group.rows, regime="natural"))
-    tests = tests[tests["family"].isin(("winning", "boosting"))]
+    families = ("winning", "boosting")
+    tests = tested_accuracies(of_families(group.rows, "natural", families))
     columns = []
-    for family in ("winning", "boosting"):
+    for family in families:
         paper = paper_cells(select(reference, family=family), "Table 1", "percent")
         columns.append((FAMILY_LABELS[family], cells(select(tests, family=family), "percent")))
         columns.append(("paper", paper))
@@ -78,10 +79,10 @@ def epochs_table(group: Group, reference: pd.DataFrame) -> str:
 def learning_rate_table(group: Group, reference: pd.DataFrame) -> str:
     """Figure 3's numbers: final test accuracy by the learning rate that found the ticket."""
     del reference  # The paper gives no numbers.
-    tests = finding_rates(tested_accuracies(group.rows))
+    tests = tested_accuracies(group.rows).dropna(subset="finding_rate")
     columns = [
         (f"found at {rate:g}", cells(of_rate, "percent"))
-        for rate, of_rate in tests.groupby("learning_rate")
+        for rate, of_rate in tests.groupby("finding_rate")
     ]
     caption = (
         f"Final test accuracy in %, {seeds_label(tests)}. Length: of the full training. "
@@ -96,7 +97,7 @@ def pruning_ratio_table(group: Group, reference: pd.DataFrame) -> str:
     columns = [
         (
             f"{label}, epoch {epoch}",
-            cells(select(rows, pruned=family, epoch=epoch), "sparsity_percent"),
+            cells(select(rows, family=family, epoch=epoch), "sparsity_percent"),
         )
         for family, label in (("boosting", "boosting"), ("random", "new weights"))
         for epoch in (1, 5)
@@ -119,7 +120,7 @@ def capacity_table(group: Group, reference: pd.DataFrame) -> str:
     """Figure 5's numbers: how fast the tickets of wider and deeper networks train; Table 4."""
     rows = with_width_and_depth(group.rows)
     curves = validation_curves(rows)
-    text = select(reference, source="Section 1", method="boosting_100")
+    text = select(reference, source="Section 1", family="boosting")
     validation, test = (
         select(text, metric=f"{split}/natural/accuracy").iloc[0] for split in ("validation", "test")
     )
@@ -164,21 +165,19 @@ def parameter_count(model: str) -> int:
 
 def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
     """Figure 6's numbers: PGD training of tickets from three kinds of training."""
-    families = ("natural_ticket", "fgsm_ticket", "pgd_ticket", "fgsm_random")
-    rows = full_length(group.rows, "pgd", families)
-    finding = fgsm_finder(group.rows).assign(family="finding_fgsm")
-    rows = pd.concat([rows, finding])
+    rows = full_length(group.rows, "pgd", ADVERSARIAL)
+    rows = pd.concat([rows, fgsm_finder(group.rows)])
     natural, robust, margin, *others = _robust_columns(rows, "family", group.attack)
-    text = select(reference, source="Section 4.1", method="finding_fgsm").set_index("metric")
+    text = select(reference, source="Section 4.1", family="finding").set_index("metric")
     under_fgsm, under_pgd = (
         text["value"][f"test/{attack}/accuracy"] for attack in ("fgsm", "pgd_20")
     )
     columns = [
         natural,
         ("test, FGSM", cells(tested_accuracies(rows, "fgsm"), "family")),
-        ("paper", {"finding_fgsm": f"{under_fgsm:.2f}"}),
+        ("paper", {"finding": f"{under_fgsm:.2f}"}),
         robust,
-        ("paper", {"finding_fgsm": f"{under_pgd:.2f}"}),
+        ("paper", {"finding": f"{under_pgd:.2f}"}),
         margin,
         *others,
     ]
@@ -188,7 +187,7 @@ def adversarial_table(group: Group, reference: pd.DataFrame) -> str:
         f"{uncertainty(rows, group.attack)} The paper's numbers are of its FGSM training, which "
         "masks its gradients, so that a ticket of it needs PGD training."
     )
-    return captioned(caption, _family_table(columns, (*families, "finding_fgsm"), rows))
+    return captioned(caption, _family_table(columns, (*ADVERSARIAL, "finding"), rows))
 
 
 def _robust_columns(rows, by, attack):
@@ -279,8 +278,7 @@ def _model_then_family(key):
 
 def convergence_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 2: adversarial training of FGSM tickets by its length, and the dense baseline."""
-    rows = select(group.rows, regime="pgd")
-    rows = rows[(rows["family"] == "fgsm_ticket") | (rows["method"] == "dense_100")]
+    rows = of_families(group.rows, "pgd", ("fgsm_ticket", "dense"))
     rows = rows.assign(length=_lengths_or_baseline(rows))
     paper = reference.assign(length=_lengths_or_baseline(reference))
     columns = []

@@ -6,6 +6,7 @@ import pandas as pd
 
 from experiments.boosting_tickets.cells import paper_cells, paper_network, reached_cell, uncertainty
 from experiments.boosting_tickets.results import ACCELERATED, accelerated, tested_accuracies
+from experiments.boosting_tickets.settings import transfer_attack
 from experiments.boosting_tickets.times import (
     FINDER,
     TIMED,
@@ -21,28 +22,29 @@ from tf_tickets.attacks.threat_model import MARGIN_ATTACK
 
 def acceleration_table(group: Group, reference: pd.DataFrame) -> str:
     """Tables 3 and 6, and how soon ours is as robust as Madry's gets."""
-    rows = accelerated(group.rows)
-    lines = ["natural", *_attacks(rows, group.attack)]
-    lines = {f"test/{attack}/accuracy": attack_label(attack) for attack in lines}
-    for method, label in ACCELERATED.items():
-        lines[f"test/transfer_from_{method}/accuracy"] = f"from {label}"
+    rows, paper = accelerated(group.rows), accelerated(reference)
     ours, theirs = {}, {}
-    for row, label in lines.items():
-        ours[label] = cells(tested_accuracies(rows, row.split("/")[1]), "method")
-        theirs[label] = paper_cells(reference, "Table 6", "method", row)
+    for attack in dict.fromkeys(("natural", group.attack, "pgd_100", MARGIN_ATTACK)):
+        label = attack_label(attack)
+        ours[label] = cells(tested_accuracies(rows, attack), "network")
+        theirs[label] = paper_cells(paper, "Table 6", "network", f"test/{attack}/accuracy")
+    for network in ACCELERATED.values():
+        label = f"from {network}"
+        ours[label] = cells(tested_accuracies(rows, _transferred(rows, network)), "network")
+        metric = f"test/{_transferred(paper, network)}/accuracy"
+        theirs[label] = paper_cells(paper, "Table 6", "network", metric)
     wall, cpu = (training_times(group.rows, quantity) for quantity in ("seconds", "cpu_seconds"))
     for column, label in _TIMES.items():
         ours[label] = _time_cells(wall, column)
-        quantity = "ratio" if column == "ratio" else "seconds"
-        theirs[label] = paper_cells(reference, "Table 6", "method", f"time/{column}/{quantity}")
-    theirs[_TIMES["ratio"]] = paper_cells(reference, "Table 6", "method", "time/total/ratio")
+        metric = "time/total/ratio" if column == "ratio" else f"time/{column}/seconds"
+        theirs[label] = paper_cells(paper, "Table 6", "network", metric)
     ours["total (CPU s)"] = _time_cells(cpu, "total")
     ours["ratio, CPU s"] = _time_cells(cpu, "ratio")
     columns = [("", {label: label for label in ours})]
-    for method, heading in ACCELERATED.items():
-        for name, numbers in ((heading, ours), ("paper", theirs)):
-            filled = {label: row[method] for label, row in numbers.items() if method in row}
-            columns.append((name, filled))
+    for network in ACCELERATED.values():
+        for heading, numbers in ((network, ours), ("paper", theirs)):
+            filled = {label: row[network] for label, row in numbers.items() if network in row}
+            columns.append((heading, filled))
     caption = (
         f"Test accuracy in %, {seeds_label(rows)}, of the epoch with the best validation robust "
         f"accuracy; 'from' another: on its {attack_label(group.attack)} examples. Times are of "
@@ -62,24 +64,23 @@ _TIMES = {
 }
 
 
-def _attacks(rows, evaluation):
-    """The attacks on the networks themselves: ours and the paper's, weaker ones first."""
-    tested = select(rows, split="test", quantity="accuracy")["attack"].astype("str")
-    steps = {"pgd_100", evaluation, *tested[tested.str.fullmatch(r"pgd_\d+")]}
-    return [*sorted(steps, key=lambda attack: int(attack.removeprefix("pgd_"))), MARGIN_ATTACK]
+def _transferred(rows, network):
+    """What others meet that is made for a network; None before there is such a network."""
+    methods = select(rows, network=network)["method"]
+    return None if methods.empty else transfer_attack(methods.iloc[0])
 
 
 def _time_cells(times, column):
     rows = times.assign(value=times[column]).dropna(subset="value")
     seconds = column != "ratio"
     short = seconds and (rows["value"] < 100).all()
-    return cells(rows, "method", factor=1, digits=1 if short else 0 if seconds else 2)
+    return cells(rows, "network", factor=1, digits=1 if short else 0 if seconds else 2)
 
 
 def _time_to_accuracy(group):
     """Sentences and a table; empty before there are results of Madry's and ours."""
     wall, cpu = (times_to_accuracy(group, quantity) for quantity in ("seconds", "cpu_seconds"))
-    if not wall["method"].isin(set(ACCELERATED)).any():
+    if not wall["network"].isin(ACCELERATED.values()).any():
         return ""
     goals = robust_goals(group)
     if not goals.above_chance:
@@ -88,14 +89,11 @@ def _time_to_accuracy(group):
             "learned to resist, so that nothing can be said of how soon ours does.",
             100,
         )
-    cpu_label = {method: f"{label}, in CPU s" for method, label in TIMED.items()}
+    in_cpu = ", in CPU s"
     both = pd.concat(
-        [
-            times.assign(label=times["method"].map(labels))
-            for times, labels in ((wall, TIMED), (cpu, cpu_label))
-        ]
+        [wall.assign(label=wall["network"]), cpu.assign(label=cpu["network"] + in_cpu)]
     )
-    labels = [*TIMED.values(), *cpu_label.values()]
+    labels = [*TIMED, *(network + in_cpu for network in TIMED)]
     columns = [
         ("", dict(zip(labels, labels))),
         ("after (s)", _reached_cells(both, "seconds", 1)),
@@ -119,28 +117,28 @@ def _goal(goals):
 
 
 def _first_to_reach(times):
-    reached = times[times["method"] != FINDER].dropna(subset="seconds")
+    reached = times[times["network"] != FINDER].dropna(subset="seconds")
     if reached.empty:
         return "None of ours reaches it."
     # The fastest of those that get there with the most seeds.
-    ranking = reached.groupby("method")["seconds"].agg(["count", "mean"])
+    ranking = reached.groupby("network")["seconds"].agg(["count", "mean"])
     first = ranking.sort_values(["count", "mean"], ascending=[False, True]).index[0]
-    of_first = select(reached, method=first)
+    of_first = select(reached, network=first)
     after, of_whole, of_own = (
         cell(of_first[column].mean(), of_first[column].std(), digits)
         for column, digits in (("seconds", 1), ("of_whole", 2), ("of_own", 2))
     )
-    seeds = len(select(times, method=first))
+    seeds = len(select(times, network=first))
     which = f" with {len(of_first)} of {seeds} seeds" if len(of_first) < seeds else ""
     return (
-        f"It is first reached by {ACCELERATED[first]}{which}: after {after} s, finding the "
+        f"It is first reached by {first}{which}: after {after} s, finding the "
         f"ticket included; that is {of_whole} of the time of Madry's whole training and {of_own} "
         "of the time after which Madry's gets there."
     )
 
 
 def _finder_too(times):
-    finder = select(times, method=FINDER)
+    finder = select(times, network=FINDER)
     if not finder["seconds"].notna().any():
         return ""
     return (

@@ -6,6 +6,7 @@ import pandas as pd
 
 from experiments.boosting_tickets.results import (
     ACCELERATED,
+    MADRYS,
     TRAINING_KEYS,
     accelerated,
     first_reaching,
@@ -18,19 +19,17 @@ from tf_tickets.analysis.studies import Group
 from tf_tickets.data.specs import SPECS, find_class_range
 
 # What finds the tickets is a training of its own, which they must beat.
-FINDER = "finding_fgsm"
-TIMED = ACCELERATED | {FINDER: "FGSM training alone"}
+FINDER = "FGSM training alone"
+TIMED = (*ACCELERATED.values(), FINDER)
 
 
 def fgsm_finder(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the FGSM training that FGSM tickets are pruned from.
+    """The rows of the FGSM training that FGSM tickets are pruned from, as `network` FINDER.
 
     Results do not say which of several, with other learning rates, a ticket comes from. Then it
     is the one that took longest, so that no ticket looks cheaper than it was.
     """
-    # A training that warms up finds winning tickets, which adversarial training does not use.
-    finds = rows["method"].astype("str").str.fullmatch(r"finding_fgsm_(?!.*_warmup$).+")
-    found = rows[(rows["regime"] == "fgsm") & finds]
+    found = select(rows, family="finding", regime="fgsm").assign(network=FINDER)
     times = select(found, split="train", attack="fgsm", quantity="seconds")
     took = times.groupby("method")["value"].max()
     return found if took.empty else select(found, method=took.idxmax())
@@ -50,18 +49,18 @@ def training_times(rows: pd.DataFrame, quantity: str = "seconds") -> pd.DataFram
       quantity: "seconds" by the clock or "cpu_seconds" of the process.
 
     Returns:
-      `method`, `seed`, `pruning` (0 for dense), `training`, `total`, all in seconds,
-      and `ratio`, the total over that of the dense network of the same seed; NaN
-      where something is missing, and for the dense network's ratio.
+      `network`, `seed`, `pruning` (0 for Madry's), `training`, `total`, all in seconds,
+      and `ratio`, the total over that of Madry's of the same seed; NaN where something is
+      missing, and for the ratio of Madry's.
     """
     trained = select(accelerated(rows), split="train", attack="pgd", quantity=quantity)
-    times = trained.groupby(["method", "seed"])["value"].max().rename("training").reset_index()
+    times = trained.groupby(["network", "seed"])["value"].max().rename("training").reset_index()
     found = times["seed"].map(finding_seconds(rows, quantity)).astype(float)
-    times["pruning"] = found.where(times["method"] != "dense_100", 0.0)
+    times["pruning"] = found.where(times["network"] != MADRYS, 0.0)
     times["total"] = times["pruning"] + times["training"]
-    dense = select(times, method="dense_100").set_index("seed")["total"]
-    ratio = times["total"] / times["seed"].map(dense).astype(float)
-    times["ratio"] = ratio.where(times["method"] != "dense_100")
+    whole = select(times, network=MADRYS).set_index("seed")["total"]
+    ratio = times["total"] / times["seed"].map(whole).astype(float)
+    times["ratio"] = ratio.where(times["network"] != MADRYS)
     return times
 
 
@@ -69,21 +68,20 @@ def timed_curves(group: Group, quantity: str = "seconds") -> pd.DataFrame:
     """Robust validation accuracy against the time since everything began.
 
     Returns:
-      Rows of `validation_curves`, of the methods in `TIMED`, with `seconds`, since the
+      Rows of `validation_curves`, of the networks in `TIMED`, with `seconds`, since the
       training began or, for tickets, since the training that found them began; evaluations
       do not count.
     """
-    finder = fgsm_finder(group.rows).assign(method=FINDER)
-    rows = pd.concat([accelerated(group.rows), finder])
-    times = select(rows, split="train", quantity=quantity)
-    times = times[[*TRAINING_KEYS, "iteration", "value"]].rename(columns={"value": "seconds"})
+    rows = pd.concat([accelerated(group.rows), fgsm_finder(group.rows)])
+    timed = select(rows, split="train", quantity=quantity)
+    times = timed[[*TRAINING_KEYS, "iteration", "value"]].rename(columns={"value": "seconds"})
     curves = validation_curves(rows, group.attack)
     curves = curves.merge(times, on=[*TRAINING_KEYS, "iteration"], how="left")
     seconds = curves["seconds"].where(curves["epoch"] > 0, 0.0)
     found = curves["seed"].map(finding_seconds(group.rows, quantity)).astype(float)
-    found = found.where(~curves["method"].isin(["dense_100", FINDER]), 0.0)
+    found = found.where(~curves["network"].isin([MADRYS, FINDER]), 0.0)
     # Where no time was measured at all, epoch 0 is no point on it either.
-    is_timed = curves["method"].isin(times["method"])
+    is_timed = curves["network"].isin(timed["network"])
     return curves.assign(seconds=(seconds + found).where(is_timed)).dropna(subset="seconds")
 
 
@@ -113,8 +111,9 @@ def robust_goals(group: Group) -> Goals:
 
     The best of its epochs, the largest of many noisy numbers, would be too high a goal.
     """
-    curves = trained(validation_curves(select(group.rows, regime="pgd"), group.attack))
-    ends = last_epoch(select(curves, method="dense_100")).set_index("seed")["value"]
+    madrys = select(accelerated(group.rows), network=MADRYS)
+    ends = last_epoch(trained(validation_curves(madrys, group.attack)))
+    ends = ends.set_index("seed")["value"]
     validated = select(group.rows, split="validation", quantity="accuracy")
     images = image_count(validated["value"])
     return Goals(ends - standard_error(ends, images), ends, images, _chance(group))
@@ -136,26 +135,26 @@ def times_to_accuracy(group: Group, quantity: str = "seconds") -> pd.DataFrame:
       quantity: as in `training_times`.
 
     Returns:
-      A row per ticket's training, and per training that finds tickets: `method`, `seed`,
+      A row per ticket's training, and per training that finds tickets: `network`, `seed`,
       `seconds` with finding the ticket (NaN: never), `of_whole`, as a share of Madry's whole
       training, and `of_own`, of the time after which Madry's gets there. Seeds without
       Madry's are left out.
     """
     times = training_times(group.rows, quantity)
-    whole = select(times, method="dense_100").set_index("seed")["total"]
+    whole = select(times, network=MADRYS).set_index("seed")["total"]
     goals = robust_goals(group).accuracies
     goals = goals[goals.index.isin(whole.index)]
     curves = trained(timed_curves(group, quantity))
     reached = pd.concat(
         {
-            method: first_reaching(select(curves, method=method), goals, "seconds")
-            for method in TIMED
+            network: first_reaching(select(curves, network=network), goals, "seconds")
+            for network in TIMED
         },
-        names=["method", "seed"],
+        names=["network", "seed"],
     )
     reached = reached.rename("seconds").reset_index()
-    own = select(reached, method="dense_100").set_index("seed")["seconds"]
-    ours = reached[reached["method"] != "dense_100"]
+    own = select(reached, network=MADRYS).set_index("seed")["seconds"]
+    ours = reached[reached["network"] != MADRYS]
     return ours.assign(
         of_whole=ours["seconds"] / ours["seed"].map(whole),
         of_own=ours["seconds"] / ours["seed"].map(own),

@@ -39,6 +39,12 @@ def test_the_fixed_names():
         registry.require_model(name)
 
 
+def test_wide_resnets_name_their_depth_and_width():
+    assert registry.wide_resnet_size("wide_resnet_34_10") == (34, 10)
+    for name in (*NAMES, "wide_resnet_10", "wide_resnet_10_0"):
+        assert registry.wide_resnet_size(name) is None
+
+
 def test_only_the_multilayer_perceptron_has_no_convolutions():
     names = [*registry.MODELS, "wide_resnet_16_4"]
     assert [name for name in names if not registry.is_convolutional(name)] == ["lenet_300_100"]

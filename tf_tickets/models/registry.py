@@ -49,6 +49,12 @@ def require_model(name: str, flag: str = "models") -> None:
     _find_builder(name, flag)
 
 
+def wide_resnet_size(name: str) -> tuple[int, int] | None:
+    """Depth and width of a Wide ResNet, (34, 10) of `wide_resnet_34_10`; None of other models."""
+    match = _WIDE_RESNET.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def is_convolutional(name: str) -> bool:
     """Whether a model has convolutions.
 
@@ -111,10 +117,10 @@ def build_model(
 def _find_builder(name, flag="models"):
     if name in MODELS:
         return MODELS[name]
-    match = _WIDE_RESNET.fullmatch(name)
-    if not match:
+    size = wide_resnet_size(name)
+    if not size:
         names = ", ".join([*MODELS, "wide_resnet_<depth>_<width>"])
         raise UserError(f"--{flag}={name}: unknown; choose from {names}")
-    depth, widen_factor = map(int, match.groups())
+    depth, widen_factor = size
     require_depth(depth, widen_factor, flag)
     return functools.partial(wide_resnet, depth=depth, widen_factor=widen_factor)

@@ -61,6 +61,15 @@ def test_both_studies_share_their_trainings(finished):
     }
 
 
+def test_labels_are_columns_of_the_results(finished):
+    header = (finished[0] / "results.csv").read_text().splitlines()[0]
+    assert header.endswith(",metric,value,family,percent")
+    labels = {(row.method, row.labels) for row in rows_of(finished[0])}
+    assert len(labels) == 10  # Those of Table 6's assessment are those of the training.
+    assert ("fgsm_ticket_70", (("family", "fgsm_ticket"), ("percent", "70"))) in labels
+    assert ("finding_fgsm_0.05", (("family", "finding"),)) in labels
+
+
 def test_all_of_table_6_is_measured(finished):
     rows = [row for row in rows_of(finished[0]) if row.method == "fgsm_ticket_70"]
     assert {row.metric for row in rows if row.metric.startswith("test")} == {

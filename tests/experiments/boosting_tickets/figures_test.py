@@ -26,8 +26,8 @@ def test_existence(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
     for seed in (0, 1):
         curve = [0.1, 0.4 + 0.02 * seed, 0.8 + 0.02 * seed]
-        trainings.train("boosting_100", "natural", curve, seed=seed)
-    trainings.train("winning_100", "natural", [0.1, 0.3, 0.7])
+        trainings.train("boosting", 100, "natural", curve, seed=seed)
+    trainings.train("winning", 100, "natural", [0.1, 0.3, 0.7])
     assert draw(trainings, "existence", tmp_path) == ["figure_01_cifar10_vgg_16_existence.png"]
     whole, close = kept[0].axes
     assert legend(whole) == ["boosting ticket", "winning ticket"]
@@ -46,7 +46,7 @@ def test_existence(trainings, tmp_path, monkeypatch):
 def test_iterative_pruning_is_figure_9(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
     for family in ("boosting", "winning", "random", "iterative", "dense"):
-        trainings.train(f"{family}_100", "natural", [0.1, 0.5])
+        trainings.train(family, 100, "natural", [0.1, 0.5])
     assert draw(trainings, "existence", tmp_path) == [
         "figure_01_cifar10_vgg_16_existence.png",
         "figure_09_cifar10_vgg_16_iterative_pruning.png",
@@ -62,8 +62,8 @@ def test_lengths_stand_beside_the_full_training(trainings, tmp_path, monkeypatch
     kept = written_figures(monkeypatch, figures)
     for percent in (20, 40, 100):
         curve = np.linspace(0.1, 0.9, percent // 20 + 1).tolist()
-        trainings.train(f"boosting_{percent}", "natural", curve)
-    trainings.train("winning_20", "natural", [0.1, 0.6])
+        trainings.train("boosting", percent, "natural", curve)
+    trainings.train("winning", 20, "natural", [0.1, 0.6])
     assert draw(trainings, "epochs", tmp_path) == ["figure_02_cifar10_vgg_16_epochs.png"]
     every, close, fifth, two_fifths = kept[0].axes
     assert len(every.lines) == len(close.lines) == 4
@@ -76,8 +76,8 @@ def test_lengths_stand_beside_the_full_training(trainings, tmp_path, monkeypatch
 
 def test_convergence_compares_robust_accuracy_with_the_baseline(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
-    for method in ("fgsm_ticket_20", "fgsm_ticket_100", "dense_100"):
-        trainings.train(method, "pgd", [0.1, 0.9], [0.1, 0.5])
+    for family, percent in (("fgsm_ticket", 20), ("fgsm_ticket", 100), ("dense", 100)):
+        trainings.train(family, percent, "pgd", [0.1, 0.9], [0.1, 0.5])
     names_ = draw(trainings, "convergence", tmp_path)
     assert names_ == ["figure_08_cifar10_vgg_16_convergence.png"]
     every, _, fifth = kept[0].axes
@@ -89,10 +89,9 @@ def test_convergence_compares_robust_accuracy_with_the_baseline(trainings, tmp_p
 
 def test_learning_rates(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
-    for method, accuracy in (
-        ("found_at_0.1_20", 0.5), ("found_at_0.05_100", 0.7), ("found_at_0.05_20", 0.6)
-    ):  # fmt: skip
-        trainings.train(method, "natural", [0.1], tests={"natural": accuracy})
+    for rate, percent, accuracy in ((0.1, 20, 0.5), (0.05, 100, 0.7), (0.05, 20, 0.6)):
+        tests = {"natural": accuracy}
+        trainings.train("boosting", percent, "natural", [0.1], tests=tests, finding_rate=rate)
     assert draw(trainings, "learning_rate", tmp_path) == [
         "figure_03_cifar10_vgg_16_learning_rate.png"
     ]
@@ -104,9 +103,9 @@ def test_learning_rates(trainings, tmp_path, monkeypatch):
 def test_pruning_ratios(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
     for sparsity in (0.8, 0.5):
-        method = f"boosting_sparsity_{sparsity}"
         curve = [0.1, sparsity, 0.3, 0.4, 0.5, 0.6]
-        trainings.train(method, "natural", curve, sparsity=sparsity)
+        where = {"sparsity": sparsity, "pruned_to": sparsity}
+        trainings.train("boosting", None, "natural", curve, **where)
     assert draw(trainings, "pruning_ratio", tmp_path) == [
         "figure_04_cifar10_vgg_16_pruning_ratio.png"
     ]
@@ -120,7 +119,7 @@ def test_capacity_has_a_panel_by_width_and_one_by_depth(trainings, tmp_path, mon
     kept = written_figures(monkeypatch, figures)
     for depth, width in ((10, 1), (34, 1), (34, 10), (16, 10), (10, 10)):
         model = f"wide_resnet_{depth}_{width}"
-        trainings.train("boosting_100", "natural", [0.1, depth / 100], model=model)
+        trainings.train("boosting", 100, "natural", [0.1, depth / 100], model=model)
     assert draw(trainings, "capacity", tmp_path) == ["figure_05_cifar10_capacity.png"]
     by_width, by_depth = kept[0].axes
     # As many networks have depth 10 as 34.
@@ -135,7 +134,7 @@ def test_capacity_has_a_panel_by_width_and_one_by_depth(trainings, tmp_path, mon
 def test_adversarial_shows_natural_and_robust_accuracy(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
     for family in ("fgsm_random", "natural_ticket"):
-        trainings.train(f"{family}_100", "pgd", [0.1, 0.8], [0.1, 0.4])
+        trainings.train(family, 100, "pgd", [0.1, 0.8], [0.1, 0.4])
     assert draw(trainings, "adversarial", tmp_path) == ["figure_06_cifar10_vgg_16_adversarial.png"]
     natural, robust = kept[0].axes
     assert legend(natural) == ["natural ticket", "FGSM ticket's masks, new weights"]
@@ -147,7 +146,7 @@ def test_small_networks(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
     for model in ("vgg_16", "lenet_conv"):
         where = {"model": model, "data_set": "mnist"}
-        trainings.train("pgd_ticket_100", "pgd", [0.1, 0.8], [0.1, 0.4], **where)
+        trainings.train("pgd_ticket", 100, "pgd", [0.1, 0.8], [0.1, 0.4], **where)
     assert draw(trainings, "mnist", tmp_path) == ["figure_07_mnist_small_networks.png"]
     titles = [axes.get_title() for axes in kept[0].axes]
     assert titles == ["LeNet (two convolutions)"] * 2 + ["VGG-16"] * 2
@@ -156,8 +155,8 @@ def test_small_networks(trainings, tmp_path, monkeypatch):
 def test_natural_training_of_a_small_network_has_a_figure(trainings, tmp_path, monkeypatch):
     kept = written_figures(monkeypatch, figures)
     where = {"model": "vgg_16", "data_set": "mnist"}
-    trainings.train("dense_100", "natural", [0.1, 0.5], **where)
-    trainings.train("boosting_100", "natural", [0.1, 0.9], **where)
+    trainings.train("dense", 100, "natural", [0.1, 0.5], **where)
+    trainings.train("boosting", 100, "natural", [0.1, 0.9], **where)
     assert draw(trainings, "mnist", tmp_path) == ["mnist_vgg_16_natural_training.png"]
     assert legend(kept[0].axes[0]) == ["boosting ticket", "dense (never pruned)"]
 
@@ -182,19 +181,21 @@ def test_robust_accuracy_over_time(accelerated, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("study", "method", "regime"),
+    ("study", "family", "percent", "regime", "labels"),
     [
-        ("existence", "winning_100", "natural"),
-        ("epochs", "winning_20", "natural"),
-        ("learning_rate", "found_at_0.1_20", "natural"),
-        ("pruning_ratio", "random_sparsity_0.5", "natural"),
-        ("capacity", "boosting_100", "natural"),
-        ("adversarial", "natural_ticket_100", "pgd"),
-        ("convergence", "fgsm_ticket_20", "pgd"),
-        ("acceleration", "fgsm_ticket_70", "pgd"),
+        ("existence", "winning", 100, "natural", {}),
+        ("epochs", "winning", 20, "natural", {}),
+        ("learning_rate", "boosting", 20, "natural", {"finding_rate": 0.1}),
+        ("pruning_ratio", "random", None, "natural", {"pruned_to": 0.5}),
+        ("capacity", "boosting", 100, "natural", {}),
+        ("adversarial", "natural_ticket", 100, "pgd", {}),
+        ("convergence", "fgsm_ticket", 20, "pgd", {}),
+        ("acceleration", "fgsm_ticket", 70, "pgd", {}),
     ],
 )
-def test_nothing_measured_nothing_drawn(trainings, tmp_path, study, method, regime):
-    where = {"model": "wide_resnet_10_1"}
-    trainings.add(method, regime, f"train/{regime}/loss", 1.0, **where)
+def test_nothing_measured_nothing_drawn(
+    trainings, tmp_path, study, family, percent, regime, labels
+):
+    where = {"model": "wide_resnet_10_1"} | labels
+    trainings.add(family, percent, regime, f"train/{regime}/loss", 1.0, **where)
     assert draw(trainings, study, tmp_path) == []

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from experiments.boosting_tickets import driver as boosting_tickets
+from experiments.boosting_tickets import results
 from experiments.boosting_tickets.plan import STUDIES, Studies
 from experiments.boosting_tickets.settings import BoostingSettings, Surroundings
 from tf_tickets.attacks.threat_model import fast, fgsm, pgd, with_margin_attack
@@ -49,7 +50,7 @@ STUDIES_OF_PAPER = Studies(PAPER, CIFAR10)
 
 def of(study, model=None):
     """Method → training."""
-    trainings = STUDIES[study](STUDIES_OF_PAPER)
+    trainings = STUDIES_OF_PAPER.compared(study)
     return {each.labels["method"]: each for each in trainings if model in (None, each.network.name)}
 
 
@@ -105,7 +106,7 @@ def test_an_iterative_ticket_removes_equal_fractions_a_round():
 
 
 def test_one_round_is_the_boosting_ticket():
-    once = Studies(dataclasses.replace(PAPER, rounds=1), CIFAR10).existence()
+    once = Studies(dataclasses.replace(PAPER, rounds=1), CIFAR10).compared("existence")
     by_name = {each.labels["method"]: each for each in once}
     assert by_name["iterative_100"] == by_name["boosting_100"]
 
@@ -127,7 +128,7 @@ def test_lengths_are_percents_of_the_schedule():
 
 
 def test_the_pruning_ratio_study_stops_after_five_epochs_of_the_whole_schedule():
-    trainings = STUDIES_OF_PAPER.pruning_ratio()
+    trainings = STUDIES_OF_PAPER.compared("pruning_ratio")
     for each in trainings:
         assert (epochs(each), each.rates.epochs) == (5, 100)
     assert len({each.masks.of for each in trainings}) == 2  # One training serves all ratios.
@@ -155,19 +156,19 @@ def test_all_adversarial_tickets_are_retrained_alike():
 
 def test_the_adversarial_study_can_include_fast_training_which_stops_early():
     studies = Studies(dataclasses.replace(PAPER, finders=("fast",)), CIFAR10)
-    trainings = {each.labels["method"]: each for each in studies.adversarial()}
+    trainings = {each.labels["method"]: each for each in studies.compared("adversarial")}
     assert set(trainings) == {"fast_ticket_100", "fgsm_random_100"}
     found_by = trainings["fast_ticket_100"].masks.of
     assert found_by.selections == (Selection("validation/pgd_20/accuracy", 0.2),)
 
 
 def test_the_mnist_study_has_no_schedule_anywhere():
-    for each in in_order(STUDIES_OF_PAPER.mnist()):
+    for each in in_order(STUDIES_OF_PAPER.compared("mnist")):
         assert each.rates.milestones == () and each.rates.warmup_epochs == 0
 
 
 def test_table_5_is_of_early_stopped_networks():
-    trainings = STUDIES_OF_PAPER.mnist()
+    trainings = STUDIES_OF_PAPER.compared("mnist")
     stopped = {each.labels["method"] for each in trainings if each.against == "natural"}
     assert stopped == {"dense_100", "winning_100", "boosting_100", "random_100"}
     for each in trainings:
@@ -197,7 +198,7 @@ def test_studies_share_what_is_the_same():
 def test_nothing_comes_before_its_ticket(study):
     for trainings in (
         STUDIES_OF_PAPER.trainings_of([study]),
-        in_order(STUDIES[study](STUDIES_OF_PAPER)),
+        in_order(STUDIES_OF_PAPER.compared(study)),
     ):
         seen = set()
         for each in trainings:
@@ -215,9 +216,9 @@ def test_every_network_can_take_its_images(study):
 def test_two_trainings_of_one_name_are_refused(monkeypatch):
     one = of("acceleration")["dense_100"]
     twice = [one, dataclasses.replace(one, iterations=2)]
-    monkeypatch.setitem(STUDIES, "twice", lambda studies: twice)
+    monkeypatch.setitem(STUDIES, "acceleration", lambda studies, model: twice)
     with pytest.raises(ValueError, match="two different trainings are called"):
-        STUDIES_OF_PAPER.trainings_of(["twice"])
+        STUDIES_OF_PAPER.trainings_of(["acceleration"])
 
 
 def test_each_network_has_the_batches_and_steps_of_its_own():
@@ -245,9 +246,79 @@ def test_rates_that_differ_in_late_digits_have_names_of_their_own():
     assert {"finding_natural_0.05", "finding_natural_0.05000001"} <= names
 
 
+def labels_of(study, *names):
+    """Method → its labels of those names, None where it has none."""
+    trainings = STUDIES_OF_PAPER.trainings_of([study])
+    return {each.labels["method"]: tuple(map(each.labels.get, names)) for each in trainings}
+
+
+def test_labels_say_what_the_names_say():
+    names = ("family", "percent", "finding_rate", "pruned_to")
+    existence = labels_of("existence", *names)
+    assert existence["boosting_100"] == ("boosting", 100, None, None)
+    assert existence["iterative_100"] == ("iterative", 100, None, None)
+    finders = {name for name, (family, *_) in existence.items() if family == "finding"}
+    assert finders == {
+        "finding_natural_0.01",
+        "finding_natural_0.05",
+        "finding_natural_0.1_warmup",
+        *(
+            f"iterative_finding_natural_{rate}_{number}"
+            for rate in (0.01, 0.05)
+            for number in (2, 3)
+        ),
+    }
+    assert {existence[name][1:] for name in finders} == {(None, None, None)}
+    varied = labels_of("learning_rate", *names)
+    assert varied["found_at_0.005_20"] == ("boosting", 20, 0.005, None)
+    assert {labels[2] for name, labels in varied.items() if name[:5] == "found"} == {
+        *PAPER.finding_learning_rates
+    }
+    assert labels_of("pruning_ratio", *names) == {
+        "finding_natural_0.01": ("finding", None, None, None),
+        "finding_natural_0.05": ("finding", None, None, None),
+        "boosting_sparsity_0.5": ("boosting", None, None, 0.5),
+        "random_sparsity_0.5": ("random", None, None, 0.5),
+        "boosting_sparsity_0.9": ("boosting", None, None, 0.9),
+        "random_sparsity_0.9": ("random", None, None, 0.9),
+    }
+    assert labels_of("acceleration", *names) == {
+        "finding_fgsm_0.05": ("finding", None, None, None),
+        "dense_100": ("dense", 100, None, None),
+        "fgsm_ticket_40": ("fgsm_ticket", 40, None, None),
+        "fgsm_ticket_70": ("fgsm_ticket", 70, None, None),
+        "fgsm_ticket_100": ("fgsm_ticket", 100, None, None),
+    }
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_training_has_the_columns_of_the_report(study):
+    """And no others; a network of a family that the report knows."""
+    for each in STUDIES_OF_PAPER.trainings_of([study]):
+        columns = {*each.labels} - {"data_set", "model", "regime", "method", "seed", "level"}
+        assert "family" in columns and columns <= {*results.LABELS}
+        assert each.labels["family"] in results.FAMILY_LABELS
+        method, family, percent = (
+            each.labels.get(name) for name in ("method", "family", "percent")
+        )
+        if percent is not None and "finding_rate" not in columns:
+            assert method == f"{family}_{percent}"
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if study != "mnist"])
+def test_one_fgsm_training_finds_all_fgsm_tickets_of_a_network(study):
+    """The report counts its time for each of them."""
+    finders = {
+        (each.network.name, each.masks.of)
+        for each in STUDIES_OF_PAPER.trainings_of([study])
+        if each.labels["family"] == "fgsm_ticket"
+    }
+    assert len(finders) == len({model for model, _ in finders})
+
+
 def test_networks_of_table_6_meet_each_others_examples():
     assessed = STUDIES_OF_PAPER.assessed(Attack("pgd_100", pgd(EPS, EPS / 4, 100, True)))
-    assert [each.of for each in assessed] == STUDIES_OF_PAPER.acceleration()
+    assert [each.of for each in assessed] == STUDIES_OF_PAPER.compared("acceleration")
     sources = {
         each.labels["method"]: {source.labels["method"] for source, _ in each.transferred}
         for each in assessed

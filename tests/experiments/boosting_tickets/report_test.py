@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.boosting_tickets import report
+from experiments.boosting_tickets import report, results
 from experiments.boosting_tickets.report import STUDIES, write_report
 from tf_tickets.analysis import report as reports
 from tf_tickets.deployment.saved_model import Export
@@ -13,7 +13,7 @@ from tf_tickets.runs.run_directory import Cell, RunDirectory
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory(tmp_path / "run", {"seed": 0}, {})
+    return RunDirectory(tmp_path / "run", {"seed": 0}, {}, labels=results.LABELS)
 
 
 def record(run, maker):
@@ -21,7 +21,7 @@ def record(run, maker):
 
 
 def test_summary_terminal_and_tensorboard(accelerated, reference_path, run):
-    accelerated.train("winning_100", "natural", [0.1, 0.5], tests={"natural": 0.5})
+    accelerated.train("winning", 100, "natural", [0.1, 0.5], tests={"natural": 0.5})
     record(run, accelerated)
     exports = {"cifar10, fgsm_ticket_40": Export(Path("/exports/1"), 80, 100, 0.0)}
     studies = ["acceleration", "existence", "mnist"]
@@ -67,13 +67,15 @@ def test_every_beginning_of_a_run_can_be_reported(
     # What is written is tested above; here, that no missing row stops the tables.
     monkeypatch.setattr(report, "FIGURES", dict.fromkeys(STUDIES, lambda *_: []))
     monkeypatch.setattr(reports, "write_figures", lambda *_: None)
-    for method, regime in (
-        ("boosting_20", "natural"), ("boosting_100", "natural"), ("found_at_0.1_20", "natural"),
-        ("boosting_sparsity_0.5", "natural"), ("natural_ticket_100", "pgd"),
-        ("pgd_ticket_100", "pgd"), ("fgsm_ticket_20", "pgd"),
+    for family, percent, regime, labels in (
+        ("boosting", 20, "natural", {}), ("boosting", 100, "natural", {}),
+        ("boosting", 20, "natural", {"finding_rate": 0.1}),
+        ("boosting", None, "natural", {"pruned_to": 0.5}), ("natural_ticket", 100, "pgd", {}),
+        ("pgd_ticket", 100, "pgd", {}), ("fgsm_ticket", 20, "pgd", {}),
     ):  # fmt: skip
-        where = {"data_set": "mnist", "model": "wide_resnet_10_1", "losses": [1, 2]}
-        accelerated.train(method, regime, [0.1, 0.2], [0.1, 0.2], tests={"natural": 0.2}, **where)
+        where = {"data_set": "mnist", "model": "wide_resnet_10_1", "losses": [1, 2]} | labels
+        where["tests"] = {"natural": 0.2}
+        accelerated.train(family, percent, regime, [0.1, 0.2], [0.1, 0.2], **where)
     # The newest rows first, so that each study's beginnings are among the cuts.
     rows = accelerated.rows[::-1]
     assert len(rows) < 200

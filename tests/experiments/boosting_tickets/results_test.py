@@ -2,32 +2,35 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from experiments.boosting_tickets import results
 from experiments.boosting_tickets.results import groups
+from tf_tickets.errors import UserError
 
 
-def test_epochs_count_evaluations_and_methods_come_apart(trainings):
+def test_epochs_count_evaluations_and_labels_are_numbers(trainings):
     for iteration in (40, 0, 11):
         where = {"iteration": iteration}
-        trainings.add("boosting_40", "natural", "validation/natural/accuracy", 0.5, **where)
-        trainings.add("boosting_40", "natural", "validation/natural/loss", 0.5, **where)
-        trainings.add("boosting_40", "natural", "train/natural/seconds", 0.5, **where)
-    trainings.add("boosting_40", "natural", "test/natural/accuracy", 0.5, iteration=40)
+        trainings.add("boosting", 40, "natural", "validation/natural/accuracy", 0.5, **where)
+        trainings.add("boosting", 40, "natural", "validation/natural/loss", 0.5, **where)
+        trainings.add("boosting", 40, "natural", "train/natural/seconds", 0.5, **where)
+    trainings.add("boosting", 40, "natural", "test/natural/accuracy", 0.5, iteration=40)
     # Another training has its own epochs.
     where = {"iteration": 40, "seed": 1}
-    trainings.add("finding_fgsm_0.05", "fgsm", "validation/natural/accuracy", 0.5, **where)
+    trainings.add("finding", None, "fgsm", "validation/natural/accuracy", 0.5, **where)
     frame = trainings.frame()
     assert frame["epoch"].tolist() == [2] * 3 + [0] * 3 + [1] * 3 + [2, 0]
     assert set(zip(frame["family"][:-1], frame["percent"][:-1])) == {("boosting", 40)}
-    assert frame[["family", "percent"]].iloc[-1].isna().all()
+    assert frame["family"].iloc[-1] == "finding" and np.isnan(frame["percent"].iloc[-1])
+    assert frame[["finding_rate", "pruned_to"]].isna().all(axis=None)
 
 
 def test_a_study_is_of_the_networks_that_trained_its_own_methods(trainings):
     for percent in (20, 100):
-        trainings.train(f"boosting_{percent}", "natural", [0.1], model="vgg_16")
-    trainings.train("boosting_100", "natural", [0.1], model="wide_resnet_10_1")
-    trainings.train("winning_100", "natural", [0.1], model="lenet_conv", data_set="mnist")
+        trainings.train("boosting", percent, "natural", [0.1], model="vgg_16")
+    trainings.train("boosting", 100, "natural", [0.1], model="wide_resnet_10_1")
+    trainings.train("winning", 100, "natural", [0.1], model="lenet_conv", data_set="mnist")
     frame = trainings.frame()
     assert [group.name for group in groups(frame, "epochs")] == ["cifar10_vgg_16"]
     assert [group.name for group in groups(frame, "existence")] == ["mnist_lenet_conv"]
@@ -37,24 +40,24 @@ def test_a_study_is_of_the_networks_that_trained_its_own_methods(trainings):
 
 
 def test_before_its_own_methods_a_study_shows_what_it_shares(trainings):
-    trainings.train("dense_100", "pgd", [0.1], data_set="mnist")
-    trainings.train("dense_100", "pgd", [0.1])
-    trainings.train("dense_100", "natural", [0.1], model="resnet_18")
+    trainings.train("dense", 100, "pgd", [0.1], data_set="mnist")
+    trainings.train("dense", 100, "pgd", [0.1])
+    trainings.train("dense", 100, "natural", [0.1], model="resnet_18")
     found = groups(trainings.frame(), "acceleration")
     assert [group.label for group in found] == ["VGG-16 on MNIST", "VGG-16 on CIFAR-10"]
 
 
 def test_a_group_has_all_rows_of_its_network(accelerated):
-    accelerated.train("boosting_100", "natural", [0.1], model="resnet_18")
+    accelerated.train("boosting", 100, "natural", [0.1], model="resnet_18")
     group = accelerated.group("acceleration")
     assert set(group.rows["model"]) == {"vgg_16"}
-    assert "finding_fgsm_0.05" in set(group.rows["method"])
+    assert "finding" in set(group.rows["family"])
 
 
 def test_the_evaluation_attack_is_what_the_results_say(trainings):
     assert results.evaluation_attack(trainings.frame()) == "pgd_20"
-    trainings.train("dense_100", "pgd", [0.1], robust=[0.1], attack="pgd_7")
-    trainings.add("dense_100", "pgd", "test/pgd_100/accuracy", 0.1)
+    trainings.train("dense", 100, "pgd", [0.1], robust=[0.1], attack="pgd_7")
+    trainings.add("dense", 100, "pgd", "test/pgd_100/accuracy", 0.1)
     assert trainings.group("acceleration").attack == "pgd_7"
 
 
@@ -71,24 +74,40 @@ def test_first_reaching():
     assert results.first_reaching(curves[:0], {0: 0.5}, "seconds").empty
 
 
-def test_pruned_to_takes_the_sparsity_that_was_reached(trainings):
-    trainings.train("boosting_sparsity_0.8", "natural", [0.1, 0.2], sparsity=0.79998)
-    trainings.train("random_sparsity_0.8", "natural", [0.3], sparsity=0.80001)
-    trainings.train("boosting_100", "natural", [0.4])
+def test_pruned_to_takes_the_sparsity_that_was_asked_for(trainings):
+    trainings.train("boosting", None, "natural", [0.1, 0.2], sparsity=0.79998, pruned_to=0.8)
+    trainings.train("random", None, "natural", [0.3], sparsity=0.80001, pruned_to=0.8)
+    trainings.train("boosting", 100, "natural", [0.4])
     rows = results.pruned_to(trainings.frame())
-    assert rows[["pruned", "sparsity_percent", "value"]].values.tolist() == [
+    assert rows[["family", "sparsity_percent", "value"]].values.tolist() == [
         ["boosting", 80.0, 0.1], ["boosting", 80.0, 0.2], ["random", 80.0, 0.3],
     ]  # fmt: skip
 
 
-def test_finding_rates(trainings):
-    for method in ("found_at_0.005_20", "found_at_0.1_100", "boosting_100", "found_at_x_20"):
-        trainings.train(method, "natural", [0.1])
-    rows = results.finding_rates(trainings.frame())
-    assert list(zip(rows["learning_rate"], rows["percent"])) == [(0.005, 20), (0.1, 100)]
+def test_networks_of_varied_learning_rates_are_the_learning_rate_studys_alone(trainings):
+    trainings.train("boosting", 20, "natural", [0.1], finding_rate=0.005)
+    trainings.train("boosting", 100, "natural", [0.2], finding_rate=0.1, model="wide_resnet_10_1")
+    frame = trainings.frame()
+    assert frame["finding_rate"].tolist() == [0.005, 0.1]
+    assert len(groups(frame, "learning_rate")) == 2
+    assert [groups(frame, study) for study in ("existence", "epochs", "capacity")] == [[]] * 3
+    assert results.of_families(frame, "natural", ("boosting",)).empty
+
+
+def test_a_label_that_is_no_number_is_refused_in_one_line(trainings):
+    trainings.train("boosting", "forty", "natural", [0.1])
+    with pytest.raises(UserError, match="results.csv: .*forty"):
+        trainings.frame()
+
+
+def test_results_of_before_there_were_labels_are_refused(trainings):
+    trainings.train("boosting", 40, "natural", [0.1])
+    trainings.rows = [row._replace(labels=()) for row in trainings.rows]
+    with pytest.raises(UserError, match="none of the columns family, percent, finding_rate"):
+        trainings.frame()
 
 
 def test_the_margin_loss_has_one_name_in_old_runs_too(trainings):
-    trainings.add("dense_100", "pgd", "test/cw/accuracy", 0.2)
+    trainings.add("dense", 100, "pgd", "test/cw/accuracy", 0.2)
     frame = trainings.frame()
     assert results.tested_accuracies(frame, "cw_linf")["value"].tolist() == [0.2]

@@ -17,12 +17,12 @@ def test_existence(trainings, reference):
         where = {"seed": seed, "tests": {"natural": 0.9}}
         # 95% of 0.8 is 0.76, of 0.9 it is 0.855.
         end = 0.8 + 0.1 * seed
-        trainings.train("winning_100", "natural", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, end], **where)
-        trainings.train("boosting_100", "natural", [0.1, 0.5, 0.75, 0.77, 0.8, 0.86], **where)
-        trainings.train("random_100", "natural", [0.1, 0.3, 0.4], **where)
+        trainings.train("winning", 100, "natural", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, end], **where)
+        trainings.train("boosting", 100, "natural", [0.1, 0.5, 0.75, 0.77, 0.8, 0.86], **where)
+        trainings.train("random", 100, "natural", [0.1, 0.3, 0.4], **where)
     # Without a winning ticket of its seed there is no goal for it.
-    trainings.train("random_100", "natural", [0.1, 0.9], seed=2)
-    trainings.train("dense_100", "natural", [0.1, 0.3, 0.8])
+    trainings.train("random", 100, "natural", [0.1, 0.9], seed=2)
+    trainings.train("dense", 100, "natural", [0.1, 0.3, 0.8])
     text, (table,) = tables(trainings, reference, "existence")
     assert "mean±sd of 3 seeds" in text
     assert "The paper's numbers: VGG-16 on CIFAR-10." in text.replace("\n", " ")
@@ -39,7 +39,7 @@ def test_existence(trainings, reference):
 
 
 def test_existence_on_mnist_stands_beside_table_5(trainings, reference):
-    trainings.train("boosting_100", "natural", [0.1], model="lenet_conv", data_set="mnist")
+    trainings.train("boosting", 100, "natural", [0.1], model="lenet_conv", data_set="mnist")
     text, (table,) = tables(trainings, reference, "existence")
     assert "LeNet (two convolutions) on MNIST" in text.replace("\n", " ")
     assert table[1] == ["boosting ticket", "–", "–", "10.00", "–", "–", "99.23"]
@@ -48,8 +48,8 @@ def test_existence_on_mnist_stands_beside_table_5(trainings, reference):
 def test_epochs_is_table_1(trainings, reference):
     for seed, accuracy in enumerate((0.8, 0.9)):
         tests = {"natural": accuracy}
-        trainings.train("boosting_40", "natural", [0.1], tests=tests, seed=seed)
-    trainings.train("winning_70", "natural", [0.1], tests={"natural": 0.5})
+        trainings.train("boosting", 40, "natural", [0.1], tests=tests, seed=seed)
+    trainings.train("winning", 70, "natural", [0.1], tests={"natural": 0.5})
     text, (table,) = tables(trainings, reference, "epochs")
     # The paper's columns typed anew from its Table 1.
     assert table == [
@@ -65,11 +65,13 @@ def test_epochs_is_table_1(trainings, reference):
 
 
 def test_learning_rate(trainings, reference):
-    for method, accuracy in (
-        ("found_at_0.1_20", 0.5), ("found_at_0.05_20", 0.6), ("found_at_0.05_100", 0.7)
-    ):  # fmt: skip
-        trainings.train(method, "natural", [0.1], tests={"natural": accuracy})
+    for rate, percent, accuracy in ((0.1, 20, 0.5), (0.05, 20, 0.6), (0.05, 100, 0.7)):
+        tests = {"natural": accuracy}
+        trainings.train("boosting", percent, "natural", [0.1], tests=tests, finding_rate=rate)
+    # Not of the study.
+    trainings.train("boosting", 40, "natural", [0.1], tests={"natural": 0.9})
     _, (table,) = tables(trainings, reference, "learning_rate")
+    assert len(table) == 6 and table[2] == ["40%", "–", "–"]
     assert table[0] == ["length", "found at 0.05", "found at 0.1"]
     assert table[1] == ["20%", "60.00", "50.00"] and table[-1] == ["100%", "70.00", "–"]
 
@@ -77,8 +79,10 @@ def test_learning_rate(trainings, reference):
 def test_pruning_ratio(trainings, reference):
     for seed in (0, 1):
         curve = [0.1, 0.2 + 0.02 * seed, 0.3, 0.4, 0.5, 0.6]
-        trainings.train("boosting_sparsity_0.8", "natural", curve, sparsity=0.79998, seed=seed)
-    trainings.train("random_sparsity_0.5", "natural", [0.1, 0.3], sparsity=0.5)
+        where = {"sparsity": 0.79998, "pruned_to": 0.8, "seed": seed}
+        trainings.train("boosting", None, "natural", curve, **where)
+    trainings.train("random", None, "natural", [0.1, 0.3], sparsity=0.5, pruned_to=0.5)
+    trainings.train("boosting", 100, "natural", [0.1, 0.9])
     text, (table,) = tables(trainings, reference, "pruning_ratio")
     assert table == [
         ["pruned (%)", "boosting, epoch 1", "boosting, epoch 5", "new weights, epoch 1",
@@ -92,7 +96,7 @@ def test_pruning_ratio(trainings, reference):
 def test_capacity(trainings, reference):
     for model, first in (("wide_resnet_34_10", 0.6), ("wide_resnet_34_2", 0.4), ("vgg_16", 0.9)):
         tests = {"natural": 0.7}
-        trainings.train("boosting_100", "natural", [0.1, first, 0.7], tests=tests, model=model)
+        trainings.train("boosting", 100, "natural", [0.1, first, 0.7], tests=tests, model=model)
     text, (table, table_4) = tables(trainings, reference, "capacity")
     assert table == [
         ["network", "epoch 1", "epoch 5", "last epoch", "test"],
@@ -114,15 +118,15 @@ def test_capacity(trainings, reference):
 def test_adversarial(trainings, reference):
     robust = [0.1, 0.4, 0.3]
     trainings.train(
-        "finding_fgsm_0.01", "fgsm", [0.1, 0.5], [0.2, 0.0],
+        "finding", None, "fgsm", [0.1, 0.5], [0.2, 0.0],
         tests={"natural": 0.9, "pgd_20": 0.01, "fgsm": 0.8, "cw_linf": 0.0},
     )  # fmt: skip
     for seed in (0, 1):
         tests = {"natural": 0.7 + 0.1 * seed, "pgd_20": 0.35}
         trainings.train(
-            "fgsm_ticket_100", "pgd", robust, robust, tests=tests, selected=1, seed=seed
+            "fgsm_ticket", 100, "pgd", robust, robust, tests=tests, selected=1, seed=seed
         )
-    trainings.train("natural_ticket_100", "pgd", robust, robust)
+    trainings.train("natural_ticket", 100, "pgd", robust, robust)
     text, (table,) = tables(trainings, reference, "adversarial")
     assert table == [
         ["", "test, natural", "test, FGSM", "paper", "test, PGD-20", "paper",
@@ -136,15 +140,21 @@ def test_adversarial(trainings, reference):
     assert "one seed: 4.8 points (100 test images)" in text.replace("\n", " ")
 
 
+def test_a_ticket_of_fast_training_stands_beside_the_papers(trainings, reference):
+    trainings.train("fast_ticket", 100, "pgd", [0.1, 0.4], [0.1, 0.3], tests={"natural": 0.4})
+    _, (table,) = tables(trainings, reference, "adversarial")
+    assert [row[:2] for row in table[1:]] == [["fast ticket", "40.00"]]
+
+
 def test_mnist_is_table_5(trainings, reference):
     where = {"model": "lenet_conv", "data_set": "mnist"}
     for seed, losses in enumerate(([2.3, 0.2, 0.1, 0.1], [2.3, 0.1, 0.2, 0.3])):
         trainings.train(
-            "boosting_100", "natural", [0.1, 0.9, 0.9, 0.9], losses=losses,
+            "boosting", 100, "natural", [0.1, 0.9, 0.9, 0.9], losses=losses,
             tests={"natural": 0.98 - 0.5 * seed}, selected=2, seed=seed, **where,
         )  # fmt: skip
     # Another network has a table of its own, and the paper no numbers of it.
-    trainings.train("winning_100", "natural", [0.1, 0.2], losses=[1, 0.5], data_set="mnist",
+    trainings.train("winning", 100, "natural", [0.1, 0.2], losses=[1, 0.5], data_set="mnist",
                     tests={"natural": 0.3})  # fmt: skip
     text, (table, other) = tables(trainings, reference, "mnist")
     assert other[2] == ["winning ticket", "1.0", "–", "30.00", "–"]
@@ -161,12 +171,11 @@ def test_mnist_is_table_5(trainings, reference):
 
 
 def test_mnist_under_adversarial_training(trainings, reference):
-    for model, method in (
-        ("vgg_16", "pgd_ticket_100"), ("lenet_conv", "pgd_random_100"),
-        ("lenet_conv", "pgd_ticket_100"),
+    for model, family in (
+        ("vgg_16", "pgd_ticket"), ("lenet_conv", "pgd_random"), ("lenet_conv", "pgd_ticket")
     ):  # fmt: skip
         trainings.train(
-            method, "pgd", [0.1, 0.2], [0.1, 0.15], tests={"natural": 0.2, "pgd_20": 0.14},
+            family, 100, "pgd", [0.1, 0.2], [0.1, 0.15], tests={"natural": 0.2, "pgd_20": 0.14},
             model=model, data_set="mnist",
         )  # fmt: skip
     _, (table,) = tables(trainings, reference, "mnist")
@@ -181,9 +190,9 @@ def test_convergence_is_table_2(trainings, reference):
     for seed in (0, 1):
         tests = {"natural": 0.7, "pgd_10": 0.3 + 0.1 * seed}
         where = {"attack": "pgd_10", "seed": seed, "tests": tests}
-        trainings.train("fgsm_ticket_60", "pgd", [0.1], [0.1], **where)
+        trainings.train("fgsm_ticket", 60, "pgd", [0.1], [0.1], **where)
         where["tests"] = tests | {"cw_linf": 0.2}
-        trainings.train("dense_100", "pgd", [0.1], [0.1], **where)
+        trainings.train("dense", 100, "pgd", [0.1], [0.1], **where)
     _, (table,) = tables(trainings, reference, "convergence")
     # The paper's columns typed anew from its Table 2; ours says which attack was ours.
     assert table == [
@@ -253,9 +262,9 @@ def test_acceleration_is_table_6(accelerated, reference):
 
 
 def test_acceleration_says_never(trainings, reference):
-    trainings.train("dense_100", "pgd", [0.1, 0.501], [0.1, 0.501], seconds=[1])
-    trainings.train("finding_fgsm_0.05", "fgsm", [0.1], seconds=[1])
-    trainings.train("fgsm_ticket_40", "pgd", [0.1, 0.4], [0.1, 0.4], seconds=[1])
+    trainings.train("dense", 100, "pgd", [0.1, 0.501], [0.1, 0.501], seconds=[1])
+    trainings.train("finding", None, "fgsm", [0.1], seconds=[1])
+    trainings.train("fgsm_ticket", 40, "pgd", [0.1, 0.4], [0.1, 0.4], seconds=[1])
     text, (_, reached) = tables(trainings, reference, "acceleration")
     assert "None of ours reaches it." in text
     # Nobody counted CPU seconds.
@@ -263,9 +272,9 @@ def test_acceleration_says_never(trainings, reference):
 
 
 def test_a_goal_that_guessing_reaches_is_none(trainings, reference):
-    trainings.train("dense_100", "pgd", [0.1, 0.102], [0.1, 0.102], seconds=[1])
-    trainings.train("finding_fgsm_0.05", "fgsm", [0.1], seconds=[1])
-    trainings.train("fgsm_ticket_40", "pgd", [0.1, 0.4], [0.1, 0.4], seconds=[1])
+    trainings.train("dense", 100, "pgd", [0.1, 0.102], [0.1, 0.102], seconds=[1])
+    trainings.train("finding", None, "fgsm", [0.1], seconds=[1])
+    trainings.train("fgsm_ticket", 40, "pgd", [0.1, 0.4], [0.1, 0.4], seconds=[1])
     text, found = tables(trainings, reference, "acceleration")
     assert len(found) == 1  # No table of when it was reached.
     assert "A network that guesses has 10.0%" in text.replace("\n", " ")
@@ -274,16 +283,17 @@ def test_a_goal_that_guessing_reaches_is_none(trainings, reference):
 
 def test_a_finder_that_gets_there_alone_is_named(trainings, reference):
     robust = [0.1, 0.29, 0.41]
-    trainings.train("finding_fgsm_0.05", "fgsm", robust, robust, seconds=[1, 2])
-    for method in ("dense_100", "fgsm_ticket_40"):
-        trainings.train(method, "pgd", robust, robust, seconds=[10, 20])
+    trainings.train("finding", None, "fgsm", robust, robust, seconds=[1, 2])
+    for family, percent in (("dense", 100), ("fgsm_ticket", 40)):
+        trainings.train(family, percent, "pgd", robust, robust, seconds=[10, 20])
     text, _ = tables(trainings, reference, "acceleration")
     assert "reaches it by itself, with 1 of 1 seeds" in text.replace("\n", " ")
 
 
-@pytest.mark.parametrize("method", ["dense_100", "fgsm_ticket_40"])
-def test_acceleration_of_half_a_run(trainings, reference, method):
-    trainings.train(method, "pgd", [0.1, 0.5], [0.1, 0.5], seconds=[1], tests={"natural": 0.5})
+@pytest.mark.parametrize("family, percent", [("dense", 100), ("fgsm_ticket", 40)])
+def test_acceleration_of_half_a_run(trainings, reference, family, percent):
+    tests = {"natural": 0.5}
+    trainings.train(family, percent, "pgd", [0.1, 0.5], [0.1, 0.5], seconds=[1], tests=tests)
     text, found = tables(trainings, reference, "acceleration")
     assert len(found) == 1 and "50.00" in text and "reached" not in text
 
@@ -291,20 +301,20 @@ def test_acceleration_of_half_a_run(trainings, reference, method):
 def test_the_fastest_is_the_one_that_most_seeds_reach(trainings, reference):
     for seed in (0, 1):
         where = {"seed": seed, "seconds": [10]}
-        trainings.train("finding_fgsm_0.05", "fgsm", [0.1], **where)
-        trainings.train("dense_100", "pgd", [0.1, 0.501], [0.1, 0.501], **where)
+        trainings.train("finding", None, "fgsm", [0.1], **where)
+        trainings.train("dense", 100, "pgd", [0.1, 0.501], [0.1, 0.501], **where)
         early = [0.1, 0.5 - 0.1 * seed]
-        trainings.train("fgsm_ticket_40", "pgd", early, early, **where)
+        trainings.train("fgsm_ticket", 40, "pgd", early, early, **where)
         where["seconds"] = [20]
-        trainings.train("fgsm_ticket_70", "pgd", [0.1, 0.5], [0.1, 0.5], **where)
+        trainings.train("fgsm_ticket", 70, "pgd", [0.1, 0.5], [0.1, 0.5], **where)
     text, _ = tables(trainings, reference, "acceleration")
     assert "first reached by Ours-70: after 30.0±0.0 s" in text.replace("\n", " ")
 
 
 def test_seconds_have_decimals_only_while_they_are_few(trainings, reference):
-    trainings.train("dense_100", "pgd", [0.1], seconds=[12345.6])
-    trainings.train("finding_fgsm_0.05", "fgsm", [0.1], seconds=[50.25])
-    trainings.train("fgsm_ticket_40", "pgd", [0.1], seconds=[100])
+    trainings.train("dense", 100, "pgd", [0.1], seconds=[12345.6])
+    trainings.train("finding", None, "fgsm", [0.1], seconds=[50.25])
+    trainings.train("fgsm_ticket", 40, "pgd", [0.1], seconds=[100])
     _, (table, *_) = tables(trainings, reference, "acceleration")
     rows = {row[0]: row for row in table}
     assert rows["total (s)"][1:4:2] == ["12,346", "150"]
