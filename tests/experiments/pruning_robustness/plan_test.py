@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from experiments.pruning_robustness.plan import STUDIES, NetworkTests, PruningSettings, Studies
+from experiments.pruning_robustness.plan import STUDIES, Studies
+from experiments.pruning_robustness.settings import NetworkTests, PruningSettings
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.errors import UserError
 from tf_tickets.image_work.structure_nodes import (
@@ -29,7 +30,9 @@ from tf_tickets.work.nodes import (
     Training,
     in_order,
 )
+from tf_tickets.work.view import label_names
 
+LABELS = ("criterion", "removed", "adjustment")
 FGSM = Attack("fgsm", fgsm(8 / 255))
 SETTINGS = PruningSettings(
     models=(),
@@ -100,7 +103,50 @@ def test_a_whole_network():
         "method": "unpruned",
         "seed": 3,
         "level": 0,
+        "criterion": None,
+        "removed": "nothing",
+        "adjustment": None,
     }
+
+
+def name_of(labels):
+    """The method that labels stand for."""
+    if labels["removed"] == "nothing":
+        assert labels["criterion"] is None
+        return {None: "unpruned", "fine_tuned": "unpruned_fine_tuned"}[labels["adjustment"]]
+    name = f"{labels['criterion']}_{labels['removed']}"
+    return name if labels["adjustment"] == "fine_tuned" else f"{name}_{labels['adjustment']}"
+
+
+def test_labels_say_what_names_say():
+    trainings = SMALL.trainings_of(STUDIES)
+    assert [name_of(each.labels) for each in trainings] == [
+        each.labels["method"] for each in trainings
+    ]
+    for each in trainings:
+        is_cut = isinstance(each.network, Cut)
+        assert each.labels["criterion"] == (each.network.choice.criterion if is_cut else None)
+    said = {tuple(each.labels[name] for name in LABELS) for each in trainings}
+    # Levels and regimes are told apart by columns that all results have.
+    assert len(said) == 2 + 3 + 1 + 3
+    for shown in SMALL.shown(STUDIES):
+        assert {id(node.labels) for node in shown.nodes} == {id(shown.of.labels)}
+
+
+def test_labels_are_columns_of_the_results():
+    assert {*label_names(SMALL.shown(["structures"]))} == {*LABELS}
+    assert label_names(SMALL.shown(["single_element"])) == ["removed"]
+
+
+def test_what_is_shown_apart_has_a_name_of_its_own():
+    shown = SMALL.shown(["single_element", "transfer"])
+    layers = [f"stage_{stage}.block_{block}.conv_1" for stage in (1, 2, 3) for block in (1, 2, 3)]
+    assert [each.record for each in shown] == [
+        *([None] * 2), *(f"without_{layer}" for layer in (*layers, "blocks")), *["transfer"] * 2,
+    ]  # fmt: skip
+    assert [each.nodes for each in shown[:2]] == [
+        SMALL.tested(training) for training in SMALL.transfer()
+    ]
 
 
 def test_what_is_cut():
