@@ -48,8 +48,6 @@ from tf_tickets.work.nodes import (
 )
 from tf_tickets.work.view import Shown
 
-# Adjustments with new weights → how much longer than the whole network they train.
-_FROM_SCRATCH = {"scratch_1x": 1, "scratch_2x": 2}
 _NEW_WEIGHTS = 10**6  # Far from the seeds of trials.
 
 
@@ -89,6 +87,11 @@ class Studies:
     recipe: Recipe
     platform: Platform
 
+    def study(self, name: str) -> list[Training]:
+        """The trainings that a study compares, of all of its networks."""
+        models = self.settings.models_of(name)
+        return [training for model in models for training in STUDIES[name](self, model)]
+
     def trainings_of(self, studies: Iterable[str]) -> list[Training]:
         """The trainings of several studies, and those that they come from.
 
@@ -97,7 +100,7 @@ class Studies:
         Raises:
           ValueError: two different ones have the same labels.
         """
-        wanted = [training for study in studies for training in STUDIES[study](self)]
+        wanted = [training for study in studies for training in self.study(study)]
         labelled: dict[tuple, Training] = {}
         for node in (node for training in wanted for node in in_order([training])):
             if isinstance(node, Training):
@@ -144,13 +147,13 @@ class Studies:
                 elements,
                 training.labels,
             )
-            for training in self.single_element()
+            for training in self.study("single_element")
             for group, elements in element_groups(training.network).items()
         ]
 
     def transferred(self) -> list[Measurement]:
         """Table 4: every network under the examples that the first attack makes of the others."""
-        trainings, (attack, *_) = self.transfer(), self.tests.attacks
+        trainings, (attack, *_) = self.study("transfer"), self.tests.attacks
         made_for = []
         for training in trainings:
             name = transfer_attack(training.labels["model"], training.labels["method"])
@@ -232,73 +235,53 @@ class Studies:
             stream=cuts,
         )
 
-    def structures(self) -> list[Training]:
+    def structures(self, model: str) -> list[Training]:
         """Table 1: filters, blocks and both, and the control."""
-        trainings = []
-        for model in self.settings.models_of("structures"):
-            trainings.append(self.trained_on(model))
-            trainings += [
-                self.pruned(model, structure)
-                for structure in self.settings.structures
-                if structure == "filters" or has_blocks(model)
-            ]
-        return trainings
+        structures = self.settings.structures
+        possible = [each for each in structures if each == "filters" or has_blocks(model)]
+        return [self.trained_on(model), *(self.pruned(model, each) for each in possible)]
 
-    def iterations(self) -> list[Training]:
+    def iterations(self, model: str) -> list[Training]:
         """Figure 2: one cut after another, and the control of the first."""
-        trainings = []
-        for model in self.settings.models_of("iterations"):
-            trainings.append(self.trained_on(model))
-            for cuts in range(1, self.settings.iterations + 1):
-                trainings.append(self.pruned(model, "filters", cuts=cuts))
-        return trainings
+        every = range(1, self.settings.iterations + 1)
+        chain = [self.pruned(model, "filters", cuts=cuts) for cuts in every]
+        return [self.trained_on(model), *chain]
 
-    def criteria(self) -> list[Training]:
+    def criteria(self, model: str) -> list[Training]:
         """Table 2: filters taken out by several criteria, and the control."""
-        trainings = []
-        for model in self.settings.models_of("criteria"):
-            trainings.append(self.trained_on(model))
-            for criterion in self.settings.criteria:
-                trainings.append(self.pruned(model, "filters", criterion))
-        return trainings
+        criteria = self.settings.criteria
+        return [self.trained_on(model), *(self.pruned(model, "filters", each) for each in criteria)]
 
-    def single_element(self) -> list[Training]:
-        """Algorithm 2 and Figure 3 only need the whole networks."""
-        return [self.unpruned(model) for model in self.settings.models_of("single_element")]
+    def single_element(self, model: str) -> list[Training]:
+        """Algorithm 2 and Figure 3 only need the whole network."""
+        return [self.unpruned(model)]
 
-    def adjustment(self) -> list[Training]:
+    def adjustment(self, model: str) -> list[Training]:
         """Table 3: what is left of a network, fine-tuned or trained anew, and the control."""
-        settings, trainings = self.settings, []
-        for model in settings.models_of("adjustment"):
-            fine_tuned = self.pruned(model, "filters")
-            trainings += [self.trained_on(model), fine_tuned]
-            for name, times in _FROM_SCRATCH.items():
-                new = Fresh(self.data.seed + _NEW_WEIGHTS)
-                trainings.append(self._anew(fine_tuned, name, times, new))
-            rewound = self.unpruned(model).start
-            if settings.rewind_epoch:
-                at = settings.rewind_epoch * self._steps_per_epoch
-                rewound = Inherited(self.unpruned(model), at)
-            trainings.append(self._anew(fine_tuned, "winning_ticket", 1, rewound))
-        return trainings
-
-    def transfer(self) -> list[Training]:
-        """Table 4: networks and what is left of them without some filters."""
+        fine_tuned, whole = self.pruned(model, "filters"), self.unpruned(model)
+        new, rewound = Fresh(self.data.seed + _NEW_WEIGHTS), whole.start
+        if self.settings.rewind_epoch:
+            rewound = Inherited(whole, self.settings.rewind_epoch * self._steps_per_epoch)
         return [
-            training
-            for model in self.settings.models_of("transfer")
-            for training in (self.unpruned(model), self.pruned(model, "filters"))
+            self.trained_on(model),
+            fine_tuned,
+            self._anew(fine_tuned, "scratch_1x", 1, new),
+            self._anew(fine_tuned, "scratch_2x", 2, new),
+            self._anew(fine_tuned, "winning_ticket", 1, rewound),
         ]
 
-    def defenses(self) -> list[Training]:
+    def transfer(self, model: str) -> list[Training]:
+        """Table 4: a network and what is left of it without some filters."""
+        return [self.unpruned(model), self.pruned(model, "filters")]
+
+    def defenses(self, model: str) -> list[Training]:
         """Table 5: pruning beside networks trained on erased and mixed images, and the control."""
-        trainings = []
-        for model in self.settings.models_of("defenses"):
-            trainings += [self.unpruned(model, regime) for regime in ("natural", *MIXING)]
-            trainings += [self.trained_on(model), self.pruned(model, "filters")]
-            if has_blocks(model):
-                trainings.append(self.pruned(model, "blocks"))
-        return trainings
+        structures = ["filters", "blocks"] if has_blocks(model) else ["filters"]
+        return [
+            *(self.unpruned(model, regime) for regime in ("natural", *MIXING)),
+            self.trained_on(model),
+            *(self.pruned(model, structure) for structure in structures),
+        ]
 
     @property
     def _steps_per_epoch(self):
@@ -334,7 +317,8 @@ class Studies:
         )
 
 
-STUDIES: dict[str, Callable[[Studies], list[Training]]] = {
+# What each study trains of a model.
+STUDIES: dict[str, Callable[[Studies, str], list[Training]]] = {
     "structures": Studies.structures,
     "iterations": Studies.iterations,
     "criteria": Studies.criteria,

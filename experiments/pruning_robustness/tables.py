@@ -116,10 +116,8 @@ def _verdict(summary):
 def _accuracy_table(group, models):
     rows = structure_networks(group)
     labels = _network_labels(models, {"unpruned": "unpruned"} | STRUCTURE_ROWS)
-    tests, columns = (
-        keyed(accuracies(rows), "removed"),
-        _removed_columns(rows, "removed", ["model", "key"]),
-    )
+    tests = keyed(accuracies(rows), "removed")
+    columns = _removed_columns(rows, "removed", ["model", "key"])
     for attack, heading in ACCURACIES.items():
         columns.append((heading, cells(select(tests, attack=attack), ["model", "key"])))
     caption = f"Test accuracies, and what was removed, in %; {seeds_label(tests)}."

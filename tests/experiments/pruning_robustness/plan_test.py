@@ -145,7 +145,7 @@ def test_what_is_shown_apart_has_a_name_of_its_own():
         *([None] * 2), *(f"without_{layer}" for layer in (*layers, "blocks")), *["transfer"] * 2,
     ]  # fmt: skip
     assert [each.nodes for each in shown[:2]] == [
-        SMALL.tested(training) for training in SMALL.transfer()
+        SMALL.tested(training) for training in SMALL.study("transfer")
     ]
 
 
@@ -165,7 +165,7 @@ def test_what_is_cut():
 
 
 def test_iterations_cut_what_the_one_before_left():
-    *_, last = PLAN.iterations()
+    *_, last = PLAN.study("iterations")
     assert ("resnet_56", "unpruned_fine_tuned", 0) in names("iterations")
     chain = [node for node in in_order([last]) if isinstance(node, Training)]
     assert [each.labels["level"] for each in chain] == [each.stream for each in chain]
@@ -176,7 +176,7 @@ def test_iterations_cut_what_the_one_before_left():
 
 
 def test_criteria_differ_in_nothing_else():
-    control, one, other = PLAN.criteria()
+    control, one, other = PLAN.study("criteria")
     assert control == PLAN.trained_on("resnet_56")
     assert (one.labels["method"], other.labels["method"]) == ("l1_filters", "pls_filters")
     choice = dataclasses.replace(other.network.choice, criterion="l1")
@@ -186,7 +186,7 @@ def test_criteria_differ_in_nothing_else():
 
 
 def test_adjustments_train_the_same_structure_anew():
-    control, fine_tuned, once, twice, ticket = PLAN.adjustment()
+    control, fine_tuned, once, twice, ticket = PLAN.study("adjustment")
     whole = PLAN.unpruned("resnet_56")
     assert control == PLAN.trained_on("resnet_56")
     every = (fine_tuned, once, twice, ticket)
@@ -206,19 +206,19 @@ def test_adjustments_train_the_same_structure_anew():
 
 
 def test_their_cut_is_chosen_once_and_the_whole_network_keeps_what_tickets_start_from():
-    nodes = in_order(PLAN.adjustment())
+    nodes = in_order(PLAN.study("adjustment"))
     (cut,) = [node for node in nodes if isinstance(node, Cut)]
     (whole,) = [node for node in nodes if node == cut.of]
     assert whole.keeps == (5 * 352,)
 
 
 def test_tickets_of_the_beginning_start_from_the_initial_weights():
-    *_, ticket = plan(rewind_epoch=0).adjustment()
+    *_, ticket = plan(rewind_epoch=0).study("adjustment")
     assert ticket.start == Fresh(3)
 
 
 def test_defenses_are_trained_like_the_whole_network():
-    trainings = SMALL.defenses()
+    trainings = SMALL.study("defenses")
     assert trainings[4] == SMALL.trained_on("resnet_20")
     whole = [each for each in trainings if each.labels["method"] == "unpruned"]
     assert [each.against for each in whole] == ["natural", "cutout", "mixup", "cutmix"]
@@ -273,7 +273,7 @@ def test_single_elements_are_a_measurement_a_layer():
 
 def test_transfer_is_from_each_network_to_each_other():
     found = PLAN.transferred()
-    trainings = PLAN.transfer()
+    trainings = PLAN.study("transfer")
     assert [node.of for node in found] == trainings and len(trainings) == 4
     for node in found:
         assert {source for source, _ in node.transferred} == {*trainings} - {node.of}
@@ -290,7 +290,7 @@ def test_transfer_is_from_each_network_to_each_other():
 def test_two_trainings_of_one_name_are_refused(monkeypatch):
     one = SMALL.unpruned("resnet_20")
     both = [one, dataclasses.replace(one, iterations=4)]
-    monkeypatch.setitem(STUDIES, "structures", lambda plan: both)
+    monkeypatch.setitem(STUDIES, "structures", lambda plan, model: both)
     with pytest.raises(ValueError, match="two different trainings"):
         SMALL.trainings_of(["structures"])
 
