@@ -12,10 +12,11 @@ from pathlib import Path
 from experiments import engine, image_flags
 from experiments import flags as common
 from experiments.pruning_robustness.exports import export_best_networks
+from experiments.pruning_robustness.network_tests import NetworkTests
 from experiments.pruning_robustness.plan import STUDIES, Studies
 from experiments.pruning_robustness.presets import PAPER, PRESETS
 from experiments.pruning_robustness.report import write_report
-from experiments.pruning_robustness.settings import STRUCTURES, NetworkTests, PruningSettings
+from experiments.pruning_robustness.settings import STRUCTURES, PruningSettings
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.image_work.data import ImageSource
 from tf_tickets.structured.criteria import CRITERIA, FORMS
@@ -95,10 +96,11 @@ def recipe(config):
 def tests(config):
     """What networks are tested under."""
     return NetworkTests(
-        (Attack("fgsm", fgsm(config["eps"])),),
+        Attack("fgsm", fgsm(config["eps"])),
         common.whole_numbers(config["severities"]),
         config["occlusion_side"],
         config["test_examples"],
+        config["element_examples"],
     )
 
 

@@ -9,38 +9,23 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from experiments.pruning_robustness.settings import (
-    NetworkTests,
-    PruningSettings,
-    transfer_attack,
-)
+from experiments.pruning_robustness.network_tests import NetworkTests
+from experiments.pruning_robustness.settings import PruningSettings
 from tf_tickets.data.augmentation import MIXING
 from tf_tickets.errors import require
-from tf_tickets.image_work.cuts import build, require_cuts_possible
+from tf_tickets.image_work.cuts import require_cuts_possible
 from tf_tickets.image_work.structure_measurements import dotted
-from tf_tickets.image_work.structure_nodes import (
-    Corruptions,
-    MixedCorruptions,
-    Occlusion,
-    Shifted,
-    SingleElements,
-    Size,
-)
 from tf_tickets.image_work.work import require_trainable
 from tf_tickets.models.graph import graph_of
 from tf_tickets.models.registry import build_model
 from tf_tickets.structured.blocks import most_removable_blocks
-from tf_tickets.structured.elements import VersionedNetwork
 from tf_tickets.training.schedules import StepDecay, steps_per_epoch
 from tf_tickets.work.nodes import (
-    Attack,
     Cut,
     Data,
     Fresh,
     Inherited,
-    Measurement,
     Network,
-    Node,
     Platform,
     Recipe,
     Training,
@@ -56,13 +41,6 @@ def has_blocks(model: str) -> bool:
     """Whether residual blocks may be taken out of a network, which does not depend on its width."""
     network = build_model(model, image_shape=(32, 32, 3), num_classes=10, seed=0)
     return most_removable_blocks(graph_of(network)) > 0
-
-
-@functools.cache
-def element_groups(network: Network) -> dict[str, int]:
-    """What Algorithm 2 takes out of a network, one at a time: layer, "" for blocks → how many."""
-    groups = VersionedNetwork(build(network)).groups
-    return {group.name: len(group.elements) for group in groups}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,62 +89,15 @@ class Studies:
 
     def shown(self, studies: Iterable[str]) -> list[Shown]:
         """All measurements of several studies."""
-        shown = [Shown(self.tested(training)) for training in self.trainings_of(studies)]
-        if "single_element" in studies:
-            for node in self.without_elements():
+        tests = self.tests
+        shown = [Shown(tests.of(training)) for training in self.trainings_of(studies)]
+        for training in self.study("single_element") if "single_element" in studies else ():
+            for node in tests.without_elements(training):
                 shown.append(Shown((node,), f"without_{dotted(node.group) or 'blocks'}"))
         if "transfer" in studies:
-            shown += [Shown((node,), "transfer") for node in self.transferred()]
+            for node in tests.transferred(self.study("transfer")):
+                shown.append(Shown((node,), "transfer"))
         return shown
-
-    def tested(self, training: Training) -> tuple[Node, ...]:
-        """What a network meets at its end."""
-        tests, labels = self.tests, training.labels
-        shifts = (Occlusion(tests.occlusion_side), *map(Corruptions, tests.severities))
-        return (
-            Size(training, labels=labels),
-            Measurement(training, tests.attacks, examples=tests.examples, labels=labels),
-            *(Shifted(training, shift, tests.examples, labels) for shift in shifts),
-        )
-
-    def without_elements(self) -> list[SingleElements]:
-        """Algorithm 2 and Figure 3: what whole networks do without each filter and block alone.
-
-        Corruptions are those of the highest severity.
-        """
-        tests = self.tests
-        shifts = (Occlusion(tests.occlusion_side), MixedCorruptions(max(tests.severities)))
-        return [
-            SingleElements(
-                training,
-                group,
-                tests.attacks,
-                shifts,
-                tests.examples,
-                self.settings.element_examples,
-                elements,
-                training.labels,
-            )
-            for training in self.study("single_element")
-            for group, elements in element_groups(training.network).items()
-        ]
-
-    def transferred(self) -> list[Measurement]:
-        """Table 4: every network under the examples that the first attack makes of the others."""
-        trainings, (attack, *_) = self.study("transfer"), self.tests.attacks
-        made_for = []
-        for training in trainings:
-            name = transfer_attack(training.labels["model"], training.labels["method"])
-            made_for.append((training, Attack(name, attack.threat)))
-        return [
-            Measurement(
-                training,
-                transferred=tuple(each for each in made_for if each[0] != training),
-                examples=self.tests.examples,
-                labels=training.labels,
-            )
-            for training in trainings
-        ]
 
     def require_usable(self, trainings: Sequence[Training], test_examples: int) -> None:
         """Checks that the data suffice for all that the networks need.
@@ -179,9 +110,10 @@ class Studies:
           UserError: they do not.
         """
         require_trainable(trainings)
-        there = {"scoring_examples": self.data.train, "element_examples": test_examples}
-        for flag, most in there.items():
-            count = getattr(self.settings, flag)
+        for flag, count, most in (
+            ("scoring_examples", self.settings.scoring_examples, self.data.train),
+            ("element_examples", self.tests.element_examples, test_examples),
+        ):
             require(count <= most, flag, count, f"at most {most}, the images there are")
         side, largest = self.tests.occlusion_side, min(self.image_shape[:2])
         require(side <= largest, "occlusion_side", side, f"at most {largest}, the images' size")

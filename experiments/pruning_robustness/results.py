@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.pruning_robustness.settings import transfer_attack
+from experiments.pruning_robustness.network_tests import transfer_attack
 from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import mean_and_sd, select
 from tf_tickets.analysis.studies import ANY, Study, Values, grouped, select_any

@@ -5,11 +5,9 @@ import math
 from collections.abc import Iterable
 
 from tf_tickets.errors import require, require_choices
-from tf_tickets.evaluation.shifted_images import require_severities
 from tf_tickets.models.registry import is_convolutional
 from tf_tickets.structured import selection
 from tf_tickets.structured.criteria import CRITERIA
-from tf_tickets.work.nodes import Attack
 
 PAPER_MODELS = {
     "structures": ("resnet_56", "mobilenet_v2", "vgg_16"),
@@ -40,8 +38,6 @@ class PruningSettings:
       fine_tuning_learning_rate: after a cut.
       rewind_epoch: of the unpruned network's training, whose weights winning tickets inherit.
       scoring_examples: training images, as many of each class, that criteria see; 0 for all.
-      element_examples: test images, as many of each class, on which networks without one
-        filter or block are tested; 0 for all.
     """
 
     models: tuple[str, ...]
@@ -59,7 +55,6 @@ class PruningSettings:
     fine_tuning_learning_rate: float
     rewind_epoch: int
     scoring_examples: int
-    element_examples: int
 
     def __post_init__(self):
         for model in self.models:
@@ -75,7 +70,6 @@ class PruningSettings:
             require(0 < getattr(self, flag) < math.inf, flag, getattr(self, flag), "above 0")
         examples = self.scoring_examples
         require(examples == 0 or examples >= 2, "scoring_examples", examples, "0 or at least 2")
-        require(self.element_examples >= 0, "element_examples", self.element_examples, "at least 0")
 
     def require_studies(self, studies: Iterable[str]) -> None:
         """Raises a `UserError` about a `rewind_epoch` that unpruned networks do not have."""
@@ -100,33 +94,3 @@ class PruningSettings:
     def models_of(self, study: str) -> tuple[str, ...]:
         """The networks of a study."""
         return tuple(self.models) or PAPER_MODELS.get(study, _OTHER_STUDIES)
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkTests:
-    """What networks are tested under, see section 4 of the paper.
-
-    Attributes:
-      attacks: on the network itself.
-      severities: of the corruptions, 1 to 5.
-      occlusion_side: of the square of zeros, in pixels.
-      examples: test images; 0 for all.
-    """
-
-    attacks: tuple[Attack, ...]
-    severities: tuple[int, ...]
-    occlusion_side: int
-    examples: int
-
-    def __post_init__(self):
-        require_severities(self.severities)
-        require(self.occlusion_side >= 1, "occlusion_side", self.occlusion_side, "at least 1")
-
-
-def transfer_attack(model: str, method: str) -> str:
-    """What FGSM is called in the results of other networks than the one that it attacks.
-
-    Args:
-      model, method: the labels of that network.
-    """
-    return f"transfer_from_{model}.{method}"

@@ -5,8 +5,8 @@ import pytest
 
 from experiments.pruning_robustness import figures
 from experiments.pruning_robustness.figures import FIGURES
+from experiments.pruning_robustness.network_tests import transfer_attack
 from experiments.pruning_robustness.results import STUDIES
-from experiments.pruning_robustness.settings import transfer_attack
 from tests.analysis.readers import names, points, written_figures
 from tests.experiments.pruning_robustness.maker import UNPRUNED, cut, without
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.pruning_robustness import results
-from experiments.pruning_robustness.settings import transfer_attack
+from experiments.pruning_robustness.network_tests import transfer_attack
 from tf_tickets.runs.results import Result, to_csv
 
 REFERENCE_PATH = Path(results.__file__).parent / "reference.csv"

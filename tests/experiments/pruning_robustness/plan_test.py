@@ -5,8 +5,9 @@ import dataclasses
 
 import pytest
 
+from experiments.pruning_robustness.network_tests import NetworkTests
 from experiments.pruning_robustness.plan import STUDIES, Studies
-from experiments.pruning_robustness.settings import NetworkTests, PruningSettings
+from experiments.pruning_robustness.settings import PruningSettings
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.errors import UserError
 from tf_tickets.image_work.structure_nodes import (
@@ -50,13 +51,12 @@ SETTINGS = PruningSettings(
     fine_tuning_learning_rate=0.01,
     rewind_epoch=5,
     scoring_examples=5000,
-    element_examples=200,
 )
 # CIFAR-10: 352 steps an epoch.
 DATA = Data("cifar10", "tfds", "0" * 64, 3, train=45_000, validation=5_000, test=10_000)
 PLAN = Studies(
     SETTINGS,
-    NetworkTests((FGSM,), (3, 5), 16, 0),
+    NetworkTests(FGSM, (3, 5), 16, 0, 200),
     image_shape=(32, 32, 3),
     classes=10,
     width_multiplier=1.0,
@@ -145,7 +145,7 @@ def test_what_is_shown_apart_has_a_name_of_its_own():
         *([None] * 2), *(f"without_{layer}" for layer in (*layers, "blocks")), *["transfer"] * 2,
     ]  # fmt: skip
     assert [each.nodes for each in shown[:2]] == [
-        SMALL.tested(training) for training in SMALL.study("transfer")
+        SMALL.tests.of(training) for training in SMALL.study("transfer")
     ]
 
 
@@ -250,16 +250,16 @@ def test_all_of_the_paper():
 
 def test_what_every_network_meets():
     training = PLAN.pruned("resnet_56", "filters")
-    size, attacked, occluded, *corrupted = PLAN.tested(training)
+    size, attacked, occluded, *corrupted = PLAN.tests.of(training)
     assert size == Size(training)
     assert attacked == Measurement(training, (FGSM,))
     assert occluded == Shifted(training, Occlusion(16))
     assert corrupted == [Shifted(training, Corruptions(severity)) for severity in (3, 5)]
-    assert {id(node.labels) for node in PLAN.tested(training)} == {id(training.labels)}
+    assert {id(node.labels) for node in PLAN.tests.of(training)} == {id(training.labels)}
 
 
 def test_single_elements_are_a_measurement_a_layer():
-    found = SMALL.without_elements()
+    found = SMALL.tests.without_elements(SMALL.unpruned("resnet_20"))
     assert {node.of for node in found} == {SMALL.unpruned("resnet_20")}
     layers = [f"stage_{stage}/block_{block}/conv_1" for stage in (1, 2, 3) for block in (1, 2, 3)]
     assert [node.group for node in found] == [*layers, ""]
@@ -272,7 +272,7 @@ def test_single_elements_are_a_measurement_a_layer():
 
 
 def test_transfer_is_from_each_network_to_each_other():
-    found = PLAN.transferred()
+    found = PLAN.tests.transferred(PLAN.study("transfer"))
     trainings = PLAN.study("transfer")
     assert [node.of for node in found] == trainings and len(trainings) == 4
     for node in found:
@@ -302,7 +302,7 @@ def test_two_trainings_of_one_name_are_refused(monkeypatch):
      {"criterion": "l2"}, {"criteria": ("pls", "pls")}, {"criteria": ()}, {"epochs": 0},
      {"iterations": 0}, {"fine_tuning_epochs": -1}, {"learning_rate": 0.0},
      {"fine_tuning_learning_rate": float("nan")}, {"structures": ("heads",)},
-     {"models": ("lenet_300_100",)}, {"scoring_examples": 1}, {"element_examples": -1}],
+     {"models": ("lenet_300_100",)}, {"scoring_examples": 1}],
 )  # fmt: skip
 def test_wrong_settings_name_their_flag(changes):
     with pytest.raises(UserError, match=f"--{next(iter(changes))}="):
@@ -313,7 +313,6 @@ def test_wrong_settings_name_their_flag(changes):
     "changes, message",
     [
         ({"scoring_examples": 45_001}, "--scoring_examples=45001: expected at most 45000"),
-        ({"element_examples": 10_001}, "--element_examples=10001: expected at most 10000"),
         ({"blocks": 4}, "--blocks=4: expected at most 3"),
         ({"filters": 0.001, "scope": "layerwise"}, "--filters=0.001: expected more"),
         # Each cut alone is possible, but not four.
@@ -327,14 +326,23 @@ def test_what_the_data_and_networks_do_not_have(changes, message):
         wrong.require_usable(wrong.trainings_of([study]), 10_000)
 
 
-def test_a_square_larger_than_the_images():
-    tests = dataclasses.replace(PLAN.tests, occlusion_side=33)
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"element_examples": 10_001}, "--element_examples=10001: expected at most 10000"),
+        ({"occlusion_side": 33}, "--occlusion_side=33: expected at most 32"),
+    ],
+)
+def test_tests_that_the_data_do_not_suffice_for(changes, message):
+    tests = dataclasses.replace(PLAN.tests, **changes)
     wrong = dataclasses.replace(SMALL, tests=tests)
-    with pytest.raises(UserError, match="--occlusion_side=33: expected at most 32"):
+    with pytest.raises(UserError, match=message):
         wrong.require_usable([wrong.unpruned("resnet_20")], 10_000)
 
 
-@pytest.mark.parametrize("changes", [{"severities": (6,)}, {"occlusion_side": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"severities": (6,)}, {"occlusion_side": 0}, {"element_examples": -1}]
+)
 def test_wrong_tests_name_their_flag(changes):
     with pytest.raises(UserError, match=f"--{next(iter(changes))}="):
         dataclasses.replace(PLAN.tests, **changes)
