@@ -91,12 +91,15 @@ class Studies:
         """All measurements of several studies."""
         tests = self.tests
         shown = [Shown(tests.of(training)) for training in self.trainings_of(studies)]
-        for training in self.study("single_element") if "single_element" in studies else ():
-            for node in tests.without_elements(training):
-                shown.append(Shown((node,), f"without_{dotted(node.group) or 'blocks'}"))
+        if "single_element" in studies:
+            shown += [
+                Shown((node,), f"without_{dotted(node.group) or 'blocks'}")
+                for training in self.study("single_element")
+                for node in tests.without_elements(training)
+            ]
         if "transfer" in studies:
-            for node in tests.transferred(self.study("transfer")):
-                shown.append(Shown((node,), "transfer"))
+            trainings = self.study("transfer")
+            shown += [Shown((node,), "transfer") for node in tests.transferred(trainings)]
         return shown
 
     def require_usable(self, trainings: Sequence[Training], test_examples: int) -> None:
