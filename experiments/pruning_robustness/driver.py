@@ -12,22 +12,16 @@ from pathlib import Path
 from experiments import engine, image_flags
 from experiments import flags as common
 from experiments.pruning_robustness.exports import export_best_networks
-from experiments.pruning_robustness.plan import (
-    STRUCTURES,
-    STUDIES,
-    NetworkTests,
-    PruningSettings,
-    Studies,
-)
+from experiments.pruning_robustness.network_tests import NetworkTests
+from experiments.pruning_robustness.plan import STUDIES, Studies
 from experiments.pruning_robustness.presets import PAPER, PRESETS
 from experiments.pruning_robustness.report import write_report
+from experiments.pruning_robustness.settings import STRUCTURES, PruningSettings
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.image_work.data import ImageSource
-from tf_tickets.image_work.structure_measurements import dotted
 from tf_tickets.structured.criteria import CRITERIA, FORMS
 from tf_tickets.structured.selection import SCOPES
 from tf_tickets.work.nodes import Attack, Recipe
-from tf_tickets.work.view import Shown
 
 define = common.definitions()
 engine.add_to(define)
@@ -102,10 +96,11 @@ def recipe(config):
 def tests(config):
     """What networks are tested under."""
     return NetworkTests(
-        (Attack("fgsm", fgsm(config["eps"])),),
+        Attack("fgsm", fgsm(config["eps"])),
         common.whole_numbers(config["severities"]),
         config["occlusion_side"],
         config["test_examples"],
+        config["element_examples"],
     )
 
 
@@ -160,23 +155,6 @@ def read_config():
     return config
 
 
-def shown_of(config, seeds):
-    """What the run asks for: tests of all networks, of single elements, and of transfer."""
-    studies = config["study"]
-    shown = [
-        Shown(seed.tested(training)) for seed in seeds for training in seed.trainings_of(studies)
-    ]
-    if "single_element" in studies:
-        shown += [
-            Shown((each,), f"without_{dotted(each.group) or 'blocks'}")
-            for seed in seeds
-            for each in seed.without_elements()
-        ]
-    if "transfer" in studies:
-        shown += [Shown((each,), "transfer") for seed in seeds for each in seed.transferred()]
-    return shown
-
-
 def main():
     """Runs, or resumes, the studies and reports on them."""
     config, trainings = read_config(), []
@@ -184,7 +162,7 @@ def main():
     def shown_on(strategy):
         seeds = seeds_of(config, strategy)
         trainings.extend(seeds[0].trainings_of(config["study"]))
-        return shown_of(config, seeds)
+        return [shown for each in seeds for shown in each.shown(config["study"])]
 
     def report(run, store):
         data = image_source(config).load(config["seed"])

@@ -8,8 +8,8 @@ from tf_tickets.analysis.measurements import select
 DROPS = (0, 1, 2, 3, 4, 5)
 """Algorithm 2's i: the drops in clean accuracy, in percentage points."""
 
-# "without:<layer>:<filter>", "without:<block>" or "without:nothing".
-_ELEMENT = r"^without:(?P<place>[^:]+)(?::(?P<index>\d+))?$"
+# What the networks of one model are told apart by.
+_KEYS = ["seed", "element_kind", "element_place", "element_index"]
 
 # Accuracies are counts over n images: two of them, one shifted by whole percentage points, are
 # equal or at least 1/(100 n) apart, which is more than this for 50,000 images. Less is
@@ -21,16 +21,12 @@ def element_accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     """Test accuracies of networks that lack one element.
 
     Returns:
-      `model`, `seed`, `method`, `kind` (filters, blocks or nothing), `attack`, a name in
-      `ACCURACIES`, and `value`, in [0, 1].
+      `model`, `seed`, `element_kind` (filters, blocks or nothing), `element_place`,
+      `element_index`, `attack`, a name in `ACCURACIES`, and `value`, in [0, 1].
     """
     tests = select(rows, split="test", quantity="accuracy")
-    tests = tests[tests["attack"].isin(list(ACCURACIES))]
-    parts = tests["method"].astype("str").str.extract(_ELEMENT)
-    kind = pd.Series("filters", tests.index).where(parts["index"].notna(), "blocks")
-    kind = kind.where(parts["place"] != "nothing", "nothing")
-    tests = tests.assign(kind=kind)[parts["place"].notna()]
-    return tests[["model", "seed", "method", "kind", "attack", "value"]]
+    tests = tests[tests["attack"].isin(list(ACCURACIES)) & (tests["element_kind"] != "")]
+    return tests[["model", *_KEYS, "attack", "value"]]
 
 
 def single_elements(rows: pd.DataFrame) -> pd.DataFrame:
@@ -45,35 +41,33 @@ def single_elements(rows: pd.DataFrame) -> pd.DataFrame:
       rows: of one network.
 
     Returns:
-      `seed`, `kind` (filters or blocks), `attack`, `drop` (i), `count` (|L_i|),
+      `seed`, `element_kind` (filters or blocks), `attack`, `drop` (i), `count` (|L_i|),
       `elements` (|S|) and `value`, their ratio, in [0, 1].
     """
     every = element_accuracies(rows)
-    wide = every.pivot(index=["seed", "kind", "method"], columns="attack", values="value")
+    wide = every.pivot(index=_KEYS, columns="attack", values="value")
     wide = wide.reindex(columns=list(ACCURACIES)).astype(float)
-    whole = wide[wide.index.get_level_values("kind") == "nothing"].droplevel(["kind", "method"])
-    wide = wide[wide.index.get_level_values("kind") != "nothing"]
+    is_whole = wide.index.get_level_values("element_kind") == "nothing"
+    whole, wide = wide[is_whole].droplevel(_KEYS[1:]), wide[~is_whole]
     gains = wide - whole.reindex(wide.index.get_level_values("seed")).to_numpy()
     found = []
     for attack in ATTACKS:
         measured = gains[[attack, "natural"]].dropna()
         for drop in DROPS:
             counts = (measured[attack] > _ROUNDING) & (measured["natural"] + drop / 100 > _ROUNDING)
-            shares = counts.groupby(["seed", "kind"]).agg(count="sum", elements="count")
+            shares = counts.groupby(_KEYS[:2]).agg(count="sum", elements="count")
             found.append(shares.reset_index().assign(attack=attack, drop=drop))
     shares = pd.concat(found, ignore_index=True)
     return shares.assign(value=shares["count"] / shares["elements"])
 
 
-def paper_shares(paper: pd.DataFrame) -> dict[int, float]:
-    """The shares that the paper's text gives exactly, in %, by drop.
+def paper_shares(paper: pd.DataFrame, suffix: str = "") -> dict[int, float]:
+    """Drop → the share that the paper's text gives, in %.
 
     Args:
       paper: of its numbers those of one kind of element and one attack.
+      suffix: "" for exact ones, "_below" for those that it says are less than a number.
     """
-    shares = {}
-    for quantity, value in zip(paper["quantity"], paper["value"]):
-        _, _, drop, *below = quantity.split("_")
-        if not below:
-            shares[int(drop)] = float(value)
-    return shares
+    quantities = {f"share_at_{drop}{suffix}": drop for drop in DROPS}
+    given = paper[paper["quantity"].isin(quantities)]
+    return {quantities[name]: value for name, value in zip(given["quantity"], given["value"])}

@@ -21,6 +21,7 @@ from experiments.pruning_robustness.comparisons import (
     CRITERION_ROWS,
     DEFENSE_ROWS,
     STRUCTURE_ROWS,
+    TRANSFER_KEYS,
     adjustment_differences,
     clean_and_robust,
     correlation,
@@ -50,7 +51,7 @@ from tf_tickets.analysis.studies import model_label
 
 _ATTACK_COLOURS = dict(zip(ATTACKS, colormaps["Dark2"].colors))
 # What is the same network in several tables has one colour: filters removed by PLS.
-_SAME = {"pls": "filters", "fine_tuning": "filters"}
+_SAME = {"pls": "filters", "fine_tuned": "filters"}
 _KEYS = [
     *("control", "filters", "blocks", "both"),
     *(key for key in (*CRITERIA, *ADJUSTMENTS, *DEFENSES) if key not in _SAME),
@@ -132,13 +133,13 @@ def single_element_figures(group: Group, reference: pd.DataFrame, directory: Pat
     shares = single_elements(group.rows)
     if shares.empty:
         return []
-    kinds = [kind for kind in ("filters", "blocks") if (shares["kind"] == kind).any()]
+    kinds = [kind for kind in ("filters", "blocks") if (shares["element_kind"] == kind).any()]
     figure = Figure(figsize=(1 + 5 * len(kinds), 4.5), layout="constrained")
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     for axes, kind in zip(panels, kinds):
-        paper = select(reference, method=f"without:{kind}")
+        paper = select(reference, source="Figure 3", element_kind=kind)
         for attack, label in ATTACKS.items():
-            curve = 100 * mean_and_sd(select(shares, kind=kind, attack=attack), "drop")
+            curve = 100 * mean_and_sd(select(shares, element_kind=kind, attack=attack), "drop")
             draw_curve(axes, curve, color=_ATTACK_COLOURS[attack], marker=".", label=label)
             theirs = paper_shares(select(paper, attack=attack))
             axes.plot(theirs.keys(), theirs.values(), color=_ATTACK_COLOURS[attack], **_PAPER)
@@ -158,9 +159,10 @@ def transfer_figures(group: Group, reference: pd.DataFrame, directory: Path) -> 
     rows = transfer_accuracies(group)
     if rows.empty:
         return []
-    labels = transfer_rows({*rows["source"], *rows["target"]})
-    means = 100 * mean_and_sd(rows, ["source", "target"])["mean"].astype(float).unstack()
-    means = means.reindex(index=list(labels), columns=list(labels)).to_numpy()
+    found = mean_and_sd(rows, TRANSFER_KEYS)["mean"].astype(float).to_dict()
+    labels = transfer_rows({network for keys in found for network in (keys[:2], keys[2:])})
+    means = [[found.get((*of, *to), np.nan) for to in labels] for of in labels]
+    means = 100 * np.array(means)
     size = 3 + 1.2 * len(labels)
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()

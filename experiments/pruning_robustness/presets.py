@@ -1,6 +1,6 @@
 """Flags of the presets of "On the Effect of Pruning on Adversarial Robustness"."""
 
-from experiments.pruning_robustness.plan import STRUCTURES
+from experiments.pruning_robustness.settings import STRUCTURES
 from tf_tickets.structured.criteria import CRITERIA, FORMS
 from tf_tickets.structured.selection import SCOPES
 

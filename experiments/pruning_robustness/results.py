@@ -1,11 +1,14 @@
 """The studies of "On the Effect of Pruning on Adversarial Robustness", and what their tables
 and figures compute from results.
 
+Networks are told apart by the labels that plan.py describes, and networks without a single filter
+or block by those of `SingleElements`; a label that a network does not have is "".
+
 What is compared are differences between networks of the same data set, model and seed.
 "Semantic" is the mean accuracy over the 15 corruptions at the highest severity there is.
 """
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,16 +16,28 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from experiments.pruning_robustness.network_tests import transfer_attack
 from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import mean_and_sd, select
-from tf_tickets.analysis.studies import Study, grouped, select_any
+from tf_tickets.analysis.studies import ANY, Study, Values, grouped, select_any
+from tf_tickets.attacks.corruptions import SEVERITIES
+from tf_tickets.evaluation.shifted_images import semantic_name
 
+LABELS = (
+    "criterion", "removed", "adjustment", "element_kind", "element_place", "element_index",
+)  # fmt: skip
+_REFERENCE_LABELS = (
+    "model", "regime", "criterion", "removed", "adjustment", "element_kind", "made_for_model",
+    "made_for_removed",
+)  # fmt: skip
 _REFERENCE_COLUMNS = [
-    "source", "data_set", "model", "method", "attack", "quantity", "value", "unit", "remark",
+    "source", "data_set", *_REFERENCE_LABELS, "attack", "quantity", "value", "unit", "remark",
 ]  # fmt: skip
 
 # One finished network, and the networks it may be compared with.
-NETWORK_KEYS = ["data_set", "model", "method", "regime", "level", "seed"]
+NETWORK_KEYS = [
+    "data_set", "model", "regime", "criterion", "removed", "adjustment", "level", "seed",
+]  # fmt: skip
 _PAIRED_KEYS = ["data_set", "model", "seed"]
 
 ATTACKS = {"semantic": "Semantic", "occlusion": "Occlusion", "fgsm": "FGSM"}
@@ -33,6 +48,7 @@ AVERAGES = {
     "attack_average": tuple(ATTACKS),
     "semantic_clean_average": ("semantic", "natural"),
 }
+# What is removed, and the paper's names of it.
 STRUCTURES = {"filters": "filters", "blocks": "layers", "both": "both"}
 CRITERIA = {
     "l1": "ℓ1-norm",
@@ -42,65 +58,62 @@ CRITERIA = {
     "pls": "PLS",
     "random": "random",
 }
-# Ways to adjust the weights of `<criterion>_filters_<way>`, by the paper's names.
-ADJUSTMENTS = {
-    "scratch_2x": "Scratch-E (twice the epochs)",
-    "scratch_1x": "Scratch-B (the same epochs)",
-    "winning_ticket": "W-ticket",
-}
+# Adjustments other than fine-tuning, by the paper's names.
+ADJUSTMENTS = {"scratch_2x": "Scratch-E", "scratch_1x": "Scratch-B", "winning_ticket": "W-ticket"}
 # Regimes of the unpruned network.
 DEFENSES = {"mixup": "MixUp", "cutout": "Cutout", "cutmix": "CutMix"}
 # A difference is called clear beyond this many standard errors.
 CLEAR = 2
+UNPRUNED = {"removed": "nothing", "adjustment": ""}
 # Trained on as long as a pruned network is fine-tuned, with nothing removed.
-CONTROL = "unpruned_fine_tuned"
+CONTROL = {"removed": "nothing", "adjustment": "fine_tuned"}
 
+# What the networks are that most studies compare; of the run's criterion and without one.
+NATURAL = {"regime": ["natural"], "element_kind": [""]}
+BY_CRITERION = {"by_criterion": [True]}
+# The adjustments of the unpruned network, and of the control and pruned networks.
+FINE_TUNED = {"adjustment": ["", "fine_tuned"]}
+_FILTERS = NATURAL | {"removed": ["filters"]}
 _NETWORK = ("data_set", "model")
-_NATURAL = {"regime": "natural"}
 
-# "<criterion>" stands for the one that the run prunes by.
 STUDIES = {
     "structures": Study(
         "Structures removed (Table 1)",
         ("data_set",),
-        _NATURAL | {"method": f"unpruned|{CONTROL}|<criterion>_({'|'.join(STRUCTURES)})"},
-        {"method": f"{CONTROL}|<criterion>_(blocks|both)"},
+        NATURAL | BY_CRITERION | FINE_TUNED,
+        {"removed": ["nothing", "blocks", "both"], "adjustment": ["fine_tuned"]},
     ),
     "iterations": Study(
         "Generalization and robustness over the iterations of pruning (Figure 2)",
         _NETWORK,
-        _NATURAL | {"level": r"[2-9]|\d{2,}"} | {"method": "<criterion>_filters"},
-        {"method": "<criterion>_filters"},
+        _FILTERS | BY_CRITERION | FINE_TUNED | {"level": lambda levels: levels > 1},
     ),
     "criteria": Study(
         "Pruning criteria (Table 2)",
         _NETWORK,
-        _NATURAL | {"method": f"({'|'.join(CRITERIA)})_filters"},
-        {"method": f"(?!<criterion>_)({'|'.join(CRITERIA)})_filters"},
+        _FILTERS | FINE_TUNED,
+        {"by_criterion": [False]},
     ),
     "single_element": Study(
         "Removing a single element (Algorithm 2, Figure 3)",
         _NETWORK,
-        _NATURAL | {"method": "without:.+"},
-        {"method": "without:.+"},
+        {"regime": ["natural"], "element_kind": ["filters", "blocks", "nothing"]},
     ),
     "adjustment": Study(
         "Training from scratch and fine-tuning (Table 3)",
         _NETWORK,
-        _NATURAL | {"method": f"<criterion>_filters(_({'|'.join(ADJUSTMENTS)}))?"},
-        {"method": f"<criterion>_filters_({'|'.join(ADJUSTMENTS)})"},
+        _FILTERS | BY_CRITERION,
+        {"adjustment": ADJUSTMENTS},
     ),
     "transfer": Study(
         "Transfer of adversarial examples (Table 4)",
         ("data_set",),
-        {"attack": "transfer_from_.+"} | {"method": "unpruned|<criterion>_filters"},
-        {"method": "unpruned|<criterion>_filters"},
+        BY_CRITERION | FINE_TUNED | {"removed": ["nothing", "filters"], "made_for_model": ANY},
     ),
     "defenses": Study(
         "Pruning beside other defenses (Table 5)",
         _NETWORK,
-        {"regime": "|".join(DEFENSES)} | {"method": "unpruned"},
-        {"method": "unpruned"},
+        {"regime": DEFENSES, "removed": ["nothing"]},
     ),
 }
 
@@ -111,26 +124,29 @@ class Group(NamedTuple):
     Attributes:
       name: for file names, such as "cifar10_resnet_56".
       label: for headings, such as "ResNet-56 on CIFAR-10".
-      rows: of `load_results`; the attack "semantic" is that of the highest severity.
-      criterion: which the networks are pruned by, but for the study of criteria.
+      rows: of `load_results`; the attack "semantic" is that of the highest severity, and further
+        columns are `by_criterion`, whether a network is pruned by the run's criterion or whole,
+        and `made_for_model` and `made_for_removed`, the network for which an attack's examples
+        were made where that is another one; else NaN.
       severity: the highest of the corruptions; None before there is any.
     """
 
     name: str
     label: str
     rows: pd.DataFrame
-    criterion: str
     severity: int | None
 
 
 def load_results(path: Path) -> pd.DataFrame:
     """Reads the finished networks' measurements; raises as `measurements.load_results`."""
-    return measurements.load_results(path, ("model", "test"))
+    frame = measurements.load_results(path, ("model", "test"), LABELS)
+    return frame.fillna(dict.fromkeys(LABELS, ""))
 
 
 def load_reference(path: Path) -> pd.DataFrame:
     """Reads the paper's numbers; raises as `measurements.load_reference`."""
-    return measurements.load_reference(path, _REFERENCE_COLUMNS)
+    reference = measurements.load_reference(path, _REFERENCE_COLUMNS)
+    return reference.fillna(dict.fromkeys(_REFERENCE_LABELS, ""))
 
 
 def groups(frame: pd.DataFrame, study: str, criterion: str) -> list[Group]:
@@ -139,41 +155,42 @@ def groups(frame: pd.DataFrame, study: str, criterion: str) -> list[Group]:
     Args:
       frame: from `load_results`.
       study: a name in `STUDIES`.
-      criterion: a name in `CRITERIA`.
+      criterion: that of all studies but one, a name in `CRITERIA`.
     """
-    template = STUDIES[study]
-    own = template._replace(
-        where=_with_criterion(template.where, criterion),
-        own=_with_criterion(template.own, criterion),
-    )
     severity = highest_severity(frame)
-    frame = frame.assign(attack=frame["attack"].replace(f"semantic_{severity}", "semantic"))
-    return [Group(*found, criterion, severity) for found in grouped(frame, own)]
+    networks = frame[frame["element_kind"] == ""].drop_duplicates(["model", "method"])
+    made_for = {
+        transfer_attack(network.model, network.method): network for network in networks.itertuples()
+    }
+    frame = frame.assign(
+        attack=frame["attack"].replace({semantic_name(severity): "semantic"}),
+        by_criterion=frame["criterion"].isin(["", criterion]),
+        made_for_model=frame["attack"].map({name: of.model for name, of in made_for.items()}),
+        made_for_removed=frame["attack"].map({name: of.removed for name, of in made_for.items()}),
+    )
+    return [Group(*found, severity) for found in grouped(frame, STUDIES[study])]
 
 
 def highest_severity(frame: pd.DataFrame) -> int | None:
     """The highest severity that corruptions were averaged at; None if there is none."""
-    severities = frame["attack"].astype("str").str.extract(r"^semantic_(\d+)$", expand=False)
-    severities = pd.to_numeric(severities).dropna()
-    return None if severities.empty else int(severities.max())
+    attacks = set(frame["attack"])
+    return max((each for each in SEVERITIES if semantic_name(each) in attacks), default=None)
 
 
-def natural_networks(group: Group, methods: str) -> pd.DataFrame:
-    """The rows of naturally trained networks whose method matches the pattern.
+def natural_networks(group: Group, where: Mapping[str, Values]) -> pd.DataFrame:
+    """The rows of naturally trained networks with the given values, see `Study`."""
+    return select_any(group.rows, NATURAL | where)
 
-    Args:
-      group: its criterion takes the place of "<criterion>".
-      methods: a regular expression, for whole methods.
+
+def keyed(rows: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Adds `key`, by which a table tells networks apart.
+
+    It is the given label; of networks with nothing removed "unpruned" or "control", and of those
+    that were not trained naturally the regime.
     """
-    rows = select(group.rows, regime="natural")
-    return select_any(rows, _with_criterion({"method": methods}, group.criterion))
-
-
-def _with_criterion(where, criterion):
-    return {
-        column: pattern.replace("<criterion>", re.escape(criterion))
-        for column, pattern in where.items()
-    }
+    whole, adjusted = rows["removed"] == "nothing", rows["adjustment"] != ""
+    keys = rows[label].mask(whole & adjusted, "control").mask(whole & ~adjusted, "unpruned")
+    return rows.assign(key=keys.where(rows["regime"] == "natural", rows["regime"]))
 
 
 def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
@@ -191,29 +208,29 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
         means = tests[tests["attack"].isin(attacks)].groupby(NETWORK_KEYS)["value"]
         whole = means.mean()[means.count() == len(attacks)]
         parts.append(whole.reset_index().assign(attack=name))
-    return pd.concat([part for part in parts if not part.empty] or [tests])
+    return pd.concat([part for part in parts if not part.empty] or [tests], ignore_index=True)
 
 
-def differences(rows: pd.DataFrame, baseline: str = "unpruned") -> pd.DataFrame:
+def differences(rows: pd.DataFrame, baseline: Mapping[str, str] = UNPRUNED) -> pd.DataFrame:
     """How much more accurate networks are than the naturally trained baseline of their seed.
 
     Args:
       rows: of `Group.rows`.
-      baseline: the method at level 0 to compare with.
+      baseline: `UNPRUNED` or `CONTROL`.
 
     Returns:
       The rows of `accuracies` that have a baseline, the baseline's own left out, with
       differences as `value`, in [-1, 1].
     """
     every = accuracies(rows)
-    of_baseline = (every["method"] == baseline) & (every["regime"] == "natural")
-    base = every[of_baseline & (every["level"] == 0)]
+    base = select(every, regime="natural", **baseline)
+    others = every.drop(base.index)
     base = base[[*_PAIRED_KEYS, "attack", "value"]].rename(columns={"value": "of_baseline"})
-    paired = every[~of_baseline].merge(base, on=[*_PAIRED_KEYS, "attack"])
+    paired = others.merge(base, on=[*_PAIRED_KEYS, "attack"])
     return paired.assign(value=paired["value"] - paired["of_baseline"])
 
 
-def removed(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
+def share_removed(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """The share of the unpruned network's parameters or FLOPs that is gone.
 
     Args:
@@ -225,7 +242,7 @@ def removed(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """
     sizes = select(rows, split="model", attack="size", quantity=quantity, regime="natural")
     sizes = sizes[[*NETWORK_KEYS, "value"]]
-    whole = select(sizes, method="unpruned", level=0)
+    whole = select(sizes, **UNPRUNED)
     whole = whole[[*_PAIRED_KEYS, "value"]].rename(columns={"value": "whole"})
     paired = sizes.merge(whole, on=_PAIRED_KEYS)
     return paired.assign(value=1 - paired["value"] / paired["whole"])

@@ -15,13 +15,13 @@ from experiments.pruning_robustness.comparisons import (
     CRITERION_ROWS,
     DEFENSE_ROWS,
     STRUCTURE_ROWS,
+    TRANSFER_KEYS,
     adjustment_differences,
-    adjustment_keys,
+    chain_differences,
     chain_networks,
     clean_and_robust,
     correlation,
     criterion_differences,
-    criterion_keys,
     criterion_networks,
     defense_differences,
     paper_model,
@@ -31,9 +31,10 @@ from experiments.pruning_robustness.comparisons import (
     transfer_accuracies,
     transfer_rows,
 )
-from experiments.pruning_robustness.elements import DROPS, single_elements
+from experiments.pruning_robustness.elements import DROPS, paper_shares, single_elements
 from experiments.pruning_robustness.results import (
     ACCURACIES,
+    ADJUSTMENTS,
     ATTACKS,
     CLEAR,
     CONTROL,
@@ -41,8 +42,8 @@ from experiments.pruning_robustness.results import (
     Group,
     accuracies,
     chance_beyond,
-    differences,
-    removed,
+    keyed,
+    share_removed,
     standard_errors,
 )
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, cells, markdown_table, paragraphs
@@ -58,7 +59,6 @@ def structures_table(group: Group, reference: pd.DataFrame) -> str:
     models = _paper_first(structure_networks(group)["model"].unique(), reference, "Table 1")
     labels = _network_labels(models, STRUCTURE_ROWS)
     paper, networks = _of_paper_networks(reference, "Table 1", models)
-    paper = paper.assign(key=paper["method"].str.removeprefix("pls_"))
     measured = {*zip(ours["model"], ours["key"])}
     shown = {key: label for key, label in labels.items() if key in measured}
     caption = (
@@ -116,12 +116,8 @@ def _verdict(summary):
 def _accuracy_table(group, models):
     rows = structure_networks(group)
     labels = _network_labels(models, {"unpruned": "unpruned"} | STRUCTURE_ROWS)
-    keys = rows[["model", "method", "key"]].drop_duplicates()
-    tests = accuracies(rows).merge(keys)
-    columns = []
-    for quantity, heading in (("parameters", "parameters gone"), ("flops", "FLOPs gone")):
-        gone = removed(rows, quantity).merge(keys)
-        columns.append((heading, cells(gone[gone["level"] > 0], ["model", "key"], digits=1)))
+    tests = keyed(accuracies(rows), "removed")
+    columns = _removed_columns(rows, "removed", ["model", "key"])
     for attack, heading in ACCURACIES.items():
         columns.append((heading, cells(select(tests, attack=attack), ["model", "key"])))
     caption = f"Test accuracies, and what was removed, in %; {seeds_label(tests)}."
@@ -152,9 +148,9 @@ def iterations_table(group: Group, reference: pd.DataFrame) -> str:
 
 def _levels_table(group):
     rows = chain_networks(group)
-    ours = differences(rows)
-    ours = ours.assign(level=ours["level"].where(ours["method"] != CONTROL, "control"))
-    gone = removed(rows, "parameters")
+    ours = chain_differences(group)
+    ours = ours.assign(level=ours["level"].where(ours["key"] != "control", "control"))
+    gone = share_removed(rows, "parameters")
     columns = [("parameters gone (%)", cells(gone[gone["level"] > 0], "level", digits=1))]
     for attack, heading in _WITH_AVERAGE.items():
         columns.append((heading, cells(select(ours, attack=attack), "level", signed=True)))
@@ -185,13 +181,7 @@ def criteria_table(group: Group, reference: pd.DataFrame) -> str:
 def _removed_table(group):
     """How much each criterion took: where it differs, criteria took from different layers."""
     rows = criterion_networks(group)
-    columns = []
-    for quantity in ("parameters", "flops"):
-        gone = removed(rows, quantity)
-        gone = gone[gone["level"] > 0]
-        keyed = gone.assign(key=criterion_keys(gone["method"]))
-        heading = {"parameters": "parameters gone", "flops": "FLOPs gone"}[quantity]
-        columns.append((heading, cells(keyed, "key", digits=1)))
+    columns = _removed_columns(rows, "criterion", "key")
     if not any(of_key for _, of_key in columns):
         return ""
     caption = (
@@ -202,14 +192,23 @@ def _removed_table(group):
     return captioned(caption, _shown_table(CRITERION_ROWS, columns))
 
 
+def _removed_columns(rows, label, by):
+    """The shares of parameters and FLOPs that are gone, by what tells networks apart."""
+    columns = []
+    for quantity, heading in (("parameters", "parameters gone"), ("flops", "FLOPs gone")):
+        gone = keyed(share_removed(rows, quantity), label)
+        columns.append((heading, cells(gone[gone["level"] > 0], by, digits=1)))
+    return columns
+
+
 def adjustment_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 3: the pruned network trained from scratch, rewound or fine-tuned."""
     ours = adjustment_differences(group)
     paper = paper_rows(reference, "Table 3")
     text = select(reference, quantity="behind_fine_tuning", attack="natural")
     behind = ", ".join(
-        f"{ADJUSTMENT_ROWS[key].split(' (')[0]} {value:.2f}"
-        for key, value in zip(adjustment_keys(text["method"], "pls"), text["value"])
+        f"{ADJUSTMENTS[adjustment]} {value:.2f}"
+        for adjustment, value in zip(text["adjustment"], text["value"])
     )
     caption = (
         f"Differences to the unpruned network, {seeds_label(ours)}. {_semantic(group)} Avg.: of "
@@ -225,28 +224,28 @@ def transfer_table(group: Group, reference: pd.DataFrame) -> str:
     """Table 4: accuracies on FGSM examples that were made for another network."""
     ours = transfer_accuracies(group)
     paper = select(reference, source="Table 4")
-    targets = paper["model"] + "." + paper["method"]
-    sources = paper["attack"].str.removeprefix("transfer_from_")
-    sources = sources.where(paper["attack"] != "fgsm", targets)
-    papers = dict(zip(zip(sources, targets), paper["value"].map("{:.2f}".format)))
     caption = (
         f"Test accuracy in %, {seeds_label(ours)}, on FGSM examples made for the network of the "
         "row, of the network of the column."
     )
     where = group_label(paper["data_set"].iloc[0])
     return paragraphs(
-        captioned(caption, _matrix(cells(ours, ["source", "target"]))),
-        captioned(f"The paper's, on {where}.", _matrix(papers)),
+        captioned(caption, _matrix(cells(ours, TRANSFER_KEYS))),
+        captioned(f"The paper's, on {where}.", _matrix(cells(paper, TRANSFER_KEYS, factor=1))),
     )
 
 
-def _matrix(pairs):
-    """A row per source and a column per target of (source, target) → cell."""
-    labels = transfer_rows({network for pair in pairs for network in pair})
+def _matrix(texts):
+    """A row for each network that examples were made for, a column for each that they attack.
+
+    Args:
+      texts: the values of `TRANSFER_KEYS` → cell.
+    """
+    labels = transfer_rows({network for keys in texts for network in (keys[:2], keys[2:])})
     columns = [("examples of ↓", labels)]
     for target, label in labels.items():
         columns.append(
-            (label, {source: text for (source, to), text in pairs.items() if to == target})
+            (label, {keys[:2]: text for keys, text in texts.items() if keys[2:] == target})
         )
     return markdown_table(columns, list(labels), MISSING)
 
@@ -283,8 +282,8 @@ def single_element_table(group: Group, reference: pd.DataFrame) -> str:
     )
     parts = [textwrap.fill(caption, 100)]
     for kind in ("filters", "blocks"):
-        of_kind = select(shares, kind=kind)
-        paper = select(reference, method=f"without:{kind}")
+        of_kind = select(shares, element_kind=kind)
+        paper = select(reference, source="Figure 3", element_kind=kind)
         columns = [("i", {drop: str(drop) for drop in DROPS})]
         for attack, heading in ATTACKS.items():
             columns.append((heading, cells(select(of_kind, attack=attack), "drop")))
@@ -297,11 +296,8 @@ def single_element_table(group: Group, reference: pd.DataFrame) -> str:
 
 def _paper_shares(paper):
     """Drop → "39.88", or "< 20" where the paper's text says no more."""
-    shares = {}
-    for quantity, value in zip(paper["quantity"], paper["value"]):
-        _, _, drop, *below = quantity.split("_")
-        shares[int(drop)] = f"< {value:g}" if below else f"{value:.2f}"
-    return shares
+    exact = {drop: f"{share:.2f}" for drop, share in paper_shares(paper).items()}
+    return exact | {drop: f"< {share:g}" for drop, share in paper_shares(paper, "_below").items()}
 
 
 def _beside(
@@ -351,7 +347,7 @@ def _paper_first(models, reference, source):
 
 def _of_paper_networks(reference, source, models):
     """The paper's rows under the names of our models, and a phrase that says whose they are."""
-    rows = select(reference, source=source)
+    rows = paper_rows(reference, source)
     papers = {model: paper_model(rows["model"].unique(), model) for model in models}
     renamed = [select(rows, model=paper).assign(model=model) for model, paper in papers.items()]
     networks = ", ".join(

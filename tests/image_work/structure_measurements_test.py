@@ -121,7 +121,7 @@ def test_single_elements(finished):
         mixed[mine] = corrupt(images.images[mine], name, 5, 0)
     record = finished.record(ELEMENTS)
     found = {
-        (version, metric): value
+        (version["method"], metric): value
         for version, (_, metric, value) in zip(record.versions, record.history, strict=True)
     }
     smaller = {f"conv_1:{i}": remove(whole, Removal({"conv_1": (i,)}, ())) for i in range(5)}
@@ -145,6 +145,14 @@ def test_single_elements(finished):
         for test, changed in tests.items():
             key = (f"without:{name}", f"test/{test}/accuracy")
             expected[key] = accuracy(model, changed, images.labels)
+    labels = {version["method"]: version for version in record.versions}
+    assert labels["without:conv_1:3"] == {
+        "method": "without:conv_1:3",
+        "element_kind": "filters",
+        "element_place": "conv_1",
+        "element_index": 3,
+    }
+    assert labels["without:nothing"] == {"method": "without:nothing", "element_kind": "nothing"}
     assert found == {key: pytest.approx(value, abs=0.051) for key, value in expected.items()}
     natural = [key for key in expected if "/fgsm/" not in key[1]]
     assert [found[key] for key in natural] == pytest.approx([expected[key] for key in natural])
@@ -155,8 +163,11 @@ def test_only_the_first_group_has_the_whole_network(finished, tmp_path):
     shutil.copytree(finished.root.parent, tmp_path, dirs_exist_ok=True)
     second = dataclasses.replace(ELEMENTS, group="conv_2", elements=12)
     store = run(tmp_path, [second])
-    versions = set(store.record(second).versions)
-    assert versions == {f"without:conv_2:{index}" for index in range(12)}
+    found = {
+        (each["element_kind"], each["element_place"], each["element_index"], each["method"])
+        for each in store.record(second).versions
+    }
+    assert found == {("filters", "conv_2", index, f"without:conv_2:{index}") for index in range(12)}
 
 
 def test_changed_images_are_made_once_for_all_networks(tmp_path, monkeypatch):

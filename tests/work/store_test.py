@@ -151,9 +151,18 @@ def test_no_changed_byte_of_a_removal_goes_unnoticed(store, cut):
 
 
 def test_versions_come_back(store):
-    record = Record(((0, "test/natural/accuracy", 0.5),), (6,), 0.25, ("without:conv_1:0",))
+    version = {"method": "without:conv_1:0", "element_index": 0}
+    record = Record(((0, "test/natural/accuracy", 0.5),), (6,), 0.25, (version,))
     store.finish(DENSE, record)
     assert store.record(DENSE) == record
+
+
+def test_versions_of_an_earlier_version_are_refused_in_a_line(store):
+    """They were names, where labels are needed now."""
+    store.finish(DENSE, Record(((0, "test/natural/accuracy", 0.5),), (6,), 0.25, ("without:a:0",)))
+    with pytest.raises(UserError, match="of an earlier version; delete its folder to have") as it:
+        store.record(DENSE)
+    assert "\n" not in str(it.value) and str(store.path(DENSE)) in str(it.value)
 
 
 def _hold(root, connection):

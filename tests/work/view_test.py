@@ -360,7 +360,10 @@ def cut_work(root):
     for node in (Size(WHOLE, WHOLE.labels), Size(TICKET, TICKET.labels)):
         counted = ((6, "model/size/parameters", 9.0),)
         store.finish(node, Record(counted, (6,), store.record(node.of).sparsity))
-    versions = ("without:conv_1:0", "without:nothing")
+    versions = (
+        {"method": "without:conv_1:0", "element_kind": "filters", "element_index": 0},
+        {"method": "without:nothing", "element_kind": "nothing"},
+    )
     without = tuple((0, "test/natural/accuracy", value) for value in (0.25, 0.5))
     store.finish(ELEMENTS, Record(without, (6,), 0.0, versions))
     return store
@@ -405,10 +408,13 @@ def test_versions_of_a_network_have_rows_of_their_own(tmp_path):
     run, _ = show_cut_work(tmp_path)
     where = run.path / "records/mnist/lenet_conv/natural/unpruned/seed_0/without_conv_1.csv"
     expected = [
-        Result("test", "mnist", "lenet_conv", method, "natural", 0, 0, 0.0, 0, metric, value)
-        for method, metric, value in (
-            ("without:conv_1:0", "test/natural/accuracy", 0.25),
-            ("without:nothing", "test/natural/accuracy", 0.5),
+        Result(
+            *("test", "mnist", "lenet_conv", method, "natural", 0, 0, 0.0, 0),
+            *("test/natural/accuracy", value, labels),
+        )
+        for method, value, labels in (
+            ("without:conv_1:0", 0.25, (("element_kind", "filters"), ("element_index", "0"))),
+            ("without:nothing", 0.5, (("element_kind", "nothing"),)),
         )
     ]
     assert read_record(where) == expected

@@ -12,6 +12,11 @@ from tf_tickets.errors import require
 OCCLUSION = "occlusion"
 
 
+def semantic_name(severity: int) -> str:
+    """What the mean over all corruptions of a severity is called."""
+    return f"semantic_{severity}"
+
+
 def require_severities(severities: Sequence[float]) -> None:
     """Checks a list of severities.
 
@@ -59,14 +64,14 @@ def one_corruption_each(split: ImageSplit, severity: int, seed: int) -> ImageSpl
 
 
 def semantic_mean(accuracies: dict[str, float], severities: Sequence[int]) -> dict[str, float]:
-    """`semantic_<severity>` → mean accuracy over all corruptions of that severity.
+    """`semantic_name` → mean accuracy over all corruptions of that severity.
 
     Args:
       accuracies: by `<corruption>_<severity>`.
       severities: which means to take.
     """
     return {
-        f"semantic_{severity}": float(
+        semantic_name(severity): float(
             np.mean([accuracies[f"{name}_{severity}"] for name in CORRUPTIONS])
         )
         for severity in severities

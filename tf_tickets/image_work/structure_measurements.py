@@ -12,6 +12,7 @@ from tf_tickets.evaluation.shifted_images import (
     occluded,
     one_corruption_each,
     semantic_mean,
+    semantic_name,
 )
 from tf_tickets.evaluation.versions import VersionEvaluator
 from tf_tickets.image_work.cuts import WorkOnImages, network_of
@@ -53,7 +54,11 @@ def measure_shifted(work: WorkOnImages, node: Shifted) -> None:
 
 
 def measure_single_elements(work: WorkOnImages, node: SingleElements) -> None:
-    """Records `test/<attack>/accuracy` of `without:<element>`, and of `without:nothing`."""
+    """Records `test/<attack>/accuracy` without each element, and without nothing.
+
+    Labels of each are `element_kind`, filters, blocks or nothing; `element_place`, the layer or
+    the block; and of filters `element_index`, their number in the layer.
+    """
     work.stop_if_requested()
     images = _test_images(work, node, node.test_examples)
     count = node.examples or len(images)
@@ -67,14 +72,15 @@ def measure_single_elements(work: WorkOnImages, node: SingleElements) -> None:
     judge = VersionEvaluator(network, group, attacks)
     accuracies = judge.without_each(images, shifted)
     measured = [
-        (element, name, values[number])
-        for number, element in enumerate(group.elements)
+        (_without(group, number), name, values[number])
+        for number in range(len(group.elements))
         for name, values in accuracies.items()
     ]
     if group is network.groups[0]:
-        measured += [("nothing", *each) for each in judge.whole(images, shifted).items()]
+        whole = {"method": "without:nothing", "element_kind": "nothing"}
+        measured += [(whole, *each) for each in judge.whole(images, shifted).items()]
     history = tuple((0, f"test/{name}/accuracy", float(value)) for _, name, value in measured)
-    versions = tuple(f"without:{dotted(element)}" for element, *_ in measured)
+    versions = tuple(labels for labels, *_ in measured)
     record = work.store.record(node.of)
     work.end(node, Record(history, record.selected, record.sparsity, versions))
 
@@ -82,6 +88,16 @@ def measure_single_elements(work: WorkOnImages, node: SingleElements) -> None:
 def dotted(name: str) -> str:
     """A layer's name as results and files have it."""
     return name.replace("/", ".")
+
+
+def _without(group, number):
+    """The labels of a network without one of the group's elements."""
+    element = group.elements[number]
+    labels = {"method": f"without:{dotted(element)}"}
+    if not group.name:
+        return {**labels, "element_kind": "blocks", "element_place": dotted(element)}
+    place = {"element_kind": "filters", "element_place": dotted(group.name)}
+    return {**labels, **place, "element_index": number}
 
 
 def _test_images(work, node, examples):
@@ -111,7 +127,7 @@ def _corruptions(images: ImageSplit, shift: Corruptions):
 
 
 def _mixed(images: ImageSplit, shift: MixedCorruptions):
-    yield f"semantic_{shift.severity}", one_corruption_each(images, shift.severity, _SEED)
+    yield semantic_name(shift.severity), one_corruption_each(images, shift.severity, _SEED)
 
 
 _SHIFTS = {Occlusion: _occlusion, Corruptions: _corruptions, MixedCorruptions: _mixed}

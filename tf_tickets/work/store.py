@@ -60,14 +60,14 @@ class Record:
       selected: the iteration whose weights each selection of the training kept; the last one
         without a selection.
       sparsity: fraction of the prunable weights that is gone; of all, where there are no masks.
-      versions: what each entry of the history is called in the results instead of by the
-        network's method, where a measurement is of several versions of it; else none.
+      versions: the labels of each entry of the history that are not the network's, as JSON
+        values, where a measurement is of several versions of it; else none.
     """
 
     history: tuple[tuple[int, str, float], ...]
     selected: tuple[int, ...]
     sparsity: float
-    versions: tuple[str, ...] = ()
+    versions: tuple[Mapping, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -207,13 +207,15 @@ class Store:
         """The numbers of finished work.
 
         Raises:
-          UserError: they are damaged.
+          UserError: they are damaged, or of an earlier version, whose labels were names.
         """
         content = self._content(node)
+        versions = tuple(content["versions"])
+        if not all(isinstance(version, dict) for version in versions):
+            raise UserError(f"{self._record_path(node)}: of an earlier version{_CURE}")
         history = tuple(
             (int(at), str(name), float(value)) for at, name, value in content["history"]
         )
-        versions = tuple(map(str, content["versions"]))
         return Record(history, tuple(content["selected"]), content["sparsity"], versions)
 
     def has_ticket(self, node: Node) -> bool:

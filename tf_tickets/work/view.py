@@ -205,12 +205,12 @@ class View:
         self.run.add_record(self._place(shown.labels), shown.record, rows)
 
     def _rows_apart(self, labels, measurement, record):
-        methods = record.versions or [labels["method"]] * len(record.history)
+        versions = record.versions or [{}] * len(record.history)
         return [
             row
-            for method, entry in zip(methods, record.history, strict=True)
+            for version, entry in zip(versions, record.history, strict=True)
             if not isinstance(measurement, Measurement) or _is_new(entry[1])
-            for row in self._named({**labels, "method": method}, record.sparsity, [entry])
+            for row in self._named({**labels, **version}, record.sparsity, [entry])
         ]
 
     def _link(self, node, source, target):

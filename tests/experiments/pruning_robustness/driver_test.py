@@ -12,7 +12,7 @@ from experiments.pruning_robustness import driver as pruning_robustness
 from tests.experiments import programs
 from tests.experiments.programs import counts
 from tf_tickets.data.registry import load_images
-from tf_tickets.runs.results import from_csv
+from tf_tickets.runs.results import COLUMNS, from_csv
 
 DRIVER = "pruning_robustness"
 SMALL = (
@@ -62,7 +62,7 @@ def test_ends_with_the_table_beside_the_papers_and_the_paths(finished):
 
 
 def test_the_studies_share_their_networks(finished):
-    rows = [row for row in rows_of(finished[0]) if not row.method.startswith("without:")]
+    rows = [row for row in rows_of(finished[0]) if "element_kind" not in dict(row.labels)]
     assert {(row.method, row.level) for row in rows} == {
         ("unpruned", 0),
         ("unpruned_fine_tuned", 0),
@@ -71,6 +71,38 @@ def test_the_studies_share_their_networks(finished):
         ("pls_both", 1),
         ("l1_filters", 1),
     }
+
+
+def test_results_have_a_column_for_each_label(finished):
+    header = (finished[0] / "results.csv").read_text().splitlines()[0].split(",")
+    labels = header[len(COLUMNS) :]
+    assert labels == [
+        *("removed", "adjustment", "criterion", "element_kind", "element_place", "element_index")
+    ]
+    networks = {}
+    for row in rows_of(finished[0]):
+        given = dict(row.labels)
+        networks.setdefault(row.method, set()).add(tuple(given.get(name, "") for name in labels))
+    assert all(len(found) == 1 for found in networks.values())
+    expected = {
+        "unpruned": ("nothing", "", "", "", "", ""),
+        "unpruned_fine_tuned": ("nothing", "fine_tuned", "", "", "", ""),
+        "l1_filters": ("filters", "fine_tuned", "l1", "", "", ""),
+        "pls_both": ("both", "fine_tuned", "pls", "", "", ""),
+        "without:nothing": ("nothing", "", "", "nothing", "", ""),
+        "without:stage_2.block_1.conv_1:2": (
+            *("nothing", "", "", "filters", "stage_2.block_1.conv_1", "2"),
+        ),
+    }
+    assert {method: networks[method] for method in expected} == {
+        method: {labels} for method, labels in expected.items()
+    }
+    blocks = {
+        (method, place)
+        for method, ((*_, kind, place, index),) in networks.items()
+        if kind == "blocks" and not index
+    }
+    assert len(blocks) == 6 and all(method == f"without:{place}" for method, place in blocks)
 
 
 def test_accuracies_are_those_of_the_saved_networks(finished):

@@ -5,8 +5,10 @@ import pytest
 
 from experiments.pruning_robustness import figures
 from experiments.pruning_robustness.figures import FIGURES
+from experiments.pruning_robustness.network_tests import transfer_attack
 from experiments.pruning_robustness.results import STUDIES
 from tests.analysis.readers import names, points, written_figures
+from tests.experiments.pruning_robustness.maker import UNPRUNED, cut, without
 
 
 def draw(networks, study, directory, reference):
@@ -35,8 +37,8 @@ def test_every_study_has_figures():
 
 def test_structures_has_a_panel_per_network(pruned, tmp_path, monkeypatch, reference):
     kept = written_figures(monkeypatch, figures)
-    pruned.network("unpruned", natural=[0.9], model="vgg_16")
-    pruned.network("pls_filters", natural=[0.8], level=1, model="vgg_16")
+    pruned.network(UNPRUNED, natural=[0.9], model="vgg_16")
+    pruned.network(cut("pls"), natural=[0.8], level=1, model="vgg_16")
     drawn = draw(pruned, "structures", tmp_path, reference)
     assert drawn == ["table_1_cifar10_structures.png"]
     resnet, vgg = kept[0].axes
@@ -59,18 +61,18 @@ def test_structures_has_a_panel_per_network(pruned, tmp_path, monkeypatch, refer
 
 
 @pytest.mark.parametrize(
-    ("study", "method", "regime", "file", "label"),
+    ("study", "labels", "regime", "file", "label"),
     [
-        ("criteria", "hrank_filters", "natural", "table_2_cifar10_resnet_56_criteria", "HRank"),
-        ("adjustment", "pls_filters_winning_ticket", "natural",
+        ("criteria", cut("hrank"), "natural", "table_2_cifar10_resnet_56_criteria", "HRank"),
+        ("adjustment", cut("pls", adjustment="winning_ticket"), "natural",
          "table_3_cifar10_resnet_56_adjustment", "W-ticket"),
-        ("defenses", "unpruned", "cutout", "table_5_cifar10_resnet_56_defenses", "Cutout"),
+        ("defenses", UNPRUNED, "cutout", "table_5_cifar10_resnet_56_defenses", "Cutout"),
     ],
 )  # fmt: skip
-def test_differences(pruned, tmp_path, monkeypatch, reference, study, method, regime, file, label):
+def test_differences(pruned, tmp_path, monkeypatch, reference, study, labels, regime, file, label):
     kept = written_figures(monkeypatch, figures)
     level = int(regime == "natural")
-    pruned.network(method, [0.56, 0.62], natural=[0.8, 0.8], level=level, regime=regime)
+    pruned.network(labels, [0.56, 0.62], natural=[0.8, 0.8], level=level, regime=regime)
     assert draw(pruned, study, tmp_path, reference) == [f"{file}.png"]
     place = legend(kept[0]).index(label)
     semantic, natural = bars(kept[0].axes[0])[place][0][[0, -1], 1]
@@ -79,7 +81,7 @@ def test_differences(pruned, tmp_path, monkeypatch, reference, study, method, re
 
 def test_iterations_is_figure_2(pruned, tmp_path, monkeypatch, reference):
     kept = written_figures(monkeypatch, figures)
-    pruned.network("pls_filters", natural=[0.94, 0.95], fgsm=[0.19, 0.25], level=2)
+    pruned.network(cut("pls"), natural=[0.94, 0.95], fgsm=[0.19, 0.25], level=2)
     drawn = draw(pruned, "iterations", tmp_path, reference)
     assert drawn == ["figure_2_cifar10_resnet_56_iterations.png"]
     semantic, _, fgsm = kept[0].axes
@@ -92,10 +94,10 @@ def test_iterations_is_figure_2(pruned, tmp_path, monkeypatch, reference):
 
 def test_single_element_is_figure_3(networks, tmp_path, monkeypatch, reference):
     kept = written_figures(monkeypatch, figures)
-    networks.network("without:nothing", fgsm=[0.2, 0.2], natural=[0.9, 0.9])
-    networks.network("without:conv:0", fgsm=[0.3, 0.3], natural=[0.875, 0.875])
-    networks.network("without:conv:1", fgsm=[0.3, 0.1], natural=[0.875, 0.875])
-    networks.network("without:block", fgsm=[0.1, 0.1], natural=[0.9, 0.9])
+    networks.network(without("nothing"), fgsm=[0.2, 0.2], natural=[0.9, 0.9])
+    networks.network(without("filters", "conv", 0), fgsm=[0.3, 0.3], natural=[0.875, 0.875])
+    networks.network(without("filters", "conv", 1), fgsm=[0.3, 0.1], natural=[0.875, 0.875])
+    networks.network(without("blocks", "block"), fgsm=[0.1, 0.1], natural=[0.9, 0.9])
     name = "figure_3_cifar10_resnet_56_single_element.png"
     assert draw(networks, "single_element", tmp_path, reference) == [name]
     filters, layers = kept[0].axes
@@ -110,8 +112,7 @@ def test_single_element_is_figure_3(networks, tmp_path, monkeypatch, reference):
 
 def test_transfer_is_table_4(pruned, tmp_path, monkeypatch, reference):
     kept = written_figures(monkeypatch, figures)
-    metric = "test/transfer_from_resnet_56.pls_filters/accuracy"
-    pruned.add("unpruned", metric, [0.5, 0.7])
+    pruned.transfer(UNPRUNED, [0.5, 0.7], made_for=("resnet_56", cut("pls")))
     assert draw(pruned, "transfer", tmp_path, reference) == ["table_4_cifar10_transfer.png"]
     axes = kept[0].axes[0]
     # A row per source, a column per target; unpruned before pruned.
@@ -122,21 +123,22 @@ def test_transfer_is_table_4(pruned, tmp_path, monkeypatch, reference):
 
 
 @pytest.mark.parametrize(
-    ("study", "method", "regime", "level"),
+    ("study", "labels", "regime", "level"),
     [
-        ("structures", "pls_blocks", "natural", 1),
-        ("iterations", "pls_filters", "natural", 2),
-        ("criteria", "kl_filters", "natural", 1),
-        ("single_element", "without:nothing", "natural", 0),
-        ("adjustment", "pls_filters_scratch_1x", "natural", 1),
-        ("transfer", "unpruned", "natural", 0),
-        ("defenses", "unpruned", "cutmix", 0),
+        ("structures", cut("pls", "blocks"), "natural", 1),
+        ("iterations", cut("pls"), "natural", 2),
+        ("criteria", cut("kl"), "natural", 1),
+        ("single_element", without("nothing"), "natural", 0),
+        ("adjustment", cut("pls", adjustment="scratch_1x"), "natural", 1),
+        ("transfer", UNPRUNED, "natural", 0),
+        ("defenses", UNPRUNED, "cutmix", 0),
     ],
 )
 def test_nothing_measured_nothing_drawn(
-    networks, tmp_path, reference, study, method, regime, level
+    networks, tmp_path, reference, study, labels, regime, level
 ):
-    networks.add(method, "test/transfer_from_a.b/loss", [1], regime=regime, level=level)
+    metric = f"test/{transfer_attack('resnet_56', networks.method(labels))}/loss"
+    networks.add(labels, metric, [1], regime=regime, level=level)
     if study != "transfer":
-        networks.network(method, parameters=[100], regime=regime, level=level)
+        networks.network(labels, parameters=[100], regime=regime, level=level)
     assert draw(networks, study, tmp_path, reference) == []

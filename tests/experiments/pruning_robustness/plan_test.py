@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 
-from experiments.pruning_robustness.plan import STUDIES, NetworkTests, PruningSettings, Studies
+from experiments.pruning_robustness.network_tests import NetworkTests
+from experiments.pruning_robustness.plan import STUDIES, Studies
+from experiments.pruning_robustness.settings import PruningSettings
 from tf_tickets.attacks.threat_model import fgsm
 from tf_tickets.errors import UserError
 from tf_tickets.image_work.structure_nodes import (
@@ -29,7 +31,9 @@ from tf_tickets.work.nodes import (
     Training,
     in_order,
 )
+from tf_tickets.work.view import label_names
 
+LABELS = ("criterion", "removed", "adjustment")
 FGSM = Attack("fgsm", fgsm(8 / 255))
 SETTINGS = PruningSettings(
     models=(),
@@ -47,13 +51,12 @@ SETTINGS = PruningSettings(
     fine_tuning_learning_rate=0.01,
     rewind_epoch=5,
     scoring_examples=5000,
-    element_examples=200,
 )
 # CIFAR-10: 352 steps an epoch.
 DATA = Data("cifar10", "tfds", "0" * 64, 3, train=45_000, validation=5_000, test=10_000)
 PLAN = Studies(
     SETTINGS,
-    NetworkTests((FGSM,), (3, 5), 16, 0),
+    NetworkTests(FGSM, (3, 5), 16, 0, 200),
     image_shape=(32, 32, 3),
     classes=10,
     width_multiplier=1.0,
@@ -100,7 +103,50 @@ def test_a_whole_network():
         "method": "unpruned",
         "seed": 3,
         "level": 0,
+        "criterion": None,
+        "removed": "nothing",
+        "adjustment": None,
     }
+
+
+def name_of(labels):
+    """The method that labels stand for."""
+    if labels["removed"] == "nothing":
+        assert labels["criterion"] is None
+        return {None: "unpruned", "fine_tuned": "unpruned_fine_tuned"}[labels["adjustment"]]
+    name = f"{labels['criterion']}_{labels['removed']}"
+    return name if labels["adjustment"] == "fine_tuned" else f"{name}_{labels['adjustment']}"
+
+
+def test_labels_say_what_names_say():
+    trainings = SMALL.trainings_of(STUDIES)
+    assert [name_of(each.labels) for each in trainings] == [
+        each.labels["method"] for each in trainings
+    ]
+    for each in trainings:
+        is_cut = isinstance(each.network, Cut)
+        assert each.labels["criterion"] == (each.network.choice.criterion if is_cut else None)
+    said = {tuple(each.labels[name] for name in LABELS) for each in trainings}
+    # Levels and regimes are told apart by columns that all results have.
+    assert len(said) == 2 + 3 + 1 + 3
+    for shown in SMALL.shown(STUDIES):
+        assert {id(node.labels) for node in shown.nodes} == {id(shown.of.labels)}
+
+
+def test_labels_are_columns_of_the_results():
+    assert {*label_names(SMALL.shown(["structures"]))} == {*LABELS}
+    assert label_names(SMALL.shown(["single_element"])) == ["removed"]
+
+
+def test_what_is_shown_apart_has_a_name_of_its_own():
+    shown = SMALL.shown(["single_element", "transfer"])
+    layers = [f"stage_{stage}.block_{block}.conv_1" for stage in (1, 2, 3) for block in (1, 2, 3)]
+    assert [each.record for each in shown] == [
+        *([None] * 2), *(f"without_{layer}" for layer in (*layers, "blocks")), *["transfer"] * 2,
+    ]  # fmt: skip
+    assert [each.nodes for each in shown[:2]] == [
+        SMALL.tests.of(training) for training in SMALL.study("transfer")
+    ]
 
 
 def test_what_is_cut():
@@ -119,7 +165,7 @@ def test_what_is_cut():
 
 
 def test_iterations_cut_what_the_one_before_left():
-    *_, last = PLAN.iterations()
+    *_, last = PLAN.study("iterations")
     assert ("resnet_56", "unpruned_fine_tuned", 0) in names("iterations")
     chain = [node for node in in_order([last]) if isinstance(node, Training)]
     assert [each.labels["level"] for each in chain] == [each.stream for each in chain]
@@ -130,7 +176,7 @@ def test_iterations_cut_what_the_one_before_left():
 
 
 def test_criteria_differ_in_nothing_else():
-    control, one, other = PLAN.criteria()
+    control, one, other = PLAN.study("criteria")
     assert control == PLAN.trained_on("resnet_56")
     assert (one.labels["method"], other.labels["method"]) == ("l1_filters", "pls_filters")
     choice = dataclasses.replace(other.network.choice, criterion="l1")
@@ -140,7 +186,7 @@ def test_criteria_differ_in_nothing_else():
 
 
 def test_adjustments_train_the_same_structure_anew():
-    control, fine_tuned, once, twice, ticket = PLAN.adjustment()
+    control, fine_tuned, once, twice, ticket = PLAN.study("adjustment")
     whole = PLAN.unpruned("resnet_56")
     assert control == PLAN.trained_on("resnet_56")
     every = (fine_tuned, once, twice, ticket)
@@ -160,19 +206,19 @@ def test_adjustments_train_the_same_structure_anew():
 
 
 def test_their_cut_is_chosen_once_and_the_whole_network_keeps_what_tickets_start_from():
-    nodes = in_order(PLAN.adjustment())
+    nodes = in_order(PLAN.study("adjustment"))
     (cut,) = [node for node in nodes if isinstance(node, Cut)]
     (whole,) = [node for node in nodes if node == cut.of]
     assert whole.keeps == (5 * 352,)
 
 
 def test_tickets_of_the_beginning_start_from_the_initial_weights():
-    *_, ticket = plan(rewind_epoch=0).adjustment()
+    *_, ticket = plan(rewind_epoch=0).study("adjustment")
     assert ticket.start == Fresh(3)
 
 
 def test_defenses_are_trained_like_the_whole_network():
-    trainings = SMALL.defenses()
+    trainings = SMALL.study("defenses")
     assert trainings[4] == SMALL.trained_on("resnet_20")
     whole = [each for each in trainings if each.labels["method"] == "unpruned"]
     assert [each.against for each in whole] == ["natural", "cutout", "mixup", "cutmix"]
@@ -204,16 +250,16 @@ def test_all_of_the_paper():
 
 def test_what_every_network_meets():
     training = PLAN.pruned("resnet_56", "filters")
-    size, attacked, occluded, *corrupted = PLAN.tested(training)
+    size, attacked, occluded, *corrupted = PLAN.tests.of(training)
     assert size == Size(training)
     assert attacked == Measurement(training, (FGSM,))
     assert occluded == Shifted(training, Occlusion(16))
     assert corrupted == [Shifted(training, Corruptions(severity)) for severity in (3, 5)]
-    assert {id(node.labels) for node in PLAN.tested(training)} == {id(training.labels)}
+    assert {id(node.labels) for node in PLAN.tests.of(training)} == {id(training.labels)}
 
 
 def test_single_elements_are_a_measurement_a_layer():
-    found = SMALL.without_elements()
+    found = SMALL.tests.without_elements(SMALL.unpruned("resnet_20"))
     assert {node.of for node in found} == {SMALL.unpruned("resnet_20")}
     layers = [f"stage_{stage}/block_{block}/conv_1" for stage in (1, 2, 3) for block in (1, 2, 3)]
     assert [node.group for node in found] == [*layers, ""]
@@ -226,8 +272,8 @@ def test_single_elements_are_a_measurement_a_layer():
 
 
 def test_transfer_is_from_each_network_to_each_other():
-    found = PLAN.transferred()
-    trainings = PLAN.transfer()
+    found = PLAN.tests.transferred(PLAN.study("transfer"))
+    trainings = PLAN.study("transfer")
     assert [node.of for node in found] == trainings and len(trainings) == 4
     for node in found:
         assert {source for source, _ in node.transferred} == {*trainings} - {node.of}
@@ -244,7 +290,7 @@ def test_transfer_is_from_each_network_to_each_other():
 def test_two_trainings_of_one_name_are_refused(monkeypatch):
     one = SMALL.unpruned("resnet_20")
     both = [one, dataclasses.replace(one, iterations=4)]
-    monkeypatch.setitem(STUDIES, "structures", lambda plan: both)
+    monkeypatch.setitem(STUDIES, "structures", lambda plan, model: both)
     with pytest.raises(ValueError, match="two different trainings"):
         SMALL.trainings_of(["structures"])
 
@@ -256,7 +302,7 @@ def test_two_trainings_of_one_name_are_refused(monkeypatch):
      {"criterion": "l2"}, {"criteria": ("pls", "pls")}, {"criteria": ()}, {"epochs": 0},
      {"iterations": 0}, {"fine_tuning_epochs": -1}, {"learning_rate": 0.0},
      {"fine_tuning_learning_rate": float("nan")}, {"structures": ("heads",)},
-     {"models": ("lenet_300_100",)}, {"scoring_examples": 1}, {"element_examples": -1}],
+     {"models": ("lenet_300_100",)}, {"scoring_examples": 1}],
 )  # fmt: skip
 def test_wrong_settings_name_their_flag(changes):
     with pytest.raises(UserError, match=f"--{next(iter(changes))}="):
@@ -267,7 +313,6 @@ def test_wrong_settings_name_their_flag(changes):
     "changes, message",
     [
         ({"scoring_examples": 45_001}, "--scoring_examples=45001: expected at most 45000"),
-        ({"element_examples": 10_001}, "--element_examples=10001: expected at most 10000"),
         ({"blocks": 4}, "--blocks=4: expected at most 3"),
         ({"filters": 0.001, "scope": "layerwise"}, "--filters=0.001: expected more"),
         # Each cut alone is possible, but not four.
@@ -281,14 +326,23 @@ def test_what_the_data_and_networks_do_not_have(changes, message):
         wrong.require_usable(wrong.trainings_of([study]), 10_000)
 
 
-def test_a_square_larger_than_the_images():
-    tests = dataclasses.replace(PLAN.tests, occlusion_side=33)
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"element_examples": 10_001}, "--element_examples=10001: expected at most 10000"),
+        ({"occlusion_side": 33}, "--occlusion_side=33: expected at most 32"),
+    ],
+)
+def test_tests_that_the_data_do_not_suffice_for(changes, message):
+    tests = dataclasses.replace(PLAN.tests, **changes)
     wrong = dataclasses.replace(SMALL, tests=tests)
-    with pytest.raises(UserError, match="--occlusion_side=33: expected at most 32"):
+    with pytest.raises(UserError, match=message):
         wrong.require_usable([wrong.unpruned("resnet_20")], 10_000)
 
 
-@pytest.mark.parametrize("changes", [{"severities": (6,)}, {"occlusion_side": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"severities": (6,)}, {"occlusion_side": 0}, {"element_examples": -1}]
+)
 def test_wrong_tests_name_their_flag(changes):
     with pytest.raises(UserError, match=f"--{next(iter(changes))}="):
         dataclasses.replace(PLAN.tests, **changes)

@@ -6,6 +6,8 @@ import pytest
 
 from experiments.pruning_robustness import figures, report
 from experiments.pruning_robustness.report import STUDIES, write_report
+from experiments.pruning_robustness.results import LABELS
+from tests.experiments.pruning_robustness.maker import CONTROL, UNPRUNED, cut, without
 from tf_tickets.analysis import report as reports
 from tf_tickets.deployment.saved_model import Export
 from tf_tickets.runs.run_directory import Cell, RunDirectory
@@ -13,7 +15,7 @@ from tf_tickets.runs.run_directory import Cell, RunDirectory
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory(tmp_path / "run", {"seed": 0}, {})
+    return RunDirectory(tmp_path / "run", {"seed": 0}, {}, labels=LABELS)
 
 
 def record(run, maker):
@@ -21,8 +23,8 @@ def record(run, maker):
 
 
 def test_summary_terminal_and_tensorboard(pruned, reference_path, run):
-    pruned.network("without:nothing", fgsm=[0.2], natural=[0.9])
-    pruned.network("without:conv:0", fgsm=[0.3], natural=[0.9])
+    pruned.network(without("nothing"), fgsm=[0.2], natural=[0.9])
+    pruned.network(without("filters", "conv", 0), fgsm=[0.3], natural=[0.9])
     record(run, pruned)
     exports = {"resnet_56, pls_filters": Export(Path("/exports/1"), 0, 0, 0.0)}
     studies = ["structures", "single_element", "defenses"]
@@ -61,22 +63,21 @@ def test_an_empty_run(reference_path, run):
 def every_study(networks):
     """A row or more of everything, two networks, some with one seed and some with two."""
     for model in ("resnet_20", "mobilenet_v2"):
-        for method, level in (("unpruned", 0), ("pls_filters", 1)):
+        for labels, level in ((UNPRUNED, 0), (cut("pls"), 1)):
             networks.network(
-                method, [0.5, 0.5], [0.4], [0.3, 0.3], [0.9, 0.8], parameters=[9], flops=[9],
+                labels, [0.5, 0.5], [0.4], [0.3, 0.3], [0.9, 0.8], parameters=[9], flops=[9],
                 level=level, model=model,
             )  # fmt: skip
-            for source in ("resnet_20.unpruned", "mobilenet_v2.pls_filters"):
-                metric = f"test/transfer_from_{source}/accuracy"
-                networks.add(method, metric, [0.5], level=level, model=model)
-    for method, level in (
-        ("unpruned_fine_tuned", 0), ("kl_filters", 1), ("pls_filters_scratch_2x", 1),
-        ("pls_filters", 2), ("pls_filters", 3), ("without:nothing", 0), ("without:conv:0", 0),
-        ("without:block", 0),
-    ):  # fmt: skip
-        accuracies = [[0.01 * len(method) + 0.1 * level]] * 4
-        networks.network(method, *accuracies, level=level, model="resnet_20")
-    networks.network("unpruned", [0.5], natural=[0.9], regime="mixup", model="resnet_20")
+            for made_for in (("resnet_20", UNPRUNED), ("mobilenet_v2", cut("pls"))):
+                networks.transfer(labels, [0.5], made_for=made_for, level=level, model=model)
+    for number, (labels, level) in enumerate((
+        (CONTROL, 0), (cut("kl"), 1), (cut("pls", adjustment="scratch_2x"), 1), (cut("pls"), 2),
+        (cut("pls"), 3), (without("nothing"), 0), (without("filters", "conv", 0), 0),
+        (without("blocks", "block"), 0),
+    )):  # fmt: skip
+        accuracies = [[0.01 * number + 0.1 * level]] * 4
+        networks.network(labels, *accuracies, level=level, model="resnet_20")
+    networks.network(UNPRUNED, [0.5], natural=[0.9], regime="mixup", model="resnet_20")
 
 
 def report_a_beginning(networks, reference_path, run, count, order):

@@ -7,7 +7,9 @@ import pytest
 
 from experiments.pruning_robustness import results
 from experiments.pruning_robustness.results import STUDIES, differences, groups
+from tests.experiments.pruning_robustness.maker import UNPRUNED, cut, without
 from tf_tickets.analysis.measurements import select
+from tf_tickets.errors import UserError
 
 
 def names(networks, study, criterion="pls"):
@@ -16,14 +18,14 @@ def names(networks, study, criterion="pls"):
 
 def test_a_study_is_of_the_networks_that_have_its_own_methods(networks):
     for model in ("resnet_56", "vgg_16", "resnet_20"):
-        networks.network("unpruned", natural=[0.9], model=model)
-        networks.network("pls_filters", natural=[0.9], level=1, model=model)
-    networks.network("pls_filters", natural=[0.9], level=2, model="vgg_16")
-    networks.network("l1_filters", natural=[0.9], level=1, model="resnet_20")
-    networks.network("pls_filters_scratch_1x", natural=[0.9], level=1)
-    networks.network("unpruned", natural=[0.9], regime="cutmix", model="vgg_16")
-    networks.network("without:nothing", natural=[0.9], model="resnet_20")
-    networks.add("pls_filters", "test/transfer_from_vgg_16.unpruned/accuracy", [0.5], level=1)
+        networks.network(UNPRUNED, natural=[0.9], model=model)
+        networks.network(cut("pls"), natural=[0.9], level=1, model=model)
+    networks.network(cut("pls"), natural=[0.9], level=2, model="vgg_16")
+    networks.network(cut("l1"), natural=[0.9], level=1, model="resnet_20")
+    networks.network(cut("pls", adjustment="scratch_1x"), natural=[0.9], level=1)
+    networks.network(UNPRUNED, natural=[0.9], regime="cutmix", model="vgg_16")
+    networks.network(without("nothing"), natural=[0.9], model="resnet_20")
+    networks.transfer(cut("pls"), [0.5], made_for=("vgg_16", UNPRUNED), level=1)
     found = {study: names(networks, study) for study in STUDIES}
     assert found == {
         "structures": ["cifar10"],
@@ -42,67 +44,67 @@ def test_a_study_is_of_the_networks_that_have_its_own_methods(networks):
 
 
 def test_semantic_is_the_highest_severity(networks):
-    for severity, accuracy in ((4, 0.7), (10, 0.4), (9, 0.5)):
-        networks.add("unpruned", f"test/semantic_{severity}/accuracy", [accuracy])
-    networks.add("unpruned", "test/fog_12/accuracy", [0.1])
-    networks.network("l1_filters", natural=[0.9], level=1)
+    for severity, accuracy in ((3, 0.7), (5, 0.4), (4, 0.5)):
+        networks.add(UNPRUNED, f"test/semantic_{severity}/accuracy", [accuracy])
+    networks.add(UNPRUNED, "test/fog_5/accuracy", [0.1])
+    networks.network(cut("l1"), natural=[0.9], level=1)
     group = networks.group("structures", "l1")
-    assert group.severity == 10
+    assert group.severity == 5
     assert select(group.rows, attack="semantic")["value"].tolist() == [0.4]
 
 
 def test_averages_need_all_their_accuracies(networks):
-    networks.network("unpruned", [0.2], [0.4], [0.6], [1.0])
-    networks.network("l1_filters", [0.2], [], [0.5], [0.6], level=1)
+    networks.network(UNPRUNED, [0.2], [0.4], [0.6], [1.0])
+    networks.network(cut("l1"), [0.2], [], [0.5], [0.6], level=1)
     found = results.accuracies(networks.group("structures", "l1").rows)
-    values = found.set_index(["method", "attack"])["value"].to_dict()
+    values = found.set_index(["removed", "attack"])["value"].to_dict()
     assert values == pytest.approx(
         {
-            ("unpruned", "semantic"): 0.2,
-            ("unpruned", "occlusion"): 0.4,
-            ("unpruned", "fgsm"): 0.6,
-            ("unpruned", "natural"): 1.0,
-            ("unpruned", "average"): 0.55,
-            ("unpruned", "attack_average"): 0.4,
-            ("unpruned", "semantic_clean_average"): 0.6,
-            ("l1_filters", "semantic"): 0.2,
-            ("l1_filters", "fgsm"): 0.5,
-            ("l1_filters", "natural"): 0.6,
-            ("l1_filters", "semantic_clean_average"): 0.4,
+            ("nothing", "semantic"): 0.2,
+            ("nothing", "occlusion"): 0.4,
+            ("nothing", "fgsm"): 0.6,
+            ("nothing", "natural"): 1.0,
+            ("nothing", "average"): 0.55,
+            ("nothing", "attack_average"): 0.4,
+            ("nothing", "semantic_clean_average"): 0.6,
+            ("filters", "semantic"): 0.2,
+            ("filters", "fgsm"): 0.5,
+            ("filters", "natural"): 0.6,
+            ("filters", "semantic_clean_average"): 0.4,
         }
     )
 
 
 def test_differences_are_taken_from_the_same_network_and_seed(networks):
-    networks.network("unpruned", natural=[0.9, 0.5, 0.7])
-    networks.network("unpruned", natural=[0.1, 0.1], model="vgg_16")
-    networks.network("unpruned", natural=[0.3, None], regime="mixup")
+    networks.network(UNPRUNED, natural=[0.9, 0.5, 0.7])
+    networks.network(UNPRUNED, natural=[0.1, 0.1], model="vgg_16")
+    networks.network(UNPRUNED, natural=[0.3, None], regime="mixup")
     # The last seed has no unpruned network.
-    networks.network("pls_filters", natural=[0.91, None, 0.6, 0.9], level=1)
-    networks.network("pls_filters", natural=[0.4], level=1, model="vgg_16")
+    networks.network(cut("pls"), natural=[0.91, None, 0.6, 0.9], level=1)
+    networks.network(cut("pls"), natural=[0.4], level=1, model="vgg_16")
     found = differences(networks.group("structures").rows)
-    values = found.set_index(["model", "method", "seed"])["value"].to_dict()
+    values = found.set_index(["model", "removed", "seed"])["value"].to_dict()
     assert values == pytest.approx(
         {
-            ("resnet_56", "unpruned", 0): -0.6,
-            ("resnet_56", "pls_filters", 0): 0.01,
-            ("resnet_56", "pls_filters", 2): -0.1,
-            ("vgg_16", "pls_filters", 0): 0.3,
+            ("resnet_56", "nothing", 0): -0.6,
+            ("resnet_56", "filters", 0): 0.01,
+            ("resnet_56", "filters", 2): -0.1,
+            ("vgg_16", "filters", 0): 0.3,
         }
     )
 
 
 def test_what_was_removed(pruned):
-    found = results.removed(pruned.group("structures").rows, "parameters")
-    values = found.set_index(["method", "seed"])["value"].to_dict()
+    found = results.share_removed(pruned.group("structures").rows, "parameters")
+    values = found.set_index(["removed", "seed"])["value"].to_dict()
     assert values == pytest.approx(
-        {("unpruned", 0): 0, ("unpruned", 1): 0, ("pls_filters", 0): 0.12, ("pls_filters", 1): 0.14}
+        {("nothing", 0): 0, ("nothing", 1): 0, ("filters", 0): 0.12, ("filters", 1): 0.14}
     )
 
 
 def test_standard_errors(networks):
     # Means 0.02, -0.01 and 0.3; sds √2/100, 0.01 and none; standard errors sd/√n.
-    networks.network("pls_filters", natural=[0.01, 0.03], fgsm=[-0.02, -0.01, 0.0], occlusion=[0.3])
+    networks.network(cut("pls"), natural=[0.01, 0.03], fgsm=[-0.02, -0.01, 0.0], occlusion=[0.3])
     rows = results.accuracies(networks.group("structures").rows)
     found = results.standard_errors(rows, ["attack"])
     assert found.loc["natural", ["mean", "sd", "errors"]].tolist() == pytest.approx(
@@ -116,3 +118,19 @@ def test_chance_beyond():
     # Student's t in closed form for one and for two degrees of freedom.
     assert results.chance_beyond(2, 2) == pytest.approx(1 - 2 / math.pi * math.atan(2))
     assert results.chance_beyond(2, 3) == pytest.approx(1 - 2 / math.sqrt(2 + 4))
+
+
+def test_a_run_without_the_labels_is_refused_in_a_line(networks):
+    networks.network({}, natural=[0.9])
+    with pytest.raises(UserError, match="none of the columns criterion, removed, adjustment") as it:
+        networks.frame()
+    assert "\n" not in str(it.value) and str(networks.path) in str(it.value)
+
+
+def test_labels_that_a_network_has_not_are_empty(pruned):
+    frame = pruned.frame().drop_duplicates(["criterion", "removed", "adjustment", "element_kind"])
+    assert frame[["criterion", "removed", "adjustment", "element_kind"]].to_numpy().tolist() == [
+        ["", "nothing", "", ""],
+        ["", "nothing", "fine_tuned", ""],
+        ["pls", "filters", "fine_tuned", ""],
+    ]

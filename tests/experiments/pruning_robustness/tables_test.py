@@ -7,6 +7,7 @@ import pytest
 from experiments.pruning_robustness.results import AVERAGES, STUDIES
 from experiments.pruning_robustness.tables import TABLES
 from tests.analysis.readers import parse
+from tests.experiments.pruning_robustness.maker import CONTROL, UNPRUNED, cut, without
 from tf_tickets.analysis.measurements import select
 
 
@@ -22,8 +23,8 @@ def test_every_study_has_tables():
 
 def test_structures_is_table_1(pruned, reference):
     # A network that the paper does not have, with one of its accuracies.
-    pruned.network("unpruned", natural=[0.5], model="resnet_20")
-    pruned.network("pls_blocks", natural=[0.6], level=1, model="resnet_20")
+    pruned.network(UNPRUNED, natural=[0.5], model="resnet_20")
+    pruned.network(cut("pls", "blocks"), natural=[0.6], level=1, model="resnet_20")
     text, (table, control, absolute) = tables(pruned, reference, "structures")
     # The paper's columns typed anew from its Table 1.
     assert table == [
@@ -60,9 +61,14 @@ def test_structures_is_table_1(pruned, reference):
 
 
 def test_gains_and_losses_beyond_the_spread_over_seeds(networks, reference):
-    networks.network("unpruned_fine_tuned", [0.5] * 3, [0.5] * 3, [0.5] * 3, [0.5] * 3)
+    networks.network(CONTROL, [0.5] * 3, [0.5] * 3, [0.5] * 3, [0.5] * 3)
     networks.network(
-        "l1_blocks", [0.52, 0.53, 0.54], [0.48, 0.47, 0.46], [0.49, 0.50, 0.51], [0.53], level=1
+        cut("l1", "blocks"),
+        [0.52, 0.53, 0.54],
+        [0.48, 0.47, 0.46],
+        [0.49, 0.50, 0.51],
+        [0.53],
+        level=1,
     )
     text, tables_ = tables(networks, reference, "structures", "l1")
     assert tables_[1][1] == [
@@ -72,15 +78,15 @@ def test_gains_and_losses_beyond_the_spread_over_seeds(networks, reference):
 
 
 def test_one_seed_has_no_spread(networks, reference):
-    networks.network("unpruned_fine_tuned", natural=[0.5])
-    networks.network("pls_both", natural=[0.7], level=1)
+    networks.network(CONTROL, natural=[0.5])
+    networks.network(cut("pls", "both"), natural=[0.7], level=1)
     text, (_, control, _) = tables(networks, reference, "structures")
     assert control == [["", "Clean"], ["ResNet-56, both", "+20.00"]]
     assert "One seed has no spread" in text
 
 
 def test_iterations_is_figure_2(pruned, reference):
-    pruned.network("pls_filters", natural=[0.94, 0.95], fgsm=[0.19, 0.25], level=2)
+    pruned.network(cut("pls"), natural=[0.94, 0.95], fgsm=[0.19, 0.25], level=2)
     text, (correlations, levels) = tables(pruned, reference, "iterations")
     # Clean 92, 92, 94, 95; FGSM 19, 24, 19, 25: covariance 4.25 (sums of products about the
     # means), variances 6.75 and 30.75: r = 4.25 / √(6.75 · 30.75) = 0.295.
@@ -99,8 +105,8 @@ def test_iterations_is_figure_2(pruned, reference):
 
 
 def test_criteria_is_table_2(pruned, reference):
-    pruned.network("kl_filters", natural=[0.91], level=1)
-    pruned.network("random_filters", natural=[0.8], level=1)
+    pruned.network(cut("kl"), natural=[0.91], level=1)
+    pruned.network(cut("random"), natural=[0.8], level=1)
     text, (table, control, gone) = tables(pruned, reference, "criteria")
     # As in Table 1 of the same networks.
     assert control[-2][:3] == ["PLS", "+1.50±0.71 ▲", "+1.00±2.83"]
@@ -125,7 +131,12 @@ def test_criteria_is_table_2(pruned, reference):
 
 def test_adjustment_is_table_3(pruned, reference):
     pruned.network(
-        "pls_filters_scratch_2x", [0.51, 0.55], [0.42, 0.42], [0.23, 0.27], [0.9, 0.9], level=1
+        cut("pls", adjustment="scratch_2x"),
+        [0.51, 0.55],
+        [0.42, 0.42],
+        [0.23, 0.27],
+        [0.9, 0.9],
+        level=1,
     )
     text, (table,) = tables(pruned, reference, "adjustment")
     # The paper's columns typed anew from its Table 3.
@@ -145,10 +156,9 @@ def test_adjustment_is_table_3(pruned, reference):
 
 
 def test_transfer_is_table_4(pruned, reference):
-    pruned.network("unpruned", fgsm=[0.3, 0.3], model="mobilenet_v2")
-    for method, level, values in (("unpruned", 0, [0.5, 0.6]), ("pls_filters", 1, [0.7, 0.7])):
-        metric = "test/transfer_from_mobilenet_v2.unpruned/accuracy"
-        pruned.add(method, metric, values, level=level)
+    pruned.network(UNPRUNED, fgsm=[0.3, 0.3], model="mobilenet_v2")
+    for labels, level, values in ((UNPRUNED, 0, [0.5, 0.6]), (cut("pls"), 1, [0.7, 0.7])):
+        pruned.transfer(labels, values, made_for=("mobilenet_v2", UNPRUNED), level=level)
     text, (ours, paper) = tables(pruned, reference, "transfer")
     assert ours == [
         ["examples of ↓", "ResNet-56", "ResNet-56 + pruning", "MobileNetV2"],
@@ -168,7 +178,7 @@ def test_transfer_is_table_4(pruned, reference):
 
 
 def test_defenses_is_table_5(pruned, reference):
-    pruned.network("unpruned", semantic=[0.51, 0.52], natural=[0.91, 0.97], regime="mixup")
+    pruned.network(UNPRUNED, semantic=[0.51, 0.52], natural=[0.91, 0.97], regime="mixup")
     text, (table,) = tables(pruned, reference, "defenses")
     # The paper's columns typed anew from its Table 5. MixUp: 1 and -2, 1 and 5.
     assert table == [
@@ -186,11 +196,11 @@ def test_defenses_is_table_5(pruned, reference):
 
 
 def test_single_element_stands_beside_the_texts_numbers(networks, reference):
-    networks.network("without:nothing", [0.5, 0.5], [0.4, 0.4], [0.2, 0.2], [0.9, 0.9])
+    networks.network(without("nothing"), [0.5, 0.5], [0.4, 0.4], [0.2, 0.2], [0.9, 0.9])
     # Seed 0: more robust with half a point less; seed 1: and with half a point more.
-    networks.network("without:conv:0", [0.4] * 2, [0.4] * 2, [0.3] * 2, [0.895, 0.905])
+    networks.network(without("filters", "conv", 0), [0.4] * 2, [0.4] * 2, [0.3] * 2, [0.895, 0.905])
     # More robust against occlusion with exactly two points less.
-    networks.network("without:conv:1", [0.4] * 2, [0.5] * 2, [0.1] * 2, [0.88, 0.88])
+    networks.network(without("filters", "conv", 1), [0.4] * 2, [0.5] * 2, [0.1] * 2, [0.88, 0.88])
     text, (filters,) = tables(networks, reference, "single_element")
     assert filters == [
         ["i", "Semantic", "paper", "Occlusion", "paper", "FGSM", "paper"],
@@ -201,7 +211,9 @@ def test_single_element_stands_beside_the_texts_numbers(networks, reference):
     ]
     assert "  2 filters:  " in text and "layers:" not in text
     assert "Semantic: each image under one of the 15 corruptions at severity 5." in text
-    networks.network("without:stage_1.block_2", [0.6] * 2, [0.3] * 2, [0.1] * 2, [0.95] * 2)
+    networks.network(
+        without("blocks", "stage_1.block_2"), [0.6] * 2, [0.3] * 2, [0.1] * 2, [0.95] * 2
+    )
     text, (_, layers) = tables(networks, reference, "single_element")
     assert layers[1:3] == [
         ["0", "100.00±0.00", "0.00", "0.00±0.00", "0.00", "0.00±0.00", "0.00"],
@@ -212,18 +224,18 @@ def test_single_element_stands_beside_the_texts_numbers(networks, reference):
 
 def test_the_papers_table_1(reference):
     rows = select(reference, source="Table 1").pivot(
-        index=["model", "method"], columns="attack", values="value"
+        index=["model", "removed"], columns="attack", values="value"
     )
     rows = rows[["semantic", "occlusion", "fgsm", "natural", "average"]]
     # Typed anew from the paper.
     assert {key: row.tolist() for key, row in rows.iterrows()} == {
-        ("resnet_56", "pls_filters"): [1.58, 2.76, 3.68, 0.60, 2.15],
-        ("resnet_56", "pls_blocks"): [1.05, 1.06, 3.20, 0.84, 1.53],
-        ("resnet_56", "pls_both"): [-4.13, 4.62, 0.36, -0.60, 0.06],
-        ("mobilenet_v2", "pls_filters"): [-0.60, 3.35, 0.64, 0.37, 0.94],
-        ("mobilenet_v2", "pls_blocks"): [-0.49, 2.12, 1.44, 0.15, 0.80],
-        ("mobilenet_v2", "pls_both"): [0.07, 2.56, 1.05, 0.17, 0.96],
-        ("vgg_16", "pls_filters"): [-1.0, 4.86, -2.21, 0.89, 0.63],
+        ("resnet_56", "filters"): [1.58, 2.76, 3.68, 0.60, 2.15],
+        ("resnet_56", "blocks"): [1.05, 1.06, 3.20, 0.84, 1.53],
+        ("resnet_56", "both"): [-4.13, 4.62, 0.36, -0.60, 0.06],
+        ("mobilenet_v2", "filters"): [-0.60, 3.35, 0.64, 0.37, 0.94],
+        ("mobilenet_v2", "blocks"): [-0.49, 2.12, 1.44, 0.15, 0.80],
+        ("mobilenet_v2", "both"): [0.07, 2.56, 1.05, 0.17, 0.96],
+        ("vgg_16", "filters"): [-1.0, 4.86, -2.21, 0.89, 0.63],
     }
 
 
@@ -232,7 +244,8 @@ def test_remarks_say_where_the_papers_averages_are_not_rounded(reference, source
     average = {"Table 3": "attack_average", "Table 5": "semantic_clean_average"}
     average = average.get(source, "average")
     rows = select(reference, source=source)
-    for (_, _), row in rows.groupby(["model", "method"]):
+    networks = ["model", "regime", "criterion", "removed", "adjustment"]
+    for _, row in rows.groupby(networks):
         numbers = {
             attack: Decimal(str(value)) for attack, value in zip(row["attack"], row["value"])
         }
@@ -250,18 +263,22 @@ def test_remarks_say_where_the_papers_averages_are_not_rounded(reference, source
 
 def test_the_text_agrees_with_the_tables(reference):
     value = {
-        (row.source, row.method, row.attack): row.value
+        (row.source, row.regime, row.criterion, row.removed, row.adjustment, row.attack): row.value
         for row in reference.itertuples()
         if row.quantity == "difference" and row.model in ("resnet_50", "resnet_56")
     }
     text = select(reference, source="Section 4", quantity="behind_fine_tuning")
     (behind,) = select(text, attack="attack_average")["value"]
-    scratch = value["Table 3", "pls_filters_scratch_1x", "attack_average"]
-    assert value["Table 3", "pls_filters", "attack_average"] - scratch == pytest.approx(behind)
+    scratch, fine_tuned = (
+        value["Table 3", "natural", "pls", "filters", way, "attack_average"]
+        for way in ("scratch_1x", "fine_tuned")
+    )
+    assert fine_tuned - scratch == pytest.approx(behind)
     # The text says MixUp of Stylized's, and the other way round.
-    behind = select(reference, quantity="behind_pls_filters").set_index("method")
-    for method, other in (("mixup", "stylized"), ("stylized", "mixup")):
-        gap = value["Table 5", "pls_filters", "semantic_clean_average"]
-        gap -= value["Table 5", method, "semantic_clean_average"]
+    behind = select(reference, quantity="behind_pls_filters").set_index("regime")
+    average = "semantic_clean_average"
+    for regime, other in (("mixup", "stylized"), ("stylized", "mixup")):
+        gap = value["Table 5", "natural", "pls", "filters", "fine_tuned", average]
+        gap -= value["Table 5", regime, "", "nothing", "", average]
         assert gap == pytest.approx(behind.loc[other, "value"])
-        assert f"Table 5 makes it {gap:.2f}" in behind.loc[method, "remark"]
+        assert f"Table 5 makes it {gap:.2f}" in behind.loc[regime, "remark"]
