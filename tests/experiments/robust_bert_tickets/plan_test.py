@@ -6,17 +6,14 @@ import math
 import pytest
 
 from experiments.robust_bert_tickets import driver
-from experiments.robust_bert_tickets.plan import (
-    ABLATIONS,
-    IMPORTANCE,
+from experiments.robust_bert_tickets.plan import ABLATIONS, IMPORTANCE, Trial, of_stage
+from experiments.robust_bert_tickets.settings import (
     METHODS,
     STUDIES,
     AttackSettings,
     FineTuning,
     MaskLearning,
     RobustBertSettings,
-    Trial,
-    of_stage,
 )
 from tests.work.text_plans import ENCODER, PLATFORM
 from tf_tickets.attacks.embedding import EmbeddingAttack

@@ -11,7 +11,7 @@ from experiments.robust_bert_tickets import (
 from experiments.robust_bert_tickets import (
     patterns as patterns,
 )
-from experiments.robust_bert_tickets import plan as robust_bert
+from experiments.robust_bert_tickets import settings as robust_bert
 from experiments.robust_bert_tickets.comparisons import explanation
 from experiments.robust_bert_tickets.report import STUDIES, write_report
 from tests.analysis.readers import parse
