@@ -161,14 +161,6 @@ FLAGS = define.values
 REFERENCE = Path(__file__).parent / "reference.csv"
 
 
-def configuration():
-    """Of this run; a folder given takes the place of the preset's encoder."""
-    config = common.resolve(FLAGS, PRESETS)
-    if FLAGS.bert_dir and FLAGS.bert_preset is None:
-        config["bert_preset"] = ""
-    return config
-
-
 def mask_learning(config, data_set):
     """How masks are learned on a data set: Table 6, but for what flags say."""
     given = {name: config[name] for name in COLUMNS_OF_TABLE_6 if config[name] is not None}
@@ -261,7 +253,9 @@ def scale(config):
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = configuration() | {"threads": FLAGS.threads}
+    config = common.resolve(FLAGS, PRESETS) | {"threads": FLAGS.threads}
+    if FLAGS.bert_dir and FLAGS.bert_preset is None:
+        config["bert_preset"] = ""  # The folder takes the place of the preset's encoder.
     engine.require_compatible(FLAGS)
     settings_of(config)
     folder = config["bert_dir"]

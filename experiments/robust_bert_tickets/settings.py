@@ -137,10 +137,9 @@ class RobustBertSettings:
             require(0 <= penalty < math.inf, "penalties", penalty, "numbers of at least 0")
         for study, flag in (("sparsity", "sparsities"), ("regularization", "penalties")):
             if study in self.studies:
-                given = getattr(self, flag)
+                names = [f"{number:g}" for number in getattr(self, flag)]  # As in `method`.
                 expected = f"numbers for --study={study}, no number twice"
-                shown = ",".join(f"{number:g}" for number in given)
-                require(len(given) == len(set(given)) > 0, flag, shown, expected)
+                require(len(names) == len(set(names)) > 0, flag, ",".join(names), expected)
 
 
 @dataclasses.dataclass(frozen=True)
