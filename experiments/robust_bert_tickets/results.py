@@ -127,6 +127,11 @@ def load_groups(run: RunDirectory) -> list[Group]:
     splits = ("validation", "test", "ticket", "masks")
     path, labels = run.results_path, (*_TEXT_LABELS, *_NUMBER_LABELS)
     frame = measurements.load_results(path, splits, labels)
+    if frame["encoder"].isna().any():  # Attacks whose resources a stage did not look for.
+        raise UserError(
+            f"{path}: some rows have no encoder, as an earlier version left them; --stage=all "
+            "completes them"
+        )
     for name in _NUMBER_LABELS:
         frame[name] = _numbers(frame[name], path)
     # Rounds of iterative pruning under an adversarial loss are no ticket's result.

@@ -104,6 +104,14 @@ def test_results_without_the_labels_are_refused(maker):
         maker.groups()
 
 
+def test_results_of_which_some_lack_the_labels_are_refused(maker):
+    maker.network("fine_tune", [0.9])
+    maker.labels = {}
+    maker.network("robust", [0.9], {"characters": ["sf"]}, level=30)
+    with pytest.raises(UserError, match="results.csv: some rows have no encoder.*--stage=all"):
+        maker.groups()
+
+
 def test_a_label_that_is_no_number_is_refused(maker):
     maker.labels["layers"] = "two"
     maker.network("fine_tune", [0.9])
