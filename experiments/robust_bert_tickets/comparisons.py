@@ -17,11 +17,10 @@ from experiments.robust_bert_tickets.pairs import (
     paired_shares,
 )
 from experiments.robust_bert_tickets.results import (
-    METHOD_LABELS,
     Group,
     Network,
     compared_networks,
-    sparsities,
+    network_label,
 )
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
 from tf_tickets.analysis.measurements import select
@@ -194,8 +193,8 @@ def _columns(group, found, expected):
         for budget in WORD_BUDGETS
     ]
     return [
-        ("method", {pair: _label(group, pair[0]) for pair in found}),
-        ("less", {pair: _label(group, pair[1]) for pair in found}),
+        ("method", {pair: network_label(group, pair[0]) for pair in found}),
+        ("less", {pair: network_label(group, pair[1]) for pair in found}),
         ("seeds", of_all(lambda c: str(c.seeds))),
         ("sentences", of_all(lambda c: str(len(c.accuracy.changes)))),
         ("withstands more", of_all(lambda c: _counts(c.accuracy))),
@@ -208,11 +207,6 @@ def _columns(group, found, expected):
         ("paper: Aua", {p: _signed(value) for p, value in expected.items() if value is not None}),
         ("verdict", {pair: verdict(c.accuracy, expected[pair]) for pair, c in found.items()}),
     ]
-
-
-def _label(group, network):
-    sparsity = f", {sparsities(group)[network]:.0f}%" if network.level else ""
-    return METHOD_LABELS[network.method] + sparsity
 
 
 def _counts(shares):

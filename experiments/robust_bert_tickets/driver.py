@@ -16,19 +16,7 @@ from pathlib import Path
 
 from experiments import engine, kinds
 from experiments import flags as common
-from experiments.robust_bert_tickets.plan import (
-    METHODS,
-    SEARCH_CLIPS,
-    SEARCH_OBJECTIVES,
-    STUDIES,
-    WEIGHTS,
-    AttackSettings,
-    FineTuning,
-    MaskLearning,
-    RobustBertSettings,
-    Trial,
-    of_stage,
-)
+from experiments.robust_bert_tickets.plan import Trial, of_stage
 from experiments.robust_bert_tickets.presets import (
     COLUMNS_OF_TABLE_6,
     OTHER_SPARSITY,
@@ -38,6 +26,17 @@ from experiments.robust_bert_tickets.presets import (
     TABLE_6,
 )
 from experiments.robust_bert_tickets.report import write_report
+from experiments.robust_bert_tickets.settings import (
+    METHODS,
+    SEARCH_CLIPS,
+    SEARCH_OBJECTIVES,
+    STUDIES,
+    WEIGHTS,
+    AttackSettings,
+    FineTuning,
+    MaskLearning,
+    RobustBertSettings,
+)
 from tf_tickets import runtime
 from tf_tickets.attacks.embedding import EmbeddingAttack
 from tf_tickets.attacks.text_recipes import ATTACKS, RECIPE_PRESETS
@@ -162,55 +161,36 @@ FLAGS = define.values
 REFERENCE = Path(__file__).parent / "reference.csv"
 
 
-def configuration():
-    """Of this run; a folder given takes the place of the preset's encoder."""
-    config = common.resolve(FLAGS, PRESETS)
-    if FLAGS.bert_dir and FLAGS.bert_preset is None:
-        config["bert_preset"] = ""
-    return config
-
-
 def mask_learning(config, data_set):
     """How masks are learned on a data set: Table 6, but for what flags say."""
-    paper = dict(zip(COLUMNS_OF_TABLE_6, TABLE_6[data_set]))
-    chosen = {name: paper[name] if config[name] is None else config[name] for name in paper}
-    return MaskLearning(
-        epochs=config["search_epochs"],
-        learning_rate=chosen["search_learning_rate"],
-        weight_decay=config["search_weight_decay"],
-        penalty=chosen["penalty"],
-        penalty_warmup=common.numbers(config["penalty_warmup"]),
-        granularity=config["granularity"],
-        objective=config["objective"],
-        attack=EmbeddingAttack(
-            chosen["adv_step_size"],
-            chosen["adv_init_magnitude"],
-            chosen["adv_steps"],
-            config["adv_bound"] or None,
-        ),
-        clip=config["search_clip"],
+    given = {name: config[name] for name in COLUMNS_OF_TABLE_6 if config[name] is not None}
+    chosen = dict(zip(COLUMNS_OF_TABLE_6, TABLE_6[data_set])) | given
+    attack = EmbeddingAttack(
+        chosen["adv_step_size"],
+        chosen["adv_init_magnitude"],
+        chosen["adv_steps"],
+        config["adv_bound"] or None,
     )
+    chosen["penalty_warmup"] = common.numbers(config["penalty_warmup"])
+    return common.settings_of(MaskLearning, config | chosen, attack=attack)
 
 
 def settings_of(config):
     """The run that a configuration describes."""
-    names = tuple(config["data_sets"])
-    own = {name: SPARSITY.get(name, OTHER_SPARSITY) for name in names}
+    own = {name: SPARSITY.get(name, OTHER_SPARSITY) for name in config["data_sets"]}
     given = config["sparsity"]
+    read = {
+        "sparsity": own if given is None else dict.fromkeys(own, given),
+        "sparsities": common.whole_numbers(config["sparsities"]),
+        "penalties": common.numbers(config["penalties"]),
+    }
     return common.settings_of(
         RobustBertSettings,
-        config
-        | {
-            "data_sets": names,
-            "methods": tuple(config["methods"]),
-            "sparsity": own if given is None else dict.fromkeys(names, given),
-            "sparsities": common.whole_numbers(config["sparsities"]),
-            "penalties": common.numbers(config["penalties"]),
-        },
+        config | read,
         studies=studies(),
         seeds=range(config["seed"], config["seed"] + config["trials"]),
         fine_tuning=common.settings_of(FineTuning, config),
-        mask_learning={name: mask_learning(config, name) for name in names},
+        mask_learning={name: mask_learning(config, name) for name in own},
     )
 
 
@@ -221,27 +201,17 @@ def studies():
 
 def attack_settings(config, strategy):
     """How the run's networks are attacked."""
-    return AttackSettings(
-        tuple(config["attacks"]),
-        config["attack_recipe"],
-        config["max_words_changed"],
-        config["bert_attack_candidates"],
-        config["attacked_examples"],
-        common.settings_of(TextResources, config, trust=FLAGS.trust),
-        platform(strategy, runtime.attacking_versions()),
+    return common.settings_of(
+        AttackSettings,
+        config,
+        resources=common.settings_of(TextResources, config, trust=FLAGS.trust),
+        platform=platform(strategy, runtime.attacking_versions()),
     )
 
 
 def platform(strategy, versions):
     """What decides the bits of a number beside settings and data."""
     return dataclasses.replace(engine.platform(FLAGS, strategy), versions=versions)
-
-
-def described_resources(attacks, stages):
-    """Attack → what it uses; where nothing is attacked, what it uses need not be there."""
-    if "attack" in stages:
-        return attacks.described_resources()
-    return dict.fromkeys(attacks.attacks, ())
 
 
 def trials_of(config, strategy):
@@ -283,7 +253,9 @@ def scale(config):
 
 def read_config():
     """The configuration of the run, checked as far as that is possible without data."""
-    config = configuration() | {"threads": FLAGS.threads}
+    config = common.resolve(FLAGS, PRESETS) | {"threads": FLAGS.threads}
+    if FLAGS.bert_dir and FLAGS.bert_preset is None:
+        config["bert_preset"] = ""  # The folder takes the place of the preset's encoder.
     engine.require_compatible(FLAGS)
     settings_of(config)
     folder = config["bert_dir"]
@@ -304,10 +276,11 @@ def main():
 
     def shown_on(strategy):
         attacks = attack_settings(config, strategy)
-        resources = described_resources(attacks, stages)
+        # Where nothing is attacked, what attacks use need not be there.
+        used = attacks.described_resources() if "attack" in stages else dict.fromkeys(ATTACKS, ())
         trials.extend(trials_of(config, strategy))
         trained = [each for trial in trials for each in trial.shown()]
-        return [*trained, *(each for trial in trials for each in trial.attacks(attacks, resources))]
+        return [*trained, *(each for trial in trials for each in trial.attacks(attacks, used))]
 
     def report_of(run, store):
         if "report" not in stages:
@@ -331,6 +304,6 @@ def main():
 def first_robust(config, trials):
     """The robust tickets of the first trials, as far as the studies have them."""
     first = [trial for trial in trials if trial.texts.seed == config["seed"]]
-    asked_for = {each.identity for trial in first for each in trial.trainings()}
+    asked_for = {each for trial in first for each in trial.trainings()}
     robust = [trial.training("robust") for trial in first]
-    return [each for each in robust if each.identity in asked_for]
+    return [each for each in robust if each in asked_for]

@@ -1,6 +1,5 @@
 """The sentences that a run has attacked, one by one."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +23,6 @@ ATTACK_LABELS = {
 }
 """The attacks in the order of the paper's Table 1; the last one is not the paper's."""
 
-# DATA_SET/[MODEL/]REGIME/METHOD/seed_N/level_NN/test_ATTACK_RECIPE.csv below RUN/attacks.
-_PLACE = re.compile(
-    r"(?P<data_set>[^/]+)/((?P<model>[^/]+)/)?(?P<regime>[^/]+)/(?P<method>[^/]+)"
-    r"/seed_(?P<seed>\d+)/level_(?P<level>\d+)"
-    rf"/test_(?P<attack>{'|'.join(ATTACK_LABELS)})_(?P<recipe>[^/]+)\.csv"
-)
-
 
 class Attempt(NamedTuple):
     """What came of one sentence.
@@ -53,39 +45,36 @@ class AttackedNetwork(NamedTuple):
     """The test sentences that a network was attacked on.
 
     Attributes:
-      cell: what trained it, with a seed.
-      level: its sparsity in percent.
-      attack: in `ATTACK_LABELS`.
-      recipe: which variant of the attack.
       made_with: what the attack used or was held to → what that is, such as which word vectors.
       attempts: the sentence's index among the attacked test sentences, which are the same ones
         under every seed → what came of it.
       metrics: with their confidence intervals.
     """
 
-    cell: Cell
-    level: int
-    attack: str
-    recipe: str
     made_with: Mapping[str, str]
     attempts: Mapping[int, Attempt]
     metrics: TextAttackMetrics
 
 
-def attacked_networks(folder: Path) -> list[AttackedNetwork]:
-    """Reads all attacked test sentences of a run.
+def table_of_texts(cell: Cell, level: int, split: str, attack: str, recipe: str) -> Path:
+    """Where a run's folder has what an attack made of each text, beside a .json on how."""
+    return Path("attacks", cell.path, f"level_{level:02d}", f"{split}_{attack}_{recipe}.csv")
 
-    Args:
-      folder: its `attacks`; need not exist.
+
+def read_attacked(path: Path) -> AttackedNetwork:
+    """Reads a table of texts; the file beside it may be missing.
 
     Raises:
       UserError: a file is damaged.
     """
-    places = (
-        (path, _PLACE.fullmatch(path.relative_to(folder).as_posix()))
-        for path in sorted(folder.rglob("*.csv"))
+    rows = read_outcomes(path)
+    described = path.with_suffix(".json")
+    return AttackedNetwork(
+        made_with=_made_with(load_json(described)) if described.exists() else {},
+        # The texts, which are most of what the file holds, are let go.
+        attempts={row.index: _attempt(row) for row in rows},
+        metrics=measure_attack(rows),
     )
-    return [_read(path, match.groupdict("")) for path, match in places if match]
 
 
 class SharedAttempt(NamedTuple):
@@ -106,22 +95,6 @@ def shared_attempts(first: AttackedNetwork, second: AttackedNetwork) -> list[Sha
     """The sentences that both networks were attacked on, by index."""
     shared = sorted(first.attempts.keys() & second.attempts.keys())
     return [SharedAttempt(index, first.attempts[index], second.attempts[index]) for index in shared]
-
-
-def _read(path, place):
-    seed, level, attack, recipe = map(place.pop, ("seed", "level", "attack", "recipe"))
-    rows = read_outcomes(path)
-    described = path.with_suffix(".json")
-    return AttackedNetwork(
-        cell=Cell(seed=int(seed), **place),
-        level=int(level),
-        attack=attack,
-        recipe=recipe,
-        made_with=_made_with(load_json(described)) if described.exists() else {},
-        # The texts, which are most of what the file holds, are let go.
-        attempts={row.index: _attempt(row) for row in rows},
-        metrics=measure_attack(rows),
-    )
 
 
 def _made_with(described):

@@ -25,12 +25,14 @@ from experiments.robust_bert_tickets.results import (
     attacks,
     clean_accuracies,
     compared_networks,
+    network_label,
     searches,
+    seed_count,
     sparsities,
     swept_networks,
     training_curves,
 )
-from experiments.robust_bert_tickets.tables import REGIME_LABELS, network_label
+from experiments.robust_bert_tickets.tables import REGIME_LABELS
 from tf_tickets.analysis.drawing import draw_curve, shade, write_png
 from tf_tickets.analysis.measurements import mean_and_sd, seeds_label, select
 
@@ -49,15 +51,15 @@ def regularization_figures(group: Group, directory: Path) -> list[Path]:
     measured = searches(group)
     if measured.empty:
         return []
-    strengths = sorted(measured["strength"].unique())
-    colours = {value: shade(rank, len(strengths), 0.9) for rank, value in enumerate(strengths)}
+    penalties = sorted(measured["penalty"].unique())
+    colours = {value: shade(rank, len(penalties), 0.9) for rank, value in enumerate(penalties)}
     figure = Figure(figsize=(15, 5), layout="constrained")
     for axes, (quantity, (factor, label)) in zip(figure.subplots(1, 3), _SEARCH_PANELS.items()):
         rows = select(measured, quantity=quantity)
-        for (strength, regime), of_search in rows.groupby(["strength", "regime"]):
+        for (penalty, regime), of_search in rows.groupby(["penalty", "regime"]):
             curve = factor * mean_and_sd(of_search, "progress")[["mean", "sd"]]
             style = _REGIME_STYLES.get(regime, ":")
-            draw_curve(axes, curve, color=colours[strength], linestyle=style)
+            draw_curve(axes, curve, color=colours[penalty], linestyle=style)
         axes.set(xlabel="progress of the search (%)", ylabel=label, ylim=(0, 1.02 * factor))
         axes.grid(alpha=0.3)
     lines = [Line2D([], [], color=colour, label=f"λ = {v:g}") for v, colour in colours.items()]
@@ -94,7 +96,7 @@ def sparsity_figures(group: Group, directory: Path) -> list[Path]:
             color=_COLOURS[name],
             linestyle=_DENSE_STYLES.get(name, "-"),
             marker="" if name in _DENSE_STYLES else "o",
-            label=f"{METHOD_LABELS[name]} ({_seeds(select(rows, method=name))})",
+            label=f"{METHOD_LABELS[name]} ({seed_count(select(rows, method=name))})",
         )
         for name in methods
     ]
@@ -128,7 +130,7 @@ def convergence_figures(group: Group, directory: Path) -> list[Path]:
         Line2D(
             [],
             [],
-            label=f"{network_label(group, n)} ({_seeds(select(rows, **n._asdict()))})",
+            label=f"{network_label(group, n)} ({seed_count(select(rows, **n._asdict()))})",
             **styles[n],
         )
         for n in drawn
@@ -143,12 +145,6 @@ def convergence_figures(group: Group, directory: Path) -> list[Path]:
         fontsize=10,
     )
     return [write_png(figure, directory / f"figure_04_{group.name}_convergence.png")]
-
-
-def _seeds(rows):
-    """ "1 seed", or "2 seeds"."""
-    count = rows["seed"].nunique()
-    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _panels(count):

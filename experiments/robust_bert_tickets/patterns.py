@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.robust_bert_tickets.results import Group
+from experiments.robust_bert_tickets.results import Group, seed_count
 from tf_tickets.analysis.drawing import write_png
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table
 from tf_tickets.analysis.measurements import mean_and_sd, seeds_label, select
@@ -112,7 +112,7 @@ def patterns_figures(group: Group, directory: Path) -> list[Path]:
         figure.colorbar(image, ax=axes, shrink=0.9)
     figure.suptitle(
         f"{group.label}\nsurviving weights of robust tickets (%)\nas the paper's Figure 3, "
-        f"{seeds_label(shares, ' ± ').removeprefix('mean ± sd of ')}",
+        f"{seed_count(shares)}",
         fontsize=10,
     )
     return [write_png(figure, directory / f"figure_03_{group.name}_patterns.png")]

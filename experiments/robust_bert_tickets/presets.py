@@ -1,6 +1,6 @@
 """Flags of the presets of "Robust Lottery Tickets for Pre-trained Language Models"."""
 
-from experiments.robust_bert_tickets.plan import METHODS
+from experiments.robust_bert_tickets.settings import METHODS
 
 # By data set; others are as SST-2 if they are short reviews, and as QNLI if they are pairs.
 SPARSITY = {"imdb": 20, "ag_news": 40}

@@ -1,7 +1,7 @@
 """What the tables and figures of "Robust Lottery Tickets" compute from a run.
 
 A network is a `method` and a `level`, its sparsity in percent: 0 for what is not pruned.
-A search for masks has the method "search_0.5", after its regularization strength λ.
+A search for masks is told from others by its `penalty`, λ.
 """
 
 import re
@@ -15,16 +15,16 @@ import pandas as pd
 from experiments.robust_bert_tickets.examples import (
     ATTACK_LABELS,
     AttackedNetwork,
-    attacked_networks,
+    read_attacked,
+    table_of_texts,
 )
-from experiments.robust_bert_tickets.plan import DENSE_METHODS, SEARCH
 from tf_tickets.analysis import measurements
 from tf_tickets.analysis.markdown import cell
 from tf_tickets.analysis.measurements import select
-from tf_tickets.analysis.saved_tickets import SavedTicket, tickets_in
+from tf_tickets.analysis.saved_tickets import SavedTicket
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.evaluation.text_outcomes import Estimate, wilson_share
-from tf_tickets.runs.files import load_json
-from tf_tickets.runs.run_directory import RunDirectory
+from tf_tickets.runs.run_directory import Cell, RunDirectory
 
 METHOD_LABELS = {
     "fine_tune": "fine-tuning",
@@ -54,9 +54,13 @@ DATA_SET_LABELS = {
 
 _ENCODER_LABELS = {"minilm_l6": "MiniLM-L6"}
 
+# Columns of results.csv by which this paper tells its rows apart, beside those that all have.
+_TEXT_LABELS = ("encoder", "recipe")
+_NUMBER_LABELS = ("layers", "penalty")
+
 _REFERENCE_COLUMNS = [
-    "source", "data_set", "model", "method", "sparsity_percent", "metric", "value", "unit",
-    "remark",
+    "source", "data_set", "model", "method", "sparsity_percent", "attack", "quantity", "value",
+    "unit", "remark",
 ]  # fmt: skip
 
 
@@ -76,7 +80,7 @@ class Group(NamedTuple):
       data_set: its name.
       rows: of results.csv, as `measurements.load_results` reads it.
       attacked: network, seed and attack → its attacked sentences.
-      tickets: the saved robust tickets.
+      tickets: the saved robust tickets, in the order of seeds, then of sparsities.
     """
 
     name: str
@@ -114,28 +118,32 @@ class SeedMean(NamedTuple):
 def load_groups(run: RunDirectory) -> list[Group]:
     """All that a run's results are of, a group per data set and encoder.
 
-    Its folder may hold tickets and attacked sentences of what was asked for before, too.
+    Its folder may hold tickets and attacked sentences of what was asked for before, too, which
+    are left out.
 
     Raises:
       UserError: results or attacked sentences do not follow their schema.
     """
     splits = ("validation", "test", "ticket", "masks")
-    frame = _without_rounds(measurements.load_results(run.results_path, splits))
-    attacked = _asked_for(run, attacked_networks(run.path / "attacks"))
-    tickets = _robust_tickets(run.path / "tickets")
+    path, labels = run.results_path, (*_TEXT_LABELS, *_NUMBER_LABELS)
+    frame = measurements.load_results(path, splits, labels)
+    if frame["encoder"].isna().any():  # Attacks whose resources a stage did not look for.
+        raise UserError(
+            f"{path}: some rows have no encoder, as an earlier version left them; --stage=all "
+            "completes them"
+        )
+    for name in _NUMBER_LABELS:
+        frame[name] = _numbers(frame[name], path)
+    # Rounds of iterative pruning under an adversarial loss are no ticket's result.
+    is_round = (frame["method"] == "without_mask_learning") & (frame["regime"] != "natural")
+    frame = frame[~is_round]
     keys = sorted(set(zip(frame["data_set"], frame["model"])), key=_group_order)
-    return [_group(key, frame, attacked, tickets) for key in keys]
+    return [_group(run, *key, select(frame, data_set=key[0], model=key[1])) for key in keys]
 
 
 def load_reference(path: Path) -> pd.DataFrame:
-    """Reads the paper's numbers; raises as `measurements.load_reference`.
-
-    Returns:
-      Also `attack` and `quantity`, which `metric` is made of.
-    """
-    reference = measurements.load_reference(path, _REFERENCE_COLUMNS)
-    parts = reference["metric"].str.split("/", expand=True)
-    return reference.assign(attack=parts[1], quantity=parts[2])
+    """Reads the paper's numbers; raises as `measurements.load_reference`."""
+    return measurements.load_reference(path, _REFERENCE_COLUMNS)
 
 
 def attacks(group: Group, split: str = "test") -> list[str]:
@@ -215,13 +223,17 @@ def sentence_counts(group: Group, attack: str) -> dict[Network, int]:
 
 
 def attack_description(group: Group, attack: str) -> str:
-    """The recipe of the group's attack and what it used; empty before anything was attacked."""
-    entries = [entry for entry in group.attacked.values() if entry.attack == attack]
-    used = {f"{name} {what}" for entry in entries for name, what in entry.made_with.items()}
-    recipes = {f"recipe {entry.recipe}" for entry in entries}
-    described = "; ".join([*sorted(recipes), *sorted(used)]).replace("_", " ")
+    """The recipe of the group's attack and, where its sentences are there, what it used."""
+    recipes = sorted(set(select(group.rows, attack=attack)["recipe"].dropna()))
+    used = {
+        f"{name} {what}"
+        for (_, _, name_of_attack), entry in group.attacked.items()
+        if name_of_attack == attack
+        for name, what in entry.made_with.items()
+    }
+    described = "; ".join([*(f"recipe {name}" for name in recipes), *sorted(used)])
     # Enough of a hash to tell files apart.
-    return re.sub(r"(SHA-256 [0-9a-f]{8})[0-9a-f]+", r"\1", described)
+    return re.sub(r"(SHA-256 [0-9a-f]{8})[0-9a-f]+", r"\1", described.replace("_", " "))
 
 
 def sparsities(group: Group) -> dict[Network, float]:
@@ -242,14 +254,12 @@ def searches(group: Group) -> pd.DataFrame:
     """What was measured while masks were learned.
 
     Returns:
-      A row per measurement: `regime` (of the adversarial loss, or natural), `strength` (λ),
+      A row per measurement: `regime` (of the adversarial loss, or natural), `penalty` (λ),
       `seed`, `progress` (in % of the search), `quantity` (expected_l0, share_zero, share_one,
       and their sum share_zero_or_one) and `value`.
     """
-    rows = select(group.rows, split="masks", attack="all")
-    strengths = rows["method"].astype("str").str.extract(rf"^{SEARCH}_(.+)$", expand=False)
-    rows = rows.assign(strength=pd.to_numeric(strengths, errors="coerce")).dropna(subset="strength")
-    keys = ["regime", "strength", "seed"]
+    rows = select(group.rows, split="masks", attack="all").dropna(subset="penalty")
+    keys = ["regime", "penalty", "seed"]
     last = rows.groupby(keys)["iteration"].transform("max")
     rows = rows.assign(progress=100 * rows["iteration"] / last.clip(lower=1))
     shares = rows[rows["quantity"].isin(["share_zero", "share_one"])]
@@ -274,24 +284,23 @@ def training_curves(group: Group, attack: str) -> dict[Network, pd.DataFrame]:
     return found
 
 
-def _without_rounds(frame):
-    """Without the rounds of iterative pruning under an adversarial loss: no ticket's result."""
-    trained = frame["method"].map(DENSE_METHODS).fillna("natural")
-    keep = (frame["regime"] == trained) | ~frame["method"].isin(list(METHOD_LABELS))
-    return frame[keep]
+def network_label(group: Group, network: Network) -> str:
+    """ "robust tickets, 30%"."""
+    sparsity = f", {sparsities(group)[network]:.0f}%" if network.level else ""
+    return METHOD_LABELS[network.method] + sparsity
 
 
-def _asked_for(run, attacked):
-    """Without what other recipes made, where the run says which one it asked for last."""
-    path = run.path / "config.json"
-    recipe = load_json(path).get("attack_recipe") if path.exists() else None
-    return [entry for entry in attacked if recipe in (None, entry.recipe)]
+def seed_count(rows: pd.DataFrame) -> str:
+    """ "1 seed", or "2 seeds"."""
+    count = rows["seed"].nunique()
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def _robust_tickets(folder):
-    if not any(folder.rglob("level_*.npz")):
-        return []
-    return [saved for saved in tickets_in(folder) if saved.cell.method == "robust" and saved.level]
+def _numbers(column, path):
+    try:
+        return pd.to_numeric(column)
+    except ValueError as error:
+        raise UserError(f"{path}: its column {column.name}: {one_line(error)}") from None
 
 
 def _group_order(key):
@@ -300,40 +309,47 @@ def _group_order(key):
     return names.index(data_set) if data_set in names else len(names), data_set, model
 
 
-def _group(key, frame, attacked, tickets):
-    data_set, model = key
-
-    rows = select(frame, data_set=data_set, model=model)
-    measured = set(zip(rows["method"], rows["level"], rows["seed"], rows["attack"]))
-
-    def own(saved, attack_of):
-        return [
-            entry
-            for entry in saved
-            if (entry.cell.data_set, entry.cell.model) == key
-            and (entry.cell.method, entry.level, entry.cell.seed, attack_of(entry)) in measured
-        ]
-
+def _group(run, data_set, model, rows):
     return Group(
-        name="_".join(filter(None, key)),
-        label=_group_label(data_set, model),
+        name=f"{data_set}_{model}",
+        label=_group_label(data_set, *rows[["encoder", "layers"]].iloc[0]),
         data_set=data_set,
         rows=rows,
-        attacked={
-            (Network(entry.cell.method, entry.level), entry.cell.seed, entry.attack): entry
-            for entry in own(attacked, lambda entry: entry.attack)
-        },
-        tickets=own(tickets, lambda entry: "natural"),
+        attacked=_attacked(run, rows),
+        tickets=_robust_tickets(run, rows),
     )
 
 
-def _group_label(data_set, model):
-    match = re.fullmatch(r"(.+)_(\d+)_layers", model)
-    if match:
-        layers = "1 layer" if match[2] == "1" else f"{match[2]} layers"
-        model = f"{_ENCODER_LABELS.get(match[1], match[1])} ({layers})"
+def _group_label(data_set, encoder, layers):
+    depth = "1 layer" if layers == 1 else f"{layers:g} layers"
     on = DATA_SET_LABELS.get(data_set, data_set)
-    return f"{model} on {on}" if model else on
+    return f"{_ENCODER_LABELS.get(encoder, encoder)} ({depth}) on {on}"
+
+
+def _attacked(run, rows):
+    """Network, seed and attack → its sentences, of the tests whose tables are there."""
+    tests = select(rows, split="test", quantity="accuracy")
+    found = {}
+    for row in tests[tests["attack"].isin(list(ATTACK_LABELS))].itertuples():
+        table = table_of_texts(_cell(row), row.level, row.split, row.attack, row.recipe)
+        if (run.path / table).exists():
+            key = Network(row.method, row.level), row.seed, row.attack
+            found[key] = read_attacked(run.path / table)
+    return found
+
+
+def _robust_tickets(run, rows):
+    measured = select(rows, method="robust", attack="natural")
+    measured = measured[measured["level"] > 0].drop_duplicates(["regime", "seed", "level"])
+    places = (
+        SavedTicket(_cell(row), row.level, run.ticket_path(_cell(row), row.level))
+        for row in measured.sort_values(["seed", "level"]).itertuples()
+    )
+    return [ticket for ticket in places if ticket.path.exists()]
+
+
+def _cell(row):
+    return Cell(*(getattr(row, name) for name in Cell._fields))
 
 
 def _under(group, attack, quantity):

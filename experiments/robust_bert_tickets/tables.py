@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.robust_bert_tickets.comparisons import comparison_table
 from experiments.robust_bert_tickets.examples import ATTACK_LABELS
-from experiments.robust_bert_tickets.plan import ABLATIONS, CONVERGENCE, IMPORTANCE, METHODS
+from experiments.robust_bert_tickets.plan import ABLATIONS, CONVERGENCE, IMPORTANCE
 from experiments.robust_bert_tickets.results import (
     METHOD_LABELS,
     Group,
@@ -31,6 +31,7 @@ from experiments.robust_bert_tickets.results import (
     swept_networks,
     training_curves,
 )
+from experiments.robust_bert_tickets.settings import METHODS
 from tf_tickets.analysis.markdown import MISSING, captioned, cell, markdown_table, paragraphs
 from tf_tickets.analysis.measurements import select
 from tf_tickets.evaluation.text_outcomes import WORD_BUDGETS
@@ -80,9 +81,9 @@ def regularization_table(group: Group, reference: pd.DataFrame) -> str:
     measured = searches(group)
     if measured.empty:
         return ""
-    by = ["strength", "regime"]
+    by = ["penalty", "regime"]
     first, last = _ends(measured, "min"), _ends(measured, "max")
-    keys = sorted(set(zip(measured["strength"], measured["regime"])))
+    keys = sorted(set(zip(measured["penalty"], measured["regime"])))
     columns = [
         ("λ", {key: f"{key[0]:g}" for key in keys}),
         ("loss", {key: REGIME_LABELS.get(key[1], key[1]) for key in keys}),
@@ -120,16 +121,10 @@ def convergence_table(group: Group) -> str:
         return ""
     caption = (
         "The best validation accuracy in % of each training, mean over seeds, and the optimizer "
-        f"steps after which it first measured {100 * _NEARLY:g}% of that. "
-        f"{_descriptions(group, attacks(group, 'validation'))}"
+        f"steps after which it first measured {100 * _NEARLY:g}% of that."
     )
-    return captioned(caption.strip(), markdown_table(columns, keys, MISSING))
-
-
-def network_label(group: Group, network: Network) -> str:
-    """ "robust tickets, 30%"."""
-    sparsity = f", {sparsities(group)[network]:.0f}%" if network.level else ""
-    return METHOD_LABELS[network.method] + sparsity
+    caption = _joined(caption, _descriptions(group, attacks(group, "validation")))
+    return captioned(caption, markdown_table(columns, keys, MISSING))
 
 
 def _part_table(group, reference, source, methods):
@@ -170,10 +165,14 @@ def _accuracy_table(group, keys, paper, of_attacks):
     under_attack = " (Clean) and under attack (Aua)" if of_attacks else ""
     caption = (
         f"Accuracy on the whole test set{under_attack} in %. Sparsity: the removed share of the "
-        "weights that tickets mask, and of all weights of the model, in %. "
-        f"{_paper_sentence(paper)} {_descriptions(group, of_attacks)}"
+        "weights that tickets mask, and of all weights of the model, in %."
     )
-    return captioned(caption.strip(), markdown_table(columns, keys, MISSING))
+    caption = _joined(caption, _paper_sentence(paper), _descriptions(group, of_attacks))
+    return captioned(caption, markdown_table(columns, keys, MISSING))
+
+
+def _joined(*sentences):
+    return " ".join(filter(None, sentences))
 
 
 def _descriptions(group, of_attacks):
@@ -259,12 +258,12 @@ def _paper_sentence(paper):
 
 def _ends(measured, which):
     """The rows at the beginning ("min") or end ("max") of each search."""
-    keys = ["regime", "strength", "seed", "quantity"]
+    keys = ["regime", "penalty", "seed", "quantity"]
     return measured[measured["progress"] == measured.groupby(keys)["progress"].transform(which)]
 
 
 def _end_cells(ends, quantity, factor, digits):
-    of_quantity = select(ends, quantity=quantity).groupby(["strength", "regime"])["value"]
+    of_quantity = select(ends, quantity=quantity).groupby(["penalty", "regime"])["value"]
     found = factor * of_quantity.agg(["mean", "std"])
     return {row.Index: cell(row.mean, row.std, digits) for row in found.itertuples()}
 

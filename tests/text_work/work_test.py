@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments.robust_bert_tickets.plan import AttackSettings, FineTuning, Trial
+from experiments.robust_bert_tickets.plan import Trial
+from experiments.robust_bert_tickets.settings import AttackSettings, FineTuning
 from tests.models.tiny_bert import write_folder
 from tests.noise import stop_at_call
 from tests.work import text_plans

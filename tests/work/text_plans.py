@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from experiments.robust_bert_tickets.plan import FineTuning, MaskLearning, RobustBertSettings, Trial
+from experiments.robust_bert_tickets.plan import Trial
+from experiments.robust_bert_tickets.settings import FineTuning, MaskLearning, RobustBertSettings
 from tests.models.tiny_bert import CONFIG
 from tf_tickets.attacks.embedding import EmbeddingAttack
 from tf_tickets.attacks.text_recipes import TextRecipe

@@ -97,7 +97,8 @@ def test_an_epoch_goes_through_the_network_once_or_for_every_step_of_an_attacker
     assert passes(dataclasses.replace(ATTACKED, examples=6)) == 2 * passes(ATTACKED)
 
 
-def test_what_an_attack_is_called_on_the_screen():
+def test_what_work_is_called_on_the_screen():
+    assert description(ROBUST) == "movie_reviews tiny_2_layers natural robust 0 level 20"
     where = "characters on movie_reviews tiny_2_layers natural robust 0 level 20"
     assert description(ATTACKED) == f"{where} after 4 steps"
     assert description(dataclasses.replace(ATTACKED, at=None)) == where

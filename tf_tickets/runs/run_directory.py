@@ -299,11 +299,11 @@ def _misplaced(place):
 
 def _require_place(path, inside, rows):
     """Raises a `UserError` if a level's record is of another level or cell than its place says."""
-    # Attacks' records are called after their level, too, such as level_30_test_textfooler.
-    level = inside.stem.removeprefix("level_").partition("_")[0]
     for row in rows:
         cell = Cell(row.data_set, row.regime, row.method, row.seed)
         cells = (cell.path, cell._replace(model=row.model).path)
-        if inside.parent not in cells or level != f"{row.level:02d}":
+        # Attacks' records are called after their level, too, such as level_30_test_textfooler.
+        is_of_level = f"{inside.stem}_".startswith(f"level_{row.level:02d}_")
+        if inside.parent not in cells or not is_of_level:
             found = one_line(f"level {row.level} of {cells[-1]}")
             raise UserError(f"{path}: damaged (it is of {found})")

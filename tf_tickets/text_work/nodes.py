@@ -10,7 +10,7 @@ from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.models.bert_conversion import BertConfig
 from tf_tickets.training.schedules import LinearDecay, LinearRamp
 from tf_tickets.work.nodes import Fresh, Inherited, Masks, Node, Platform, Training
-from tf_tickets.work.performing import description, passes
+from tf_tickets.work.performing import description, name_of, passes
 
 # About how often an attack asks a network about a text.
 _QUERIES = 100
@@ -245,5 +245,4 @@ def _(node: TextAttacked) -> float:
 @description.register
 def _(node: TextAttacked) -> str:
     epoch = "" if node.at is None else f" after {node.at} steps"
-    labels = {**node.labels, "level": f"level {node.labels['level']}"}
-    return f"{node.recipe.attack} on {' '.join(map(str, labels.values()))}{epoch}"
+    return f"{node.recipe.attack} on {name_of(node.labels)}{epoch}"

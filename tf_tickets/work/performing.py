@@ -12,6 +12,7 @@ from tf_tickets import runtime
 from tf_tickets.data.batches import BatchOrder
 from tf_tickets.errors import Diverged
 from tf_tickets.runs.events import LevelEvents
+from tf_tickets.runs.run_directory import Cell
 from tf_tickets.training.checkpoints import LevelCheckpoint, Progress
 from tf_tickets.training.loop import train_level
 from tf_tickets.training.selection import KeptWeights
@@ -161,9 +162,14 @@ def description(node: Node) -> str:
 
     Each kind of work that is no training and no measurement registers its own.
     """
-    named = {**node.labels, "level": f"level {node.labels['level']}"}
-    labels = " ".join(f"{value}" for value in named.values())
-    return labels if isinstance(node, Training) else f"measuring {labels}"
+    name = name_of(node.labels)
+    return name if isinstance(node, Training) else f"measuring {name}"
+
+
+def name_of(labels: Mapping) -> str:
+    """The labels that name a place in a run's folder, as "mnist lenet pgd imp 0 level 3"."""
+    named = {**labels, "level": f"level {labels['level']}"}
+    return " ".join(f"{named[each]}" for each in labels if each in (*Cell._fields, "level"))
 
 
 @passes.register

@@ -5,8 +5,9 @@ import pytest
 
 from experiments.robust_bert_tickets.comparisons import compare, comparison_table, verdict
 from experiments.robust_bert_tickets.pairs import PairedShares
-from experiments.robust_bert_tickets.plan import ABLATIONS, METHODS
+from experiments.robust_bert_tickets.plan import ABLATIONS
 from experiments.robust_bert_tickets.results import Network, load_reference
+from experiments.robust_bert_tickets.settings import METHODS
 from tests.analysis.readers import parse
 from tests.experiments.robust_bert_tickets.maker import REFERENCE_PATH, BertMaker
 from tf_tickets.analysis.measurements import select

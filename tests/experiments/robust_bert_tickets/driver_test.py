@@ -86,6 +86,25 @@ def test_studies_end_with_tables_figures_and_paths(finished):
     assert len(list((run_dir / "figures").glob("*.png"))) >= 2
 
 
+def test_results_say_in_columns_what_names_say(finished):
+    run_dir, *_ = finished
+    header = (run_dir / "results.csv").read_text().splitlines()[0]
+    assert header.endswith(",value,encoder,layers,penalty,recipe")
+    searched, attacked = set(), set()
+    for row in rows_of(run_dir):
+        labels = dict(row.labels)
+        assert row.model == f"{labels.pop('encoder')}_{labels.pop('layers')}_layers"
+        if "/characters/" in row.metric:
+            attacked.add(row.method)
+            assert labels == {"recipe": "textattack"}
+        elif row.metric.startswith("masks/"):
+            searched.add(row.method)
+            assert row.method == f"search_{float(labels.pop('penalty')):g}" and not labels
+        else:
+            assert "recipe" not in labels
+    assert searched == {"search_0.1", "search_0.5"} and {"fine_tune", "robust"} <= attacked
+
+
 def test_what_made_the_run_is_kept(finished):
     run_dir, *_ = finished
     environment = json.loads((run_dir / "environment.json").read_text())

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.robust_bert_tickets import results
+from experiments.robust_bert_tickets.examples import ATTACK_LABELS, table_of_texts
 from experiments.robust_bert_tickets.plan import ABLATIONS, IMPORTANCE
 from experiments.robust_bert_tickets.results import load_groups
 from tests.analysis.tickets import ticket
@@ -17,13 +18,8 @@ REFERENCE_PATH = Path(results.__file__).parent / "reference.csv"
 # or one (o), failed, or was skipped.
 _OUTCOMES = {"f": "failed", "-": "skipped"} | dict.fromkeys("sto", "succeeded")
 _CHANGED = {"s": 0.5, "t": 0.2, "o": 0.1}
+RECIPE = "textattack"
 RESOURCES = {"word_vectors": "vectors, words.npz (SHA-256 0123456789abcdef)"}
-
-
-def cell_of(method, seed, data_set="sst2", regime=None):
-    """Where a method's network belongs; `regime` is the method's by default."""
-    own = method if method in ("free_lb", "info_bert") else "natural"
-    return Cell(data_set, regime or own, method, seed, "minilm_l6_2_layers")
 
 
 class BertMaker:
@@ -32,18 +28,23 @@ class BertMaker:
     def __init__(self, path):
         self.run = RunDirectory(path, {}, {})
         self.rows = {}
+        self.model = "minilm_l6_2_layers"
+        self.labels = {"encoder": "minilm_l6", "layers": "2"}
 
     def add(
         self, method, metric, values, *, level=0, iteration=300, regime=None, data_set="sst2",
-        sparsity=None,
+        sparsity=None, **labels,
     ):  # fmt: skip
-        """Adds one measurement; `sparsity` is the level's by default."""
+        """Adds one measurement; `sparsity` is the level's by default, `labels` are further ones."""
         sparsity = level / 100 if sparsity is None else sparsity
+        if metric.split("/")[1] in ATTACK_LABELS:
+            labels = {"recipe": RECIPE} | labels
+        labels = tuple((self.labels | labels).items())
         for seed, value in enumerate(values):
             if value is not None:
-                cell = cell_of(method, seed, data_set, regime)
+                cell = self.cell_of(method, seed, data_set, regime)
                 measured = [(iteration, metric, value)]
-                rows = cell.results("robust_bert_tickets", level, sparsity, measured)
+                rows = cell.results("robust_bert_tickets", level, sparsity, measured, labels)
                 self.rows.setdefault((cell, level), []).extend(rows)
 
     def network(self, method, clean, attacks=(), *, level=0, data_set="sst2"):
@@ -76,23 +77,29 @@ class BertMaker:
             ("examples", len(letters)),
         ):
             self.add(method, f"test/{attack}/{quantity}", [None] * seed + [value], **where)
-        folder = self.run.path / "attacks" / cell_of(method, seed, where["data_set"]).path
-        path = folder / f"level_{where['level']:02d}" / f"test_{attack}_textattack.csv"
+        path = self.table(method, attack, seed=seed, **where)
         table = OutcomeTable(path, ["sentence"], {"resources": RESOURCES})
         for index, letter in enumerate(letters):
             texts, changed = (("good " * 10,), ("bad",)), _CHANGED.get(letter, 0.3)
             table.add(AttackedText(index, 1, _OUTCOMES[letter], 10 * index, 1, 0, changed, *texts))
         table.save()
 
-    def search(self, strength, regularizers, zeros, ones, seed=0, regime="free_lb"):
+    def table(self, method, attack, *, seed=0, level=0, data_set="sst2"):
+        """Where what came of each text is."""
+        cell = self.cell_of(method, seed, data_set)
+        return self.run.path / table_of_texts(cell, level, "test", attack, RECIPE)
+
+    def search(
+        self, penalty, regularizers, zeros, ones, seed=0, regime="free_lb", method="search"
+    ):  # fmt: skip
         """Adds a search's measurements, a value for each 100 steps."""
         for quantity, values in (
             ("expected_l0", regularizers), ("share_zero", zeros), ("share_one", ones),
         ):  # fmt: skip
             for step, value in enumerate(values):
-                where = {"iteration": 100 * step, "regime": regime}
+                where = {"iteration": 100 * step, "regime": regime, "penalty": f"{penalty}"}
                 one_seed = [None] * seed + [value]
-                self.add(f"search_{strength:g}", f"masks/all/{quantity}", one_seed, **where)
+                self.add(f"{method}_{penalty}", f"masks/all/{quantity}", one_seed, **where)
 
     def curve(self, method, accuracies, attack="natural", **where):
         """Adds validation accuracies of seed 0, a value for each 100 steps."""
@@ -115,8 +122,13 @@ class BertMaker:
             for matrix, path in _PATHS.items():
                 name = f"transformer_layer_{layer}__{path}__kernel"
                 masks[name] = _mask(keep.get((layer, matrix), 10))
-        path = self.run.ticket_path(cell_of("robust", seed, data_set), level)
+        path = self.run.ticket_path(self.cell_of("robust", seed, data_set), level)
         ticket(**masks).save(path)
+
+    def cell_of(self, method, seed, data_set="sst2", regime=None):
+        """Where a method's network belongs; `regime` is the method's by default."""
+        own = method if method in ("free_lb", "info_bert") else "natural"
+        return Cell(data_set, regime or own, method, seed, self.model)
 
     def groups(self):
         self.finish()
@@ -165,8 +177,8 @@ def whole_run(maker):
     for level in (10, 50, 70):
         for method in ("robust", "lth"):
             maker.network(method, [0.88 - level / 500], {"textfooler": [strong]}, level=level)
-    for strength, end in ((0.1, 0.8), (0.5, 0.6)):
-        maker.search(strength, [0.98, 0.9, end], [0.0, 0.05, 0.94 - end], [0.1, 0.5, end - 0.01])
+    for penalty, end in ((0.1, 0.8), (0.5, 0.6)):
+        maker.search(penalty, [0.98, 0.9, end], [0.0, 0.05, 0.94 - end], [0.1, 0.5, end - 0.01])
     maker.search(0.5, [0.98, 0.9, 0.7], [0.0, 0.1, 0.28], [0.1, 0.4, 0.6], regime="natural")
     for number, (method, level) in enumerate(
         (("fine_tune", 0), ("free_lb", 0), ("lth", 30), ("robust", 30))

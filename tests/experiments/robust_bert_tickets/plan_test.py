@@ -6,17 +6,14 @@ import math
 import pytest
 
 from experiments.robust_bert_tickets import driver
-from experiments.robust_bert_tickets.plan import (
-    ABLATIONS,
-    IMPORTANCE,
+from experiments.robust_bert_tickets.plan import ABLATIONS, IMPORTANCE, Trial, of_stage
+from experiments.robust_bert_tickets.settings import (
     METHODS,
     STUDIES,
     AttackSettings,
     FineTuning,
     MaskLearning,
     RobustBertSettings,
-    Trial,
-    of_stage,
 )
 from tests.work.text_plans import ENCODER, PLATFORM
 from tf_tickets.attacks.embedding import EmbeddingAttack
@@ -37,6 +34,7 @@ from tf_tickets.text_work.nodes import (
 from tf_tickets.training.schedules import LinearDecay, LinearRamp
 from tf_tickets.work.nodes import Inherited, Masks, Measurement, in_order
 from tf_tickets.work.store import Record, Store
+from tf_tickets.work.view import label_names
 
 FINE_TUNING = FineTuning(3, 10, 32, 2e-5, 0.01, 0.1, 1.0, 0.1, "selected")
 LEARNING = MaskLearning(
@@ -212,6 +210,37 @@ def test_a_search_is_known_by_its_penalty():
     assert cell.path.parts == ("sst2", "tiny_2_layers", "free_lb", "search_0.1", "seed_0")
 
 
+def test_labels_say_what_names_say():
+    of = trial(studies=STUDIES, penalties=(0.1, 0.5, 1.0, 2e-7))
+    network = {"encoder": "tiny", "layers": 2}
+    penalties = set()
+    for training in of.trainings():
+        labels = training.labels
+        assert labels["model"] == "tiny_2_layers"
+        assert {name: labels[name] for name in network} == network
+        is_search = isinstance(training, MaskSearch)
+        assert is_search == (labels["penalty"] is not None)
+        if is_search:
+            assert labels["penalty"] == training.penalties.value
+            assert labels["method"] == f"search_{labels['penalty']:g}"
+            penalties.add(labels["penalty"])
+    assert penalties == {0.1, 0.5, 1.0, 2e-7}
+    for one in of.shown():
+        assert one.labels == one.of.labels
+    for one in of.attacks(ATTACKS, RESOURCES):
+        assert one.labels == {**one.of.labels, "recipe": "textattack"}
+    paper_code = dataclasses.replace(ATTACKS, attack_recipe="paper_code")
+    assert {one.labels["recipe"] for one in attacks(how=paper_code)} == {"paper_code"}
+
+
+def test_labels_become_columns_of_the_results():
+    one = trial(studies=("main",))
+    assert label_names(one.shown()) == ["encoder", "layers", "penalty"]
+    assert label_names(one.attacks(ATTACKS, RESOURCES)) == ["encoder", "layers", "recipe"]
+    dense = trial(methods=("fine_tune",))
+    assert label_names(dense.shown()) == ["encoder", "layers"]
+
+
 def test_networks_are_tested_and_searches_are_shown_without():
     shown = trial(test_examples=500).shown()
     for one in shown:
@@ -255,7 +284,7 @@ def test_no_more_texts_are_attacked_than_there_are():
     few = dataclasses.replace(SST2, validation=16)
     assert {one.nodes[0].examples for one in attacks(few, 100)} == {100}
     assert {one.nodes[0].examples for one in attacks(few, 100, studies=("convergence",))} == {16}
-    ten = dataclasses.replace(ATTACKS, examples=10)
+    ten = dataclasses.replace(ATTACKS, attacked_examples=10)
     assert {one.nodes[0].examples for one in attacks(how=ten)} == {10}
 
 
@@ -297,7 +326,7 @@ def test_the_paper_in_full():
     )
     by_method = {}
     for training in of.trainings():
-        name = training.labels["method"].partition("_0")[0].removesuffix("_1")
+        name = "search" if isinstance(training, MaskSearch) else training.labels["method"]
         by_method[name] = by_method.get(name, 0) + 1
     assert by_method == {
         "fine_tune": 1,
@@ -327,6 +356,8 @@ def test_the_paper_in_full():
         ({"studies": ("sparsity",), "sparsities": ()}, "--sparsities=: expected numbers for --s"),
         ({"studies": ("sparsity",), "sparsities": (10, 10)}, "--sparsities=10,10"),
         ({"studies": ("regularization",), "penalties": (0.1, 0.1)}, "--penalties=0.1,0.1"),
+        # They would have one name.
+        ({"studies": ("regularization",), "penalties": (0.1, 0.10000001)}, "--penalties=0.1,0.1"),
     ],
 )
 def test_a_wrong_setting_is_named(changes, named):
@@ -337,12 +368,13 @@ def test_a_wrong_setting_is_named(changes, named):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"epochs": 0}, "--search_epochs=0"),
+        ({"search_epochs": 0}, "--search_epochs=0"),
         ({"penalty_warmup": (0.5, 0.4)}, "--penalty_warmup=0.5,0.4"),
         ({"objective": "natural"}, "--objective=natural"),
-        ({"learning_rate": 0.0}, "--search_learning_rate=0.0"),
+        ({"search_learning_rate": 0.0}, "--search_learning_rate=0.0"),
+        ({"search_weight_decay": 1.0}, "--search_weight_decay=1.0"),
         ({"penalty": math.inf}, "--penalty=inf"),
-        ({"clip": "value"}, "--search_clip=value"),
+        ({"search_clip": "value"}, "--search_clip=value"),
     ],
 )
 def test_a_wrong_way_to_learn_masks_is_named(changes, named):
@@ -369,8 +401,8 @@ def test_a_wrong_way_to_fine_tune_is_named(changes, named):
     ("changes", "named"),
     [
         ({"attacks": ("pgd",)}, "--attacks=pgd"),
-        ({"preset": "mine"}, "--attack_recipe=mine"),
-        ({"examples": -1}, "--attacked_examples=-1"),
+        ({"attack_recipe": "mine"}, "--attack_recipe=mine"),
+        ({"attacked_examples": -1}, "--attacked_examples=-1"),
         ({"max_words_changed": 2.0}, "--max_words_changed=2.0"),
     ],
 )

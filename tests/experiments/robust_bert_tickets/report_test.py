@@ -11,13 +11,21 @@ from experiments.robust_bert_tickets import (
 from experiments.robust_bert_tickets import (
     patterns as patterns,
 )
-from experiments.robust_bert_tickets import plan as robust_bert
+from experiments.robust_bert_tickets import settings as robust_bert
 from experiments.robust_bert_tickets.comparisons import explanation
 from experiments.robust_bert_tickets.report import STUDIES, write_report
+from experiments.robust_bert_tickets.results import load_groups, load_reference
+from experiments.robust_bert_tickets.tables import (
+    convergence_table,
+    regularization_table,
+    sparsity_table,
+)
 from tests.analysis.readers import parse
 from tests.experiments.robust_bert_tickets.maker import REFERENCE_PATH, BertMaker, whole_run
 from tf_tickets.analysis import report
 from tf_tickets.deployment.saved_model import Export
+from tf_tickets.runs.files import load_json
+from tf_tickets.runs.run_directory import RunDirectory
 
 TITLES = [f"## {study.title}" for study in STUDIES.values()]
 FOLDER = REFERENCE_PATH.parent
@@ -37,6 +45,21 @@ def headings(run):
 def test_recorded_summaries_explain_comparisons_as_they_are_made(name):
     summary = (FOLDER / name / "summary.md").read_text(encoding="utf-8")
     assert textwrap.fill(explanation(), 100) in summary
+
+
+@pytest.mark.parametrize("name", ["measured", "measured_regularization"])
+def test_recorded_tables_are_made_from_recorded_results(name):
+    config = load_json(FOLDER / name / "config.json")
+    (group,) = load_groups(RunDirectory(FOLDER / name, config, {}, writable=False))
+    summary = (FOLDER / name / "summary.md").read_text(encoding="utf-8")
+    assert f"\n### {group.label}\n" in summary
+    made = [
+        regularization_table(group, load_reference(REFERENCE_PATH)),
+        sparsity_table(group),
+        convergence_table(group),
+    ]
+    assert [bool(table) for table in made] == [True, name == "measured", True]
+    assert all(table in summary for table in made)
 
 
 def test_every_study_of_a_run_has_a_section():

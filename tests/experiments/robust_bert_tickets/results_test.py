@@ -26,7 +26,7 @@ from experiments.robust_bert_tickets.results import (
     swept_networks,
     training_curves,
 )
-from tests.experiments.robust_bert_tickets.maker import REFERENCE_PATH, BertMaker, cell_of
+from tests.experiments.robust_bert_tickets.maker import REFERENCE_PATH, BertMaker
 from tf_tickets.analysis.measurements import select
 from tf_tickets.errors import UserError
 
@@ -44,21 +44,31 @@ def test_what_was_asked_for_before_is_left_out(maker):
     for level in (30, 60):
         maker.ticket(level, {})
     maker.network("lth", [0.9], {"characters": ["sf"], "textfooler": ["ff"]}, level=30)
-    maker.rows = {
-        place: [row for row in rows if "textfooler" not in row.metric]
-        for place, rows in maker.rows.items()
-    }
-    folder = maker.run.path / "attacks" / cell_of("robust", 0).path / "level_30"
-    for kind in (".csv", ".json"):
-        whole = (folder / f"test_characters_textattack{kind}").read_bytes()
-        (folder / f"test_characters_used_before{kind}").write_bytes(whole)
-    (maker.run.path / "config.json").write_text('{"attack_recipe": "textattack"}')
+    for rows in maker.rows.values():
+        rows[:] = [row for row in rows if "textfooler" not in row.metric]
     (group,) = maker.groups()
     assert [saved.level for saved in group.tickets] == [30]
-    assert {(key[0].method, key[2]): entry.recipe for key, entry in group.attacked.items()} == {
-        ("robust", "characters"): "textattack",
-        ("lth", "characters"): "textattack",
-    }
+    assert {(key[0].method, key[2]) for key in group.attacked} == {
+        ("robust", "characters"), ("lth", "characters")
+    }  # fmt: skip
+
+
+def test_sentences_are_those_of_the_recipe_and_the_split_of_the_results(maker):
+    maker.network("robust", [0.9], {"characters": ["sf"]}, level=30)
+    table = maker.table("robust", "characters", level=30)
+    for other in ("test_characters_paper_code.csv", "validation_characters_textattack.csv"):
+        damaged = table.read_text(encoding="utf-8").replace("failed", "flown")
+        table.with_name(other).write_text(damaged, encoding="utf-8")
+    assert list(maker.group().attacked) == [(ROBUST, 0, "characters")]
+    for rows in maker.rows.values():
+        rows[:] = [
+            row._replace(labels=(*row.labels[:2], ("recipe", "paper_code")))
+            if "characters" in row.metric
+            else row
+            for row in rows
+        ]
+    with pytest.raises(UserError, match="test_characters_paper_code.csv"):
+        maker.group()
 
 
 def test_groups_are_data_sets_in_the_papers_order(maker):
@@ -72,7 +82,41 @@ def test_groups_are_data_sets_in_the_papers_order(maker):
     assert groups[1].name == "sst2_minilm_l6_2_layers"
     assert [set(group.rows["data_set"]) for group in groups[:2]] == [{"imdb"}, {"sst2"}]
     assert list(groups[1].attacked) == [(FINE_TUNE, 0, "characters")]
-    assert [saved.cell for saved in groups[1].tickets] == [cell_of("robust", 0)]
+    assert [saved.cell for saved in groups[1].tickets] == [maker.cell_of("robust", 0)]
+
+
+def test_groups_are_called_by_their_encoder_and_its_layers_not_by_the_models_name(maker):
+    for maker.model, encoder, layers in (
+        ("any_3_layers", "minilm_l6", "1"), ("other", "bert_base", "12"),
+    ):  # fmt: skip
+        maker.labels = {"encoder": encoder, "layers": layers}
+        maker.network("fine_tune", [0.9])
+    assert [(group.name, group.label) for group in maker.groups()] == [
+        ("sst2_any_3_layers", "MiniLM-L6 (1 layer) on SST-2"),
+        ("sst2_other", "bert_base (12 layers) on SST-2"),
+    ]
+
+
+def test_results_without_the_labels_are_refused(maker):
+    maker.labels = {}
+    maker.network("fine_tune", [0.9])
+    with pytest.raises(UserError, match="results.csv: none of the columns encoder, recipe, layers"):
+        maker.groups()
+
+
+def test_results_of_which_some_lack_the_labels_are_refused(maker):
+    maker.network("fine_tune", [0.9])
+    maker.labels = {}
+    maker.network("robust", [0.9], {"characters": ["sf"]}, level=30)
+    with pytest.raises(UserError, match="results.csv: some rows have no encoder.*--stage=all"):
+        maker.groups()
+
+
+def test_a_label_that_is_no_number_is_refused(maker):
+    maker.labels["layers"] = "two"
+    maker.network("fine_tune", [0.9])
+    with pytest.raises(UserError, match="results.csv: its column layers: .*two"):
+        maker.groups()
 
 
 def test_an_empty_run_has_no_groups(maker):
@@ -83,9 +127,10 @@ def test_dense_tickets_and_those_of_others_are_no_patterns(maker):
     maker.network("robust", [0.9], level=30)
     for level in (0, 30):
         maker.ticket(level, {})
-    random = maker.run.ticket_path(cell_of("random", 0), 30)
+    maker.network("random", [0.9], level=30)
+    random = maker.run.ticket_path(maker.cell_of("random", 0), 30)
     random.parent.mkdir(parents=True)
-    random.write_bytes(maker.run.ticket_path(cell_of("robust", 0), 30).read_bytes())
+    random.write_bytes(maker.run.ticket_path(maker.cell_of("robust", 0), 30).read_bytes())
     assert [saved.level for saved in maker.group().tickets] == [30]
 
 
@@ -192,7 +237,9 @@ def test_accuracy_at_a_budget(maker):
 def test_without_sentences_there_is_no_interval(maker):
     maker.add("robust", "test/textfooler/accuracy", [0.25], level=30)
     aua = accuracies_under(maker.group(), "textfooler")
-    assert str(aua[ROBUST]) == "25.0" and attack_description(maker.group(), "textfooler") == ""
+    assert str(aua[ROBUST]) == "25.0"
+    assert attack_description(maker.group(), "textfooler") == "recipe textattack"
+    assert attack_description(maker.group(), "characters") == ""
 
 
 def test_a_rate_of_nothing_is_left_out(maker):
@@ -215,20 +262,21 @@ def test_attacks_are_described_by_recipe_and_resources(maker):
 def test_searches(maker):
     maker.search(0.5, [0.9, 0.8, 0.6], [0.0, 0.1, 0.3], [0.2, 0.3, 0.4])
     maker.search(0.5, [0.9, 0.7], [0.0, 0.2], [], seed=1)
-    maker.search(1, [0.9], [0.1], [0.2], regime="natural")
+    # What it is called says nothing.
+    maker.search(1.0, [0.9], [0.1], [0.2], regime="natural", method="search_0.5_of")
     maker.add("robust", "masks/all/expected_l0", [0.1], level=30)
     found = searches(maker.group())
-    assert sorted(set(zip(found["strength"], found["regime"]))) == [
+    assert sorted(set(zip(found["penalty"], found["regime"]))) == [
         (0.5, "free_lb"), (1.0, "natural")
     ]  # fmt: skip
-    longest = select(found, strength=0.5, seed=0)
+    longest = select(found, penalty=0.5, seed=0)
     l0 = select(longest, quantity="expected_l0").set_index("progress")["value"]
     assert l0.to_dict() == {0: 0.9, 50: 0.8, 100: 0.6}
     both = select(longest, quantity="share_zero_or_one").set_index("progress")["value"]
     assert both.to_dict() == pytest.approx({0: 0.2, 50: 0.4, 100: 0.7})
     # Half of a sum is none.
     assert select(found, seed=1, quantity="share_zero_or_one").empty
-    assert select(found, strength=1.0)["progress"].tolist() == [0, 0, 0, 0]
+    assert select(found, penalty=1.0)["progress"].tolist() == [0, 0, 0, 0]
 
 
 def test_training_curves_have_more_than_one_point(maker):
@@ -255,7 +303,8 @@ def test_the_papers_tables_are_complete():
         "Table 1": 18 * 10, "Table 2": 12 * 3, "Table 3": 9 * 2, "Table 4": 12 * 2,
         "Section 3.2.2": 1,
     }  # fmt: skip
-    assert not reference.duplicated(["source", "data_set", "method", "metric"]).any()
+    by = ["source", "data_set", "method", "attack", "quantity"]
+    assert not reference.duplicated(by).any()
     assert set(reference["quantity"]) == {
         "accuracy", "success_rate", "queries", "share_zero_or_one"
     }  # fmt: skip
@@ -264,17 +313,20 @@ def test_the_papers_tables_are_complete():
 def test_the_papers_success_rates_follow_from_its_accuracies():
     reference = load_reference(REFERENCE_PATH)
     table = select(reference, source="Table 1")
-    wide = table.pivot(index=["data_set", "method"], columns="metric", values="value")
-    remarked = table.dropna(subset="remark").set_index(["data_set", "method"])["metric"]
+    by = ["data_set", "method"]
+    wide = table.pivot(index=by, columns=["attack", "quantity"], values="value")
+    remarked = table.dropna(subset="remark")
+    assert set(remarked["quantity"]) == {"success_rate"}
     for attack in ("bert_attack", "textfooler", "textbugger"):
-        metric = f"test/{attack}/success_rate"
-        held, clean = wide[f"test/{attack}/accuracy"], wide["test/natural/accuracy"]
+        held, clean = wide[attack, "accuracy"], wide["natural", "accuracy"]
         # Each of the three was rounded to one digit.
         lowest, highest = (
             100 * (1 - (held + half) / (clean - half)) - half for half in (0.05, -0.05)
         )
-        strange = (wide[metric] < lowest) | (wide[metric] > highest)
-        assert set(strange[strange].index) == set(remarked[remarked == metric].index)
+        rates = wide[attack, "success_rate"]
+        strange = (rates < lowest) | (rates > highest)
+        known = select(remarked, attack=attack).set_index(by).index
+        assert set(strange[strange].index) == set(known)
 
 
 def test_the_papers_tables_repeat_robust_tickets():

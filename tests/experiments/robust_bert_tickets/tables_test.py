@@ -146,11 +146,13 @@ def test_robust_tickets_alone_are_neither(maker, reference):
     assert importance_table(maker.group(), reference) == ""
 
 
-def test_regularization(maker, reference):
-    maker.search(0.5, [0.98, 0.9, 0.62], [0.0, 0.1, 0.35], [0.0, 0.3, 0.56])
-    maker.search(0.5, [0.98, 0.58], [0.0, 0.4], [0.2, 0.51], seed=1)
-    maker.search(0.5, [0.9, 0.7], [0.0, 0.2], [0.0, 0.7], regime="natural")
-    maker.search(0.1, [0.9], [], [])
+@pytest.mark.parametrize("method", ["search", "search_0.2_or"])
+def test_regularization(maker, reference, method):
+    """What searches are called decides nothing."""
+    maker.search(0.5, [0.98, 0.9, 0.62], [0.0, 0.1, 0.35], [0.0, 0.3, 0.56], method=method)
+    maker.search(0.5, [0.98, 0.58], [0.0, 0.4], [0.2, 0.51], seed=1, method=method)
+    maker.search(0.5, [0.9, 0.7], [0.0, 0.2], [0.0, 0.7], regime="natural", method=method)
+    maker.search(0.1, [0.9], [], [], method=method)
     text = regularization_table(maker.group(), reference)
     assert parse(text) == [
         [
