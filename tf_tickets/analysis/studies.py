@@ -79,11 +79,7 @@ def select_any(frame: pd.DataFrame, where: Mapping[str, Values]) -> pd.DataFrame
     """The rows whose values count in each of the columns."""
     for column, values in where.items():
         column = frame[column]
-        if isinstance(values, str):
-            fits = column.astype("str").str.fullmatch(values)
-        else:
-            fits = values(column) if callable(values) else column.isin(list(values))
-        frame = frame[fits]
+        frame = frame[values(column) if callable(values) else column.isin(list(values))]
     return frame
 
 
