@@ -59,7 +59,8 @@ def test_the_wheel_holds_all_of_the_packages_and_nothing_else(wheel):
         names = set(archive.namelist())
     metadata = {name for name in names if ".dist-info/" in name}
     folders = ("tf_tickets/", "experiments/")
-    packages = {name for name in checkout_files() if name.startswith(folders)}
+    files = {name for name in checkout_files() if name.startswith(folders)}
+    packages = {name for name in files if not name.endswith("/BUILD")}
     assert names - metadata == packages
     assert {
         "tf_tickets/data/embedded/mnist.npz",
