@@ -20,7 +20,7 @@ from tf_tickets.work.nodes import Node, Platform, Training
 from tf_tickets.work.overview import overview
 from tf_tickets.work.performing import passes
 from tf_tickets.work.places import Places
-from tf_tickets.work.processes import Processes
+from tf_tickets.work.processes import Processes, work
 from tf_tickets.work.ray_workers import RayWorkers, cluster, room
 from tf_tickets.work.runner import Here, carry_out, missing
 from tf_tickets.work.side_by_side import Setup, SideBySide
@@ -200,12 +200,17 @@ def perform(
 def _executor(knowing, values, workers, is_alone, strategy, told):
     """Who does the work: processes side by side, or this one."""
     if not is_alone and (workers > 1 or values.ray_address):
-        kind = RayWorkers(knowing) if values.ray_address else Processes(knowing)
+        kind = RayWorkers(knowing) if values.ray_address else Processes(knowing, _work)
         with SideBySide(workers, kind, *told) as executor:
             yield executor
     else:
-        with contextlib.closing(knowing.work(*told, strategy)) as work:
-            yield Here(work.perform)
+        with contextlib.closing(knowing.work(*told, strategy)) as here:
+            yield Here(here.perform)
+
+
+def _work(connection, setup):
+    """The life of a process that, as it finds this here, is as silent as the programs."""
+    work(connection, setup)
 
 
 @contextlib.contextmanager

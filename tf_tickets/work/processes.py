@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tf_tickets import runtime
 from tf_tickets.errors import StopRequested, UserError
@@ -21,15 +21,16 @@ class Processes:
 
     Args:
       setup: what they must know.
+      live: `work`, or what calls it. A process imports its module first of all.
     """
 
     can_be_replaced = True
 
-    def __init__(self, setup: Setup):
-        self._setup = setup
+    def __init__(self, setup: Setup, live: Callable | None = None):
+        self._setup, self._live = setup, live or work
 
     def start(self) -> "Process":
-        return Process(self._setup)
+        return Process(self._setup, self._live)
 
     def with_news(self, workers: Iterable["Process"], seconds: float) -> list["Process"]:
         by_connection = {worker.connection: worker for worker in workers}
@@ -41,16 +42,16 @@ class Process:
     """A process, as the first one sees it.
 
     Args:
-      setup: what it must know.
+      setup, live: see `Processes`.
 
     Attributes:
       connection: to it.
     """
 
-    def __init__(self, setup: Setup):
+    def __init__(self, setup: Setup, live: Callable):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, setup), daemon=True)
+        self._process = context.Process(target=live, args=(theirs, setup), daemon=True)
         with _without_interrupts():
             self._process.start()
         theirs.close()
@@ -84,15 +85,15 @@ def _without_interrupts():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(connection, setup):
+def work(connection: multiprocessing.connection.Connection, setup: Setup) -> None:
     """A process's life: takes work, tells of its progress, and says when it has ended."""
     _end_with_the_first_process()
     with runtime.stoppable() as stop_if_requested:
-        work = setup.work(functools.partial(_tell, connection), stop_if_requested)
+        worker = setup.work(functools.partial(_tell, connection), stop_if_requested)
         with contextlib.suppress(EOFError, ConnectionError, StopRequested):
             while True:
                 node = connection.recv()
-                connection.send(_ended(work, node))
+                connection.send(_ended(worker, node))
 
 
 def _tell(connection, passes, text):
@@ -100,9 +101,9 @@ def _tell(connection, passes, text):
         connection.send(Progress(passes, text))
 
 
-def _ended(work, node):
+def _ended(worker, node):
     try:
-        work.perform(node)
+        worker.perform(node)
     except (UserError, OSError) as error:
         return Ended(error)
     except StopRequested:
