@@ -36,7 +36,6 @@ from tf_tickets.work.nodes import (
     Platform,
     RandomMasks,
     Training,
-    settled,
 )
 from tf_tickets.work.view import Shown
 
@@ -115,7 +114,7 @@ class DoubleWin:
         """
         found = self._tickets.setdefault(kind, [])
         while len(found) < level:
-            found.append(settled(self._found(kind, len(found) + 1)))
+            found.append(self._found(kind, len(found) + 1))
         return found[level - 1]
 
     def retrained(self, kind: TicketKind, level: int) -> Training:

@@ -23,7 +23,6 @@ from tf_tickets.work.nodes import (
     RandomMasks,
     described,
     in_order,
-    settled,
     subject,
 )
 
@@ -211,10 +210,10 @@ def test_a_ticket_needs_the_network_that_it_is_of_and_a_training_its_ticket():
 
 def test_a_long_chain_of_prunings_is_known_and_sent():
     """As many rounds as a run may have; Python calls do not go as deep."""
-    ticket = settled(FIRST)
+    ticket = FIRST
     for level in range(2, 100):
         retrained = dataclasses.replace(PRETRAINED, masks=ticket, stream=level - 1)
-        ticket = settled(FoundTicket(Masks(retrained, 0.2, "magnitude"), level))
+        ticket = FoundTicket(Masks(retrained, 0.2, "magnitude"), level)
     assert len(in_order([ticket])) == 1 + 98 + 99
     sent = pickle.loads(pickle.dumps(ticket))
     assert sent == ticket and sent.identity == ticket.identity

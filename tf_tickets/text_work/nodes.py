@@ -225,6 +225,7 @@ class TextAttacked(Node):
         # As of `Inherited`: who asks for an iteration's weights has them kept.
         at = self.at
         object.__setattr__(self, "of", self.of if at is None else self.of.keeping((at,)))
+        super().__post_init__()
 
 
 @passes.register

@@ -135,6 +135,10 @@ class Node:
 
     foreseeable: ClassVar[bool] = True
 
+    def __post_init__(self):
+        # Of a long chain, link by link as it grows: Python cannot go down all of it at once.
+        self.identity  # noqa: B018
+
     @functools.cached_property
     def identity(self) -> str:
         """A hash of all fields but labels; other work in them stands for its own identity."""
@@ -424,14 +428,6 @@ def described(value):
         # 1 and 1.0 are the same rate.
         fields[field.name] = float(of_field) if field.type is float else _within(of_field)
     return {"kind": type(value).__name__, **fields}
-
-
-def settled(node: Node) -> Node:
-    """The node, whose identity is worked out now.
-
-    Of a long chain, link by link: Python cannot go down all of it at once.
-    """
-    return node if node.identity else node
 
 
 def subject(node: Node) -> Training | Imported:
