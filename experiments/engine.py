@@ -137,6 +137,7 @@ def run(
     store = open_store(values, path, strategy)
     to_do = only([node for each in shown for node in each.nodes], store)
     if values.plan:
+        RunDirectory(path, config, {}, writable=False)  # Refuses a folder that the run would.
         print(plan(to_do, values, store))
         return
     with (

@@ -36,7 +36,8 @@ def read_config() -> tuple[Path, str, dict]:
         require((folder / name).is_file(), "run", FLAGS.run, expected)
     table = folder / "results.csv"
     rows = results.from_csv(table.read_text(encoding="utf-8"), str(table))
-    driver = rows[0].experiment if rows else "no results"
+    require(rows, "run", FLAGS.run, "a run with results; its results.csv has none yet")
+    driver = rows[0].experiment
     require(driver in DRIVERS, "run", folder, f"a run of {' or '.join(DRIVERS)}; it is of {driver}")
     config = load_json(folder / "config.json")
     if not isinstance(config, dict):

@@ -10,11 +10,10 @@ from tf_tickets.analysis import measurements
 from tf_tickets.analysis.measurements import select
 from tf_tickets.analysis.studies import ANY, Group, Study, evaluation_attack, grouped
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
-from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.registry import wide_resnet_size
 
 # As `trainings.Trainings` and `plan.Studies` describe them.
-LABELS = ("family", "percent", "finding_rate", "pruned_to")
+LABELS = {"family": str, "percent": float, "finding_rate": float, "pruned_to": float}
 
 _REFERENCE_COLUMNS = [
     "source", "data_set", "model", "method", "family", "percent", "regime", "epoch", "metric",
@@ -120,10 +119,7 @@ def load_results(path: Path) -> pd.DataFrame:
     """Reads results.csv as `measurements.load_results`, training measurements included.
 
     Returns:
-      Also `epoch`, of the rows at an evaluated iteration; all labels but `family` as numbers.
-
-    Raises:
-      UserError: as `measurements.load_results`, or a label is no number.
+      Also `epoch`, of the rows at an evaluated iteration.
     """
     frame = measurements.load_results(path, ("train", "validation", "test"), LABELS)
     evaluated = select(frame, split="validation", attack="natural", quantity="accuracy")
@@ -134,11 +130,7 @@ def load_results(path: Path) -> pd.DataFrame:
     frame = frame.merge(evaluated, on=[*TRAINING_KEYS, "iteration"], how="left")
     # Runs of before it was measured in every study call it as Table 6 does.
     frame["attack"] = frame["attack"].replace("cw", MARGIN_ATTACK)
-    try:
-        numbers = {label: pd.to_numeric(frame[label]) for label in LABELS if label != "family"}
-    except ValueError as error:
-        raise UserError(f"{path}: {one_line(error)}") from None
-    return frame.assign(**numbers)
+    return frame
 
 
 def load_reference(path: Path) -> pd.DataFrame:

@@ -44,7 +44,7 @@ METRIC_LABELS = {
     "adversarial_ra": "RA, adversarial training",
 }
 
-LABELS = ("pretraining", "pruning", "percent")
+LABELS = {"pretraining": str, "pruning": str, "percent": float}
 """What tells networks apart beside the columns that all results have."""
 
 _STUDIES = {
@@ -96,7 +96,6 @@ def load_results(path: Path) -> pd.DataFrame:
     splits = ("validation", "test", "test_best_natural")
     frame = measurements.load_results(path, splits, LABELS)
     return frame.assign(
-        percent=pd.to_numeric(frame["percent"], errors="coerce"),
         # Exact counts make 20% of a network's weights 19.9997% of them.
         sparsity_percent=(100 - frame["density_percent"]).round(2),
     )

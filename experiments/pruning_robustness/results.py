@@ -23,9 +23,14 @@ from tf_tickets.analysis.studies import ANY, Study, Values, grouped, select_any
 from tf_tickets.attacks.corruptions import SEVERITIES
 from tf_tickets.evaluation.shifted_images import semantic_name
 
-LABELS = (
-    "criterion", "removed", "adjustment", "element_kind", "element_place", "element_index",
-)  # fmt: skip
+LABELS = {
+    "removed": str,
+    "criterion": str,
+    "adjustment": str,
+    "element_kind": str,
+    "element_place": str,
+    "element_index": str,
+}
 _REFERENCE_LABELS = (
     "model", "regime", "criterion", "removed", "adjustment", "element_kind", "made_for_model",
     "made_for_removed",

@@ -22,7 +22,7 @@ from tf_tickets.analysis import measurements
 from tf_tickets.analysis.markdown import cell
 from tf_tickets.analysis.measurements import select
 from tf_tickets.analysis.saved_tickets import SavedTicket
-from tf_tickets.errors import UserError, one_line
+from tf_tickets.errors import UserError
 from tf_tickets.evaluation.text_outcomes import Estimate, wilson_share
 from tf_tickets.runs.run_directory import Cell, RunDirectory
 
@@ -55,8 +55,7 @@ DATA_SET_LABELS = {
 _ENCODER_LABELS = {"minilm_l6": "MiniLM-L6"}
 
 # Columns of results.csv by which this paper tells its rows apart, beside those that all have.
-_TEXT_LABELS = ("encoder", "recipe")
-_NUMBER_LABELS = ("layers", "penalty")
+_LABELS = {"encoder": str, "recipe": str, "layers": float, "penalty": float}
 
 _REFERENCE_COLUMNS = [
     "source", "data_set", "model", "method", "sparsity_percent", "attack", "quantity", "value",
@@ -125,15 +124,13 @@ def load_groups(run: RunDirectory) -> list[Group]:
       UserError: results or attacked sentences do not follow their schema.
     """
     splits = ("validation", "test", "ticket", "masks")
-    path, labels = run.results_path, (*_TEXT_LABELS, *_NUMBER_LABELS)
-    frame = measurements.load_results(path, splits, labels)
+    path = run.results_path
+    frame = measurements.load_results(path, splits, _LABELS)
     if frame["encoder"].isna().any():  # Attacks whose resources a stage did not look for.
         raise UserError(
             f"{path}: some rows have no encoder, as an earlier version left them; --stage=all "
             "completes them"
         )
-    for name in _NUMBER_LABELS:
-        frame[name] = _numbers(frame[name], path)
     # Rounds of iterative pruning under an adversarial loss are no ticket's result.
     is_round = (frame["method"] == "without_mask_learning") & (frame["regime"] != "natural")
     frame = frame[~is_round]
@@ -294,13 +291,6 @@ def seed_count(rows: pd.DataFrame) -> str:
     """ "1 seed", or "2 seeds"."""
     count = rows["seed"].nunique()
     return "1 seed" if count == 1 else f"{count} seeds"
-
-
-def _numbers(column, path):
-    try:
-        return pd.to_numeric(column)
-    except ValueError as error:
-        raise UserError(f"{path}: its column {column.name}: {one_line(error)}") from None
 
 
 def _group_order(key):

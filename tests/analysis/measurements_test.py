@@ -22,6 +22,58 @@ def test_load_takes_metrics_apart_and_leaves_others_out(maker):
     assert measurements.load_results(maker.path, ["train"])["value"].tolist() == [1.0]
 
 
+ROW = "a,mnist,lenet,m,pgd,0,0,0.0,1,test/pgd/accuracy,0.5,dense,"
+HEADER = "experiment,data_set,model,method,regime,seed,level,sparsity,iteration,metric,value"
+
+
+def labelled(tmp_path, *lines, columns="family,percent"):
+    path = tmp_path / "results.csv"
+    path.write_text(f"{HEADER},{columns}\n" + "".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_labels_are_columns(tmp_path):
+    first = f"{ROW}40"
+    second = "a,mnist,lenet,m,pgd,0,0,0.0,2,test/pgd/accuracy,0.25,,"
+    path = labelled(tmp_path, first, second)
+    frame = measurements.load_results(path, labels={"family": str, "percent": float, "rate": float})
+    assert frame["family"].tolist() == ["dense", None]
+    assert frame["percent"].iloc[0] == 40.0 and frame["percent"].isna().tolist() == [False, True]
+    assert frame["rate"].isna().all()
+    # All cells empty is not the same as no column.
+    assert len(measurements.load_results(labelled(tmp_path, second), labels={"family": str})) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "labels", "message"),
+    [
+        (
+            ["a,mnist,lenet,m,pgd,0,0,0.0,1,test/pgd/accuracy,0.5,dense,4%"],
+            "percent",
+            ":2: percent",
+        ),
+        (
+            ["a,mnist,lenet,m,pgd,0,0,0.0,1,test/pgd/accuracy,0.5,dense,4"],
+            "rate",
+            ": has no column",
+        ),
+        ([f"{ROW}4", f"{ROW}4"], "percent", ":3: measured already in line 2"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_one_line(tmp_path, lines, labels, message):
+    path = labelled(tmp_path, *lines)
+    with pytest.raises(UserError) as caught:
+        measurements.load_results(path, labels={labels: float})
+    assert str(caught.value).startswith(f"{path}{message}") and "\n" not in str(caught.value)
+
+
+def test_what_measures_nothing_is_left_out(tmp_path):
+    lines = [
+        f"a,mnist,lenet,m,pgd,0,0,0.0,{at},test/pgd/loss,{at / 2 or 'nan'},d,1" for at in (0, 1)
+    ]
+    assert measurements.load_results(labelled(tmp_path, *lines))["value"].tolist() == [0.5]
+
+
 def test_load_refuses_another_schema(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("a,b\n1,2\n")

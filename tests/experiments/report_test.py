@@ -7,6 +7,7 @@ import pytest
 
 from experiments import report
 from tests.experiments import programs
+from tf_tickets.runs import results
 
 FOLDER = Path(report.__file__).parent
 
@@ -26,6 +27,14 @@ def test_the_repositorys_summaries_are_those_of_its_code(tmp_path, name):
         if path.suffix in (".csv", ".json"):
             assert (run / path.name).read_bytes() == path.read_bytes()
     assert {path.name for path in run.iterdir()} == {path.name for path in measured.iterdir()}
+
+
+def test_a_run_without_results_is_refused_in_a_line(capfd, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "results.csv").write_text(results.to_csv([]))
+    code, output, errors = programs.in_this_process(report, capfd)(f"--run={tmp_path}")
+    assert (code, output) == (2, "")
+    assert errors.endswith("expected a run with results; its results.csv has none yet\n")
 
 
 def test_what_is_no_run_is_refused_in_a_line(capfd, tmp_path):

@@ -88,6 +88,8 @@ def test_results_have_the_columns_of_what_is_asked_for_and_of_what_is_there(tmp_
     assert written_results(again) == [*labelled, *others]
     header = again.results_path.read_text().splitlines()[0]
     assert header.endswith(",value,family,percent")
+    again.write_results({again.record_path(CELL, 1)})
+    assert again.results_path.read_text().splitlines()[0].endswith(",value,family")
 
 
 def test_the_same_configuration_resumes(tmp_path):

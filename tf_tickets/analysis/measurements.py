@@ -1,14 +1,14 @@
 """Results read back as a frame, and what every table and figure computes from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
 
 from tf_tickets.attacks.threat_model import MARGIN_ATTACK
-from tf_tickets.errors import UserError
+from tf_tickets.errors import UserError, one_line
 from tf_tickets.runs import results
 
 DATA_SET_LABELS = {
@@ -29,39 +29,62 @@ _METRIC = r"^(?P<split>[^/]+)/(?P<attack>[^/]+)/(?P<quantity>[^/]+)$"
 
 
 def load_results(
-    path: Path, splits: Sequence[str] = ("validation", "test"), labels: Sequence[str] = ()
+    path: Path,
+    splits: Sequence[str] = ("validation", "test"),
+    labels: Mapping[str, type] | None = None,
 ) -> pd.DataFrame:
     """Reads results.csv.
 
     Args:
       path: the file.
       splits: which measurements to keep, by the first part of their metric.
-      labels: names of label columns that the frame has in any case; a file with rows has one
-        of them at least.
+      labels: name of a label column → `str` or `float`. The frame has them in any case, the file
+        the first of them, if it has rows.
 
     Returns:
       A row per measurement: the columns of `Result`, but `metric` taken apart into
-      `split`, `attack` and `quantity`; `density_percent`, P_m; and a column of texts for each
-      label, NaN in the rows that do not have it. Metrics of another form are left out.
+      `split`, `attack` and `quantity`; `density_percent`, P_m; and a column for each label, NaN
+      in the rows that do not have it. Left out are metrics of another form, and values that are
+      NaN, which measure nothing.
 
     Raises:
-      UserError: there is no such file, it does not follow the schema of `results.Result`, or it
-        has none of the labels.
+      UserError: there is no such file, it does not follow the schema of `results.Result`, it lacks
+        the first label, a label is no number, or a measurement is there twice.
     """
-    rows = results.read_results(path)
-    found = results.label_names(rows)
-    if rows and labels and not {*labels} & {*found}:
-        raise UserError(
-            f"{path}: none of the columns {', '.join(labels)}; expected a run of this version"
-        )
+    rows, kinds = results.read_results(path), labels or {}
+    found = results.read_label_names(path)
+    for name in list(kinds)[:1]:
+        if rows and name not in found:
+            raise UserError(f"{path}: has no column {name}; expected a run of this version")
+    _require_different(rows, path)
     frame = pd.DataFrame([row[:-1] for row in rows], columns=results.COLUMNS)
-    of_rows = [dict(row.labels) for row in rows]
-    for name in dict.fromkeys([*labels, *found]):
-        frame[name] = pd.Series([given.get(name) for given in of_rows], dtype="object")
+    for name in dict.fromkeys([*kinds, *found]):
+        frame[name] = _label_column(rows, name, kinds.get(name, str), path)
     parts = frame["metric"].astype("str").str.extract(_METRIC)
     frame = pd.concat([frame.drop(columns="metric"), parts], axis=1)
-    frame = frame[frame["split"].isin(splits)]
+    frame = frame[frame["split"].isin(splits) & frame["value"].notna()]
     return frame.assign(density_percent=100 * (1 - frame["sparsity"].astype(float)))
+
+
+def _require_different(rows, path):
+    lines: dict[tuple, int] = {}
+    for number, row in enumerate(rows, start=2):
+        first = lines.setdefault((*row[:-2], row.labels), number)
+        if first != number:
+            raise UserError(f"{path}:{number}: measured already in line {first}")
+
+
+def _label_column(rows, name, kind, path):
+    """The label of every row; None, or NaN of numbers, where it has none."""
+    column = []
+    for number, row in enumerate(rows, start=2):
+        text = dict(row.labels).get(name)
+        try:
+            column.append(text if text is None else kind(text))
+        except ValueError:
+            expected = f"{name} is {one_line(text, 40)}, expected a number"
+            raise UserError(f"{path}:{number}: {expected}") from None
+    return pd.Series(column, dtype="object" if kind is str else "float")
 
 
 def load_reference(path: Path, columns: Sequence[str]) -> pd.DataFrame:

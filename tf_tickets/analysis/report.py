@@ -73,12 +73,13 @@ def closing_paths(run: RunDirectory, summary_path: Path, exports: Mapping[str, E
       summary_path: its summary.md.
       exports: its SavedModels, by what tells them apart.
     """
-    lines = {
+    places = {
         "Run directory": run.path,
         "Tables": summary_path,
         "Figures": run.path / "figures",
         "Tickets": run.path / "tickets",
     }
+    lines = {name: place for name, place in places.items() if place.exists()}
     for label, export in exports.items():
         zeros = ""
         if export.prunable:

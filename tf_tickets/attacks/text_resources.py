@@ -20,7 +20,7 @@ from tf_tickets.attacks.text_library import (
 )
 from tf_tickets.errors import UserError, one_line, require, require_extra
 from tf_tickets.models.saved_models import load_saved_model
-from tf_tickets.runs.files import load_arrays, load_json
+from tf_tickets.runs.files import file_sha256, load_arrays, load_json
 
 # The handle of the encoder that TextAttack's recipes load from TensorFlow Hub.
 _USE_HANDLE = "https://tfhub.dev/google/universal-sentence-encoder/3"
@@ -225,7 +225,7 @@ def _named(path):
 def _sha256(path):
     """The hash of a file, or of all files of a folder with their names."""
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     listed = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         listed.update(f"{file.relative_to(path)} {_sha256(file)}\n".encode())

@@ -5,12 +5,12 @@ import dataclasses
 import functools
 import multiprocessing
 import multiprocessing.connection
-import signal
 import traceback
 from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
+from tf_tickets import runtime
 from tf_tickets.attacks.text_recipes import TextRecipe
 from tf_tickets.attacks.text_resources import TextResources
 from tf_tickets.errors import UserError, require
@@ -104,7 +104,7 @@ class TextAttackWorkers:
         while len(self._workers) < count:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs,), daemon=True)
-            with _without_interrupts():
+            with runtime.without_interrupts():
                 process.start()
             theirs.close()
             self._workers[ours] = process
@@ -142,19 +142,6 @@ class TextAttackWorkers:
             process = self._workers[connection]
             process.join()
             raise UserError(_death(process.exitcode, self._processes)) from None
-
-
-@contextlib.contextmanager
-def _without_interrupts():
-    """Processes started in the body never see Ctrl-C, which reaches all of a terminal.
-
-    The first process decides what to do; it gets what arrives meanwhile afterwards.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _death(exit_code, processes):

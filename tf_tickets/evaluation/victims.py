@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from tf_tickets.models.keras_files import SUFFIXES, read_keras_model
 from tf_tickets.models.registry import build_model
 from tf_tickets.models.saved_models import load_saved_model
 from tf_tickets.models.weights import write_weights
-from tf_tickets.runs.files import load_arrays
+from tf_tickets.runs.files import file_sha256, load_arrays
 
 # Signatures of a SavedModel that may take float images: ours, and the one that all have.
 _FLOAT_SIGNATURE, _SIGNATURE = "float_images", "serving_default"
@@ -408,7 +407,7 @@ def _noise(victim):
 
 
 def _sha256(files):
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {str(file): file_sha256(file) for file in files}
 
 
 def _reason(error):

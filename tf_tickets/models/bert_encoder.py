@@ -18,7 +18,7 @@ from tf_tickets.models.bert_conversion import (
     weight_shapes,
 )
 from tf_tickets.models.weights import Weights, write_weights
-from tf_tickets.runs.files import load_json, read_text
+from tf_tickets.runs.files import file_sha256, load_json, read_text
 
 PACKAGED_NAME = "minilm_l6"
 
@@ -145,7 +145,7 @@ def _from_folder(folder):
         weights=weights,
         vocabulary=_read_vocabulary(folder / "vocab.txt", config.vocabulary_size),
         lowercase=_read_lowercase(folder / "tokenizer_config.json"),
-        sha256=_file_sha256(path),
+        sha256=file_sha256(path),
         left_out=tuple(name for name in CLASSIFIER if name in tensors),
     )
 
@@ -259,8 +259,3 @@ def _from_preset(preset):
         lowercase=tokenizer.lowercase,
         sha256=hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest(),
     )
-
-
-def _file_sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """Public checkpoints of ResNet-50 as pre-trained weights."""
 
 import dataclasses
-import hashlib
 import importlib
 import io
 import warnings
@@ -17,7 +16,7 @@ from tf_tickets.errors import UserError, one_line
 from tf_tickets.models.conversion import from_application, from_pytorch
 from tf_tickets.models.pickles import require_bounded_state
 from tf_tickets.models.weights import Weights, head_paths, read_weights
-from tf_tickets.runs.files import require_bounded_archive, require_file, unpack
+from tf_tickets.runs.files import file_sha256, require_bounded_archive, require_file, unpack
 
 IMAGENET = "imagenet"
 
@@ -126,7 +125,7 @@ def load_pretrained(source: str, model: keras.Model) -> Pretrained:
         weights = from_pytorch(source, _read_state_dict(path), model)
     weights = {key: np.ascontiguousarray(array, np.float32) for key, array in weights.items()}
     head = {key: weights.pop(key) for key in head_paths(model)}
-    return Pretrained(source, _sha256(path), weights, head)
+    return Pretrained(source, file_sha256(path), weights, head)
 
 
 def _read_state_dict(path):
@@ -242,8 +241,3 @@ def _download_imagenet():
 def _read_application(path):
     """Weight path → array of the application's 1000-class network."""
     return read_weights(keras.applications.ResNet50(weights=path))
-
-
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ bounds what it takes into memory, runs nothing, and refuses in one line.
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import os
@@ -301,3 +302,9 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # A name that is too long, or has a zero in it.
         found = one_line(getattr(error, "strerror", None) or error)
     raise UserError(f"{one_line(path, 160)}: {found}")
+
+
+def file_sha256(path: Path) -> str:
+    """Of all bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -95,6 +95,12 @@ def read_results(path: Path) -> list[Result]:
     return from_csv(read_text(path), str(path))
 
 
+def read_label_names(path: Path) -> list[str]:
+    """The names of a file's label columns; raises as `read_results`."""
+    first_line = read_text(path).partition("\n")[0]
+    return _labels_of(next(csv.reader([first_line]), []), str(path))
+
+
 def write_record(path: Path, results: Iterable[Result]) -> None:
     """Writes a record: results, with their SHA-256 before them, as no other file has them."""
     text = to_csv(list(results))

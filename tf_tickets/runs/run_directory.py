@@ -101,7 +101,7 @@ class RunDirectory:
         labels: Sequence[str] = (),
     ):
         self.path = path
-        self._labels = tuple(labels)
+        self._asked_for_labels = self._labels = tuple(labels)
         self.writable = writable
         self._refuse_strangers(config)
         self._refuse_misplaced()
@@ -192,7 +192,8 @@ class RunDirectory:
             if is_ours and (asked_for is None or path in asked_for):
                 rows += read_record(self.path, path)
         # What is there may have other labels than what is asked for now.
-        self._labels = tuple(dict.fromkeys([*self._labels, *results.label_names(rows)]))
+        names = [*self._asked_for_labels, *results.label_names(rows)]
+        self._labels = tuple(dict.fromkeys(names))
         atomic_write_text(self.results_path, results.to_csv(rows, self._labels))
 
     def record_path(self, cell: Cell, level: int) -> Path:

@@ -43,13 +43,7 @@ _ELEMENTWISE = {
     ),
 }
 _WEIGHING = {"math.multiply"}
-_ADDITIONS = {"__operators__.add", "math.add"}
 _REDUCTIONS = {f"math.reduce_{name}" for name in ("mean", "max", "min", "sum")}
-
-
-def is_addition(call: Call) -> bool:
-    """Whether an operation adds tensors or numbers."""
-    return call.operation in _ADDITIONS
 
 
 def effect_of(call: Call, graph: Graph) -> Effect:

@@ -52,7 +52,7 @@ class Process:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=live, args=(theirs, setup), daemon=True)
-        with _without_interrupts():
+        with runtime.without_interrupts():
             self._process.start()
         theirs.close()
 
@@ -73,16 +73,6 @@ class Process:
     def join(self) -> None:
         self._process.join()
         self.connection.close()
-
-
-@contextlib.contextmanager
-def _without_interrupts():
-    """Processes started in the body never see Ctrl-C, which reaches all of a terminal."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def work(connection: multiprocessing.connection.Connection, setup: Setup) -> None:

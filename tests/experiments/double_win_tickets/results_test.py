@@ -41,7 +41,7 @@ def test_labels_are_columns_and_percents_are_numbers(transfers):
 
 def test_results_without_the_labels_are_refused_in_one_line(transfers):
     transfers.add((), "pgd", "test/natural/accuracy", [0.5])
-    with pytest.raises(UserError, match="none of the columns pretraining, pruning, percent") as it:
+    with pytest.raises(UserError, match="has no column pretraining; expected a run") as it:
         transfers.frame()
     assert len(str(it.value).splitlines()) == 1 and f"{transfers.path}" in str(it.value)
 

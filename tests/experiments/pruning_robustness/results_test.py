@@ -122,7 +122,7 @@ def test_chance_beyond():
 
 def test_a_run_without_the_labels_is_refused_in_a_line(networks):
     networks.network({}, natural=[0.9])
-    with pytest.raises(UserError, match="none of the columns criterion, removed, adjustment") as it:
+    with pytest.raises(UserError, match="has no column removed; expected a run") as it:
         networks.frame()
     assert "\n" not in str(it.value) and str(networks.path) in str(it.value)
 

@@ -250,6 +250,15 @@ def test_a_hundred_levels_can_be_planned_and_handed_to_workers(capfd, tmp_path):
     assert counts(output) == {"trainings": (0, 199), "measurements": (0, 199)}
 
 
+def test_a_plan_is_refused_where_the_run_would_be(capfd, tmp_path):
+    go = programs.in_this_process(driver, capfd)
+    (tmp_path / "run" / "records").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text('{"another": "driver"}')
+    code, output, errors = go("--plan", "--preset=smoke", f"--run_dir={tmp_path / 'run'}")
+    assert (code, output) == (2, "") and len(errors.splitlines()) == 1
+    assert errors.startswith(f"error: --run_dir={tmp_path / 'run'}: holds a run of another driver")
+
+
 @pytest.mark.parametrize("name", ["ticket.npz", "weights.npz", "record.json"])
 def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path, name):
     for folder in (finished[0], finished[0].parent / "tf_tickets_store"):
