@@ -112,12 +112,12 @@ def test_verdicts(counts, expected, word):
     assert verdict(measured, expected) == word
 
 
-def test_of_fewer_than_six_sentences_no_smallest_difference_is_shown(maker):
-    for sentences, shown in ((5, "–"), (6, "92.7")):
-        maker.network("robust", [0.5], {"textfooler": ["f" * sentences]}, level=30)
-        maker.network("fine_tune", [0.5], {"textfooler": ["s" * sentences]})
-        (table,) = parse(comparison_table(maker.group(), "textfooler", METHODS, None))
-        assert table[1][table[0].index("seen from")] == shown
+@pytest.mark.parametrize(("sentences", "shown"), [(5, "–"), (6, "92.7")])
+def test_of_fewer_than_six_sentences_no_smallest_difference_is_shown(maker, sentences, shown):
+    maker.network("robust", [0.5], {"textfooler": ["f" * sentences]}, level=30)
+    maker.network("fine_tune", [0.5], {"textfooler": ["s" * sentences]})
+    (table,) = parse(comparison_table(maker.group(), "textfooler", METHODS, None))
+    assert table[1][table[0].index("seen from")] == shown
 
 
 def test_without_shared_sentences_there_is_no_table(maker):
