@@ -217,3 +217,11 @@ def test_a_long_chain_of_prunings_is_known_and_sent():
     assert len(in_order([ticket])) == 1 + 98 + 99
     sent = pickle.loads(pickle.dumps(ticket))
     assert sent == ticket and sent.identity == ticket.identity
+
+
+def test_nodes_are_equal_if_their_identities_are():
+    again = dataclasses.replace(DENSE, labels={**DENSE.labels, "method": "another name"})
+    assert again == DENSE and hash(again) == hash(DENSE) and {DENSE, again} == {DENSE}
+    longer = dataclasses.replace(DENSE, iterations=DENSE.iterations + 1)
+    assert longer != DENSE and len({longer, DENSE, measured(DENSE)}) == 3
+    assert DENSE != DENSE.identity
